@@ -1,0 +1,543 @@
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.geometry import Box
+from videochat_r1.parsing import tagged_texts
+from videochat_r1.sample import BoxesTarget, Sample, Video
+from videochat_r1.tasks import TASKS, get_task
+from videochat_r1.tasks.base import render_template
+from videochat_r1.tasks.tracking import frame_ious
+
+TARGETS = {
+    "temporal_grounding": {"span": [5.2, 10.4], "duration": 30.0},
+    "tracking": {"boxes": [[i / 10, 0.2, (i + 2) / 10, 0.6] for i in range(8)]},
+    "multi_choice_qa": {"options": ["share it", "sit down", "unwrap it", "play"], "answer": "C"},
+    "grounded_qa": {
+        "options": ["share it", "sit down", "unwrap it"],
+        "answer": "C",
+        "spans": [[5.0, 10.0], [12.0, 13.5]],
+        "duration": 40.0,
+    },
+    "quality_assessment": {"choices": ["low quality", "high quality"], "answer": "high quality"},
+    "captioning": {"caption": "A man opens a door. He walks in."},
+}
+FUZZ = settings(deadline=None, derandomize=True)
+EVERY_TASK = pytest.mark.parametrize("name", list(TASKS))
+THINKING = pytest.mark.parametrize("thinking", [True, False])
+
+
+def target_of(name):
+    return TASKS[name].target_from_json(TARGETS[name])
+
+
+def sample_of(name):
+    return Sample("id", name, Video(path="v.mp4"), " what happens {here}? ", target_of(name))
+
+
+def test_every_task_has_a_target_here():
+    assert set(TARGETS) == set(TASKS)
+
+
+@EVERY_TASK
+def test_the_table_is_consistent(name):
+    task = TASKS[name]
+    assert task.name == name
+    assert get_task(name) is task
+    assert task.headline in task.scores(None, target_of(name))
+    assert isinstance(target_of(name), task.target_type)
+
+
+def test_an_unknown_task_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean tracking"):
+        get_task("traking")
+
+
+@EVERY_TASK
+@THINKING
+def test_the_gold_answer_earns_full_reward(name, thinking):
+    task, target = TASKS[name], target_of(name)
+    gold = task.gold(target, thinking=thinking)
+    parsed = task.parse(gold, target)
+    assert task.is_well_formed(gold, target, thinking=thinking)
+    assert not task.is_well_formed(gold, target, thinking=not thinking)
+    assert task.iou(parsed, target) in (1.0, None)
+    assert task.accuracy(parsed, target) in (1.0, None)
+    assert set(task.scores(parsed, target).values()) == {1.0}
+
+
+@EVERY_TASK
+@THINKING
+def test_the_prompt_shows_an_example_that_is_well_formed(name, thinking):
+    task, target = TASKS[name], target_of(name)
+    prompt = task.instruction(sample_of(name), thinking=thinking)
+    assert ("<think>" in prompt) == thinking
+    for example in task.examples(target):
+        written = task.write(example, thought="your reasoning" if thinking else None)
+        assert written in prompt
+        assert task.is_well_formed(written, target, thinking=thinking)
+    assert tagged_texts(prompt)["answer"] == task.examples(target)[-1][0]
+
+
+@EVERY_TASK
+def test_the_prompt_does_not_tell_the_answer(name):
+    task, value = TASKS[name], dict(TARGETS[name])
+    other = {
+        "temporal_grounding": {"span": [1.0, 2.0]},
+        "tracking": {"boxes": [value.get("boxes", [[]])[0]] * 8},
+        "multi_choice_qa": {"answer": "A"},
+        "grounded_qa": {"answer": "A", "spans": [[1.0, 2.0]]},
+        "quality_assessment": {"answer": "low quality"},
+        "captioning": {"caption": "A dog sleeps.", "events": ["A dog sleeps."]},
+    }[name]
+    prompts = {
+        task.instruction(Sample("id", name, Video(path="v"), "q", task.target_from_json(target)), thinking=True)
+        for target in (value, {**value, **other})
+    }
+    assert len(prompts) == 1
+
+
+@EVERY_TASK
+def test_the_query_stands_in_the_prompt_as_it_is(name):
+    assert "what happens {here}?" in TASKS[name].instruction(sample_of(name), thinking=False)
+
+
+@EVERY_TASK
+def test_a_prompt_can_be_replaced(name):
+    template = "{{{query}}} in {duration} s\n{answer_form}"
+    prompt = TASKS[name].instruction(sample_of(name), thinking=False, template=template)
+    assert prompt.startswith("{what happens {here}?} in ")
+    assert "<answer>" in prompt
+    with pytest.raises(ConfigError, match=r"\{nonsense\}.*\{query\}"):
+        TASKS[name].instruction(sample_of(name), thinking=False, template="{nonsense}")
+
+
+def test_the_duration_in_a_prompt_is_the_samples_own_first():
+    task, sample = TASKS["temporal_grounding"], sample_of("temporal_grounding")
+    assert task.instruction(sample, thinking=False, template="{duration}") == "30.00"
+    longer = Sample("id", sample.task, sample.video, "q", sample.target, duration=31.5)
+    assert task.instruction(longer, thinking=False, template="{duration}") == "31.50"
+    assert TASKS["tracking"].instruction(sample_of("tracking"), thinking=False, template="{duration}") == "unknown"
+
+
+@pytest.mark.parametrize(
+    "template", ["{query", "query}", "{query!r}", "{query:>9}", "{query.real}", "{}", "{0}", "{query[0]}"]
+)
+def test_templates_are_plain(template):
+    with pytest.raises(ConfigError):
+        render_template(template, {"query": "q"}, where="here")
+
+
+def test_a_target_of_another_task_is_refused():
+    sample = Sample("id", "tracking", Video(path="v"), "q", target_of("multi_choice_qa"))
+    with pytest.raises(DataError, match="BoxesTarget"):
+        TASKS["tracking"].instruction(sample, thinking=False)
+
+
+@EVERY_TASK
+def test_targets_survive_their_json_form(name):
+    task = TASKS[name]
+    value = json.loads(json.dumps(task.target_to_json(target_of(name))))
+    assert task.target_from_json(value) == target_of(name)
+
+
+@EVERY_TASK
+def test_a_missing_key_is_named(name):
+    for key in TARGETS[name]:
+        value = {other: TARGETS[name][other] for other in TARGETS[name] if other != key}
+        with pytest.raises(DataError, match=key):
+            TASKS[name].target_from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("temporal_grounding", {"span": [1]}, "span"),
+        ("temporal_grounding", {"span": "1 to 2"}, "span"),
+        ("temporal_grounding", {"span": [1, math.nan]}, "span"),
+        ("temporal_grounding", {"span": [1, 10**400]}, "span"),
+        ("temporal_grounding", {"span": [1, True]}, "span"),
+        ("temporal_grounding", {"duration": 0}, "duration"),
+        ("temporal_grounding", {"duration": None}, "duration"),
+        ("tracking", {"boxes": []}, "boxes"),
+        ("tracking", {"boxes": [[0, 0, 1]]}, r"boxes\[0\]"),
+        ("tracking", {"boxes": [[0, 0, 1, math.inf]]}, r"boxes\[0\]"),
+        ("multi_choice_qa", {"options": []}, "options"),
+        ("multi_choice_qa", {"options": "ABC"}, "options"),
+        ("multi_choice_qa", {"options": ["x"] * 27}, "27"),
+        ("multi_choice_qa", {"answer": "E"}, "answer"),
+        ("multi_choice_qa", {"answer": 2}, "answer"),
+        ("multi_choice_qa", {"answer": "A or B"}, "answer"),
+        ("grounded_qa", {"spans": []}, "spans"),
+        ("grounded_qa", {"spans": [[1, 2], [3]]}, r"spans\[1\]"),
+        ("quality_assessment", {"answer": "medium"}, "answer"),
+        ("quality_assessment", {"choices": []}, "choices"),
+        ("captioning", {"caption": None}, "caption"),
+        ("captioning", {"events": "A man opens a door."}, "events"),
+        ("captioning", {"events": ["A man opens a door.", 3]}, "events"),
+    ],
+)
+def test_a_malformed_target_is_named(name, change, message):
+    with pytest.raises(DataError, match=message):
+        TASKS[name].target_from_json({**TARGETS[name], **change})
+
+
+@EVERY_TASK
+def test_a_target_that_is_no_object_is_refused(name):
+    for value in (None, 3, "x", [1, 2]):
+        with pytest.raises(DataError):
+            TASKS[name].target_from_json(value)
+
+
+@pytest.mark.parametrize("answer", ["C", "(C)", "c", "C.", "unwrap it", "(C) unwrap it", "C. unwrap it"])
+@pytest.mark.parametrize(
+    "form", ["{text}", "({letter}) {text}", "{letter}. {text}", "{letter}) {text}", "{letter}: {text}"]
+)
+def test_options_with_and_without_letters_and_any_form_of_the_answer(answer, form):
+    texts = ["share it", "sit down", "unwrap it"]
+    options = [form.format(letter=letter, text=text) for letter, text in zip("ABC", texts, strict=True)]
+    target = TASKS["multi_choice_qa"].target_from_json({"options": options, "answer": answer})
+    assert target.options == tuple(texts)
+    assert target.answer == "C"
+
+
+def test_letters_that_belong_to_the_text_stay():
+    read = TASKS["multi_choice_qa"].target_from_json
+    assert read({"options": ["A. Smith", "C. Jones"], "answer": "B"}).options == ("A. Smith", "C. Jones")
+    assert read({"options": ["(A)", "(B)"], "answer": "B"}).options == ("(A)", "(B)")
+
+
+# Temporal grounding
+
+
+def grounding_iou(answer, span=(5, 10), duration=30):
+    task = TASKS["temporal_grounding"]
+    target = task.target_from_json({"span": list(span), "duration": duration})
+    return task.iou(task.parse(f"<answer>{answer}</answer>", target), target)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("5 to 10", 1.0),
+        ("0 to 10", 0.5),
+        ("7.5 to 10", 0.5),
+        ("8 to 13", 2 / 8),
+        ("10 to 20", 0.0),
+        ("10 to 5", 0.0),
+        ("5 to 5", 0.0),
+        ("-3 to 10", 0.0),
+        ("nan to 10", 0.0),
+        ("5 to inf", 0.0),
+        ("0 to 1e400", 0.0),
+        ("0 to " + "9" * 400, 0.0),
+        ("0 to 1000", 5 / 30),
+        ("[(5, 10), (20, 25)]", 1.0),
+        ("[(20, 25), (5, 10)]", 0.0),
+    ],
+)
+def test_grounding_iou_by_hand(answer, expected):
+    assert grounding_iou(answer) == pytest.approx(expected)
+
+
+def test_a_prediction_is_clipped_to_the_video():
+    assert grounding_iou("20 to 99", span=(20, 30), duration=30) == 1.0
+    assert grounding_iou("30 to 99", span=(20, 30), duration=30) == 0.0
+
+
+def test_a_truth_past_the_duration_can_be_answered_and_is_not_changed():
+    assert grounding_iou("20.8 to 30.0", span=(20.8, 30.0), duration=29.46) == 1.0
+    assert grounding_iou("20.8 to 40.0", span=(20.8, 30.0), duration=29.46) == 1.0
+    assert grounding_iou("20.8 to 29.46", span=(20.8, 30.0), duration=29.46) == pytest.approx(8.66 / 9.2)
+
+
+@pytest.mark.parametrize("span", [(8, 7), (5, 5), (-2, -1)])
+def test_a_defective_truth_overlaps_nothing_and_raises_nothing(span):
+    for answer in ("8 to 7", "7 to 8", "5 to 5", "0 to 30", ""):
+        assert grounding_iou(answer, span=span) == 0.0
+    task = TASKS["temporal_grounding"]
+    target = task.target_from_json({"span": list(span), "duration": 30})
+    assert task.scores(task.parse(task.gold(target, thinking=True), target), target)["mIoU"] == 0.0
+
+
+def test_recall_counts_an_iou_at_the_threshold():
+    task = TASKS["temporal_grounding"]
+    target = task.target_from_json({"span": [0, 10], "duration": 30})
+    assert task.scores(task.parse("<answer>0 to 5</answer>", target), target) == {
+        "mIoU": 0.5,
+        "R1@0.3": 1.0,
+        "R1@0.5": 1.0,
+        "R1@0.7": 0.0,
+        "parse_rate": 1.0,
+    }
+    assert set(task.scores(None, target).values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [("0 to 30", True), ("0 to 99", True), ("0 to 27", False), ("5 to 10", False), ("x", False)]
+)
+def test_collapse_to_the_whole_video_is_seen(answer, expected):
+    for name, completion in (
+        ("temporal_grounding", f"<answer>{answer}</answer>"),
+        ("grounded_qa", f"<glue>[{answer}]</glue>"),
+    ):
+        task = TASKS[name]
+        target = task.target_from_json({**TARGETS[name], "duration": 30})
+        assert task.whole_video(task.parse(completion, target), target) is expected
+    assert TASKS["multi_choice_qa"].whole_video("C", target_of("multi_choice_qa")) is None
+
+
+def test_gold_seconds_are_rounded_unless_nothing_would_be_left():
+    task = TASKS["temporal_grounding"]
+    assert "<answer>1.23 to 4.57</answer>" in task.gold(
+        task.target_from_json({"span": [1.2345, 4.5678], "duration": 9}), thinking=False
+    )
+    tiny = task.target_from_json({"span": [1.0011, 1.0012], "duration": 9})
+    assert task.iou(task.parse(task.gold(tiny, thinking=False), tiny), tiny) == 1.0
+
+
+# Tracking
+
+WHOLE = "[0, 0, 1, 1]"
+
+
+def tracking(answer, boxes=((0, 0, 1, 1),) * 8):
+    task = TASKS["tracking"]
+    target = task.target_from_json({"boxes": [list(box) for box in boxes]})
+    completion = f"<answer>{answer}</answer>"
+    return task.iou(task.parse(completion, target), target), task.is_well_formed(completion, target, thinking=False)
+
+
+def test_tracking_sums_over_eight_boxes_whatever_the_answer_has():
+    assert tracking(f"[{', '.join([WHOLE] * 8)}]") == (1.0, True)
+    assert tracking(f"[{', '.join([WHOLE] * 4)}]") == (0.5, False)
+    assert tracking(f"[{', '.join([WHOLE] * 9)}]") == (1.0, False)
+    assert tracking(f"[{', '.join(['[0, 0, 1, 0.5]'] * 8)}]") == (0.5, True)
+    assert tracking("[]") == (0.0, False)
+
+
+def test_corners_are_sorted_and_clipped():
+    assert tracking(f"[{', '.join(['[1, 1, 0, 0]'] * 8)}]") == (1.0, True)
+    assert tracking(f"[{', '.join(['[-1, -2, 3, 4]'] * 8)}]") == (1.0, True)
+
+
+@pytest.mark.parametrize("bad", ["1e400", "nan", "inf", "9" * 400])
+def test_a_box_that_is_no_number_costs_its_own_frame_only(bad):
+    boxes = [WHOLE] * 8
+    boxes[2] = f"[0, 0, {bad}, 1]"
+    assert tracking(f"[{', '.join(boxes)}]") == (7 / 8, False)
+    assert tracking(f"[{', '.join([boxes[2]] * 8)}]") == (0.0, False)
+
+
+def test_echoing_the_given_box_earns_an_eighth_with_it_and_nothing_without():
+    task = TASKS["tracking"]
+    target = BoxesTarget(boxes=(Box(0, 0, 0.1, 0.1), *[Box(0.5, 0.5, 1, 1)] * 7))
+    parsed = [Box(0, 0, 0.1, 0.1)] * 8
+    assert task.iou(parsed, target) == pytest.approx(1 / 8)
+    assert task.iou(parsed, target, score_given_box=False) == 0.0
+    scores = task.scores([*target.boxes[:1], *[Box(0.5, 0.5, 1, 0.8)] * 7], target)
+    assert scores == pytest.approx(
+        {
+            "overlap": (1 + 7 * 0.6) / 8,
+            "R@0.5": 1.0,
+            "R@0.7": 0.0,
+            "overlap_without_given": 0.6,
+            "R@0.5_without_given": 1.0,
+            "R@0.7_without_given": 0.0,
+            "parse_rate": 1.0,
+        }
+    )
+
+
+def test_missing_boxes_score_zero():
+    box = Box(0, 0, 1, 1)
+    assert frame_ious([box, None], [box, box, box]) == [1.0, 0.0, 0.0]
+    assert frame_ious([box] * 5, [box, box]) == [1.0, 1.0]
+    assert TASKS["tracking"].iou([box], BoxesTarget(boxes=(box,)), score_given_box=False) == 0.0
+
+
+# Questions
+
+
+def test_either_of_two_options_with_the_same_text_is_right():
+    task = TASKS["multi_choice_qa"]
+    target = task.target_from_json({"options": ["left", "right", "left"], "answer": "(C)"})
+    for answer, expected in (("A", 1.0), ("C", 1.0), ("left", 1.0), ("A or C", 1.0), ("B", 0.0), ("A or B", 0.0)):
+        assert task.accuracy(task.parse(f"<answer>{answer}</answer>", target), target) == expected
+
+
+def test_an_explanation_costs_the_format_and_keeps_the_accuracy():
+    task, target = TASKS["multi_choice_qa"], target_of("multi_choice_qa")
+    completion = "<answer>C because he tears it</answer>"
+    assert task.accuracy(task.parse(completion, target), target) == 1.0
+    assert not task.is_well_formed(completion, target, thinking=False)
+
+
+@pytest.mark.parametrize(
+    ("completion", "accuracy", "iou", "well_formed"),
+    [
+        ("<answer>C</answer><glue>[(5, 10), (12, 13.5)]</glue>", 1.0, 1.0, True),
+        ("<answer>C</answer>\n<glue>5 to 10, 12 to 13.5</glue>", 1.0, 1.0, True),
+        ("<answer>C</answer><glue>[(5, 10)]</glue>", 1.0, 5 / 6.5, True),
+        ("<answer>C</answer><glue>[(5, 13.5)]</glue>", 1.0, 6.5 / 8.5, True),
+        ("<answer>B</answer><glue>[(5, 8), (7, 10)]</glue>", 0.0, 5 / 6.5, True),
+        ("<answer>C</answer>", 1.0, 0.0, False),
+        ("<answer>C</answer><glue>[]</glue>", 1.0, 0.0, False),
+        ("<answer>C</answer><glue></glue>", 1.0, 0.0, False),
+        ("<answer>C</answer><glue>[(10, 5)]</glue>", 1.0, 0.0, True),
+        ("<answer>C</answer><glue>[(5, 10), (nan, 3)]</glue>", 1.0, 5 / 6.5, False),
+        ("<glue>[(5, 10), (12, 13.5)]</glue>", 0.0, 1.0, False),
+        ("<glue>[(5, 10), (12, 13.5)]</glue><answer>C</answer>", 1.0, 1.0, False),
+        ("<think>x</think><answer>C</answer><glue>[(5, 10), (12, 13.5)]</glue>", 1.0, 1.0, False),
+        ("", 0.0, 0.0, False),
+    ],
+)
+def test_grounded_answers_by_hand(completion, accuracy, iou, well_formed):
+    task, target = TASKS["grounded_qa"], target_of("grounded_qa")
+    parsed = task.parse(completion, target)
+    assert task.accuracy(parsed, target) == accuracy
+    assert task.iou(parsed, target) == pytest.approx(iou)
+    assert task.is_well_formed(completion, target, thinking=False) == well_formed
+
+
+def test_an_empty_clue_against_an_empty_truth_scores_nothing():
+    task = TASKS["grounded_qa"]
+    target = task.target_from_json({**TARGETS["grounded_qa"], "spans": [[7, 7]]})
+    for glue in ("[]", "", "[(7, 7)]"):
+        assert task.iou(task.parse(f"<answer>C</answer><glue>{glue}</glue>", target), target) == 0.0
+
+
+@EVERY_TASK
+@THINKING
+def test_any_text_around_the_answer_costs_the_format(name, thinking):
+    task, target = TASKS[name], target_of(name)
+    gold = task.gold(target, thinking=thinking)
+    assert task.is_well_formed(f"\n {gold} \n", target, thinking=thinking)
+    for broken in (
+        f"Sure: {gold}",
+        f"{gold} Done.",
+        gold + gold,
+        gold.replace("</answer>", ""),
+        gold[:-1],
+        "",
+        "<answer></answer>",
+    ):
+        assert not task.is_well_formed(broken, target, thinking=thinking)
+
+
+@EVERY_TASK
+def test_an_answer_without_tags_counts_only_where_that_is_asked_for(name):
+    task, target = TASKS[name], target_of(name)
+    payloads = task.payloads(target)
+    completion = payloads[0] + "".join(
+        f"<{tag}>{text}</{tag}>" for tag, text in zip(task.answer_tags[1:], payloads[1:], strict=True)
+    )
+    assert task.scores(task.parse(completion, target, untagged=True), target)[task.headline] == 1.0
+    assert task.scores(task.parse(completion, target), target)[task.headline] == 0.0
+
+
+# Hostile text
+
+HOSTILE_PIECES = [
+    *[
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        "<glue>",
+        "</glue>",
+        "[",
+        "]",
+        "(",
+        ")",
+        ",",
+        " to ",
+        "-",
+        ".",
+        ":",
+    ],
+    *["5", "10.5", "nan", "inf", "1e400", "9" * 400, "-3", "00:05", "A", "(C)", "Answer: ", " or ", "unwrap it"],
+    *["low quality", "\n", "\x00", "\ud800", "é"],
+]
+hostile = st.one_of(st.text(), st.lists(st.sampled_from(HOSTILE_PIECES), max_size=40).map("".join))
+
+
+@EVERY_TASK
+@FUZZ
+@given(completion=hostile, tagged=st.booleans())
+def test_no_text_raises_and_all_scores_are_shares(name, completion, tagged):
+    task, target = TASKS[name], target_of(name)
+    text = f"<answer>{completion}</answer><glue>{completion}</glue>" if tagged else completion
+    for untagged in (False, True):
+        parsed = task.parse(text, target, untagged=untagged)
+        values = [*task.scores(parsed, target).values(), task.iou(parsed, target), task.accuracy(parsed, target)]
+        assert all(value is None or (math.isfinite(value) and 0.0 <= value <= 1.0) for value in values)
+        json.dumps(task.parsed_to_json(parsed), allow_nan=False)
+        assert task.whole_video(parsed, target) in (True, False, None)
+    for thinking in (False, True):
+        if task.is_well_formed(text, target, thinking=thinking):
+            assert task.parse(text, target) is not None
+
+
+@FUZZ
+@given(start=st.floats(0, 500), length=st.floats(0.02, 100), duration=st.floats(1, 1000), thinking=st.booleans())
+def test_gold_of_any_span_is_full_reward_up_to_rounding(start, length, duration, thinking):
+    task = TASKS["temporal_grounding"]
+    start, end = round(start, 2), round(start, 2) + round(length, 2)
+    target = task.target_from_json({"span": [start, end], "duration": duration})
+    gold = task.gold(target, thinking=thinking)
+    assert task.is_well_formed(gold, target, thinking=thinking)
+    assert task.iou(task.parse(gold, target), target) == pytest.approx(1.0, abs=1e-9)
+
+
+# Real annotations
+
+
+@pytest.fixture
+def annotations(shared_dir):
+    def read(path):
+        file = shared_dir / "annotations" / path
+        if not file.exists():
+            pytest.skip(f"{path} is not among the real annotations on this machine")
+        return json.loads(file.read_text())
+
+    return read
+
+
+def test_the_whole_video_on_charades_gives_the_known_baseline(annotations):
+    task, rows = TASKS["temporal_grounding"], []
+    for video in annotations("charades_sta/test.json").values():
+        for span in video["timestamps"]:
+            target = task.target_from_json({"span": span, "duration": video["duration"]})
+            rows.append(task.scores(task.parse(f"<answer>0 to {video['duration']}</answer>", target), target))
+            gold = task.gold(target, thinking=False)
+            assert task.iou(task.parse(gold, target), target) == 1.0
+    means = {key: round(100 * sum(row[key] for row in rows) / len(rows), 1) for key in ("mIoU", "R1@0.3", "R1@0.5")}
+    assert (len(rows), means) == (3720, {"mIoU": 27.0, "R1@0.3": 34.3, "R1@0.5": 0.4})
+
+
+def test_the_copied_box_on_got10k_gives_the_known_baseline(annotations):
+    task, rows = TASKS["tracking"], []
+    for row in annotations("got10k/videochat_r1_val.json"):
+        target = task.target_from_json({"boxes": row["gt"]})
+        copied = f"<answer>{[row['gt'][0]] * 8}</answer>"
+        rows.append(task.scores(task.parse(copied, target), target))
+        assert task.iou(task.parse(task.gold(target, thinking=False), target), target) == 1.0
+    means = {key: 100 * sum(row[key] for row in rows) / len(rows) for key in ("overlap", "R@0.5", "R@0.7")}
+    assert means == pytest.approx({"overlap": 42.35, "R@0.5": 32.2, "R@0.7": 5.6}, abs=0.05)
+
+
+def test_every_wording_of_every_option_of_nextgqa_is_read(annotations):
+    task = TASKS["grounded_qa"]
+    for row in annotations("nextgqa/videochat_r1_val.json")[::4]:
+        target = task.target_from_json({**row, "spans": row["glue"]})
+        for index, text in enumerate(target.options):
+            letter = "ABCDE"[index]
+            for answer in (letter, f"({letter}) {text}", f"{letter}. {text}", f"Answer: {letter.lower()}", f"{text}."):
+                parsed = task.parse(f"<answer>{answer}</answer>", target)
+                assert parsed is not None and parsed.answer is not None, (answer, target.options)
+                assert target.options["ABCDE".index(parsed.answer)].casefold() == text.casefold()

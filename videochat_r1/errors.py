@@ -1,0 +1,21 @@
+"""The exceptions of this package: each says what was expected, what came, where, and what to do."""
+
+
+class VideoChatR1Error(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigError(VideoChatR1Error, ValueError):
+    """A setting, a recipe or a combination of them cannot work."""
+
+
+class DataError(VideoChatR1Error, ValueError):
+    """An annotation file, a manifest or an input row does not have the stated format."""
+
+
+class VideoError(VideoChatR1Error, RuntimeError):
+    """A video is missing, cannot be decoded, or took longer than the time limit."""
+
+
+class JudgeError(VideoChatR1Error, RuntimeError):
+    """The LLM judge cannot be reached or does not answer as agreed."""
