@@ -1,0 +1,282 @@
+"""Training with a judge that fails: what is unscored weighs nothing, outages are waited for or end the run cleanly."""
+
+import asyncio
+import json
+import statistics
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import TrainerCallback
+
+from tests.judged_rewards import captions
+from tests.tiny_runs import make_trainer, write_train_manifest
+from videochat_r1.commands.grpo import main as grpo_command
+from videochat_r1.errors import ConfigError, JudgeError
+from videochat_r1.grpo.reward_calls import Outcome, RewardCalls, UnscoredRollouts
+from videochat_r1.grpo.run import check_rewards_cover, load_rewards
+from videochat_r1.judge import Judge, JudgeConfig
+from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
+from videochat_r1.rewards import Unscored
+from videochat_r1.sample import CaptionTarget, Sample, Video
+from videochat_r1.training import checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("judged")
+
+
+@pytest.fixture
+def server():
+    with RuleJudgeServer() as running:
+        yield running
+
+
+def judged_trainer(folder, server, name, *, judge=None, **options):
+    """A trainer whose rollouts earn format and what the local judge says."""
+    values = {
+        "base_url": server.base_url,
+        "model": MODEL,
+        "cache_dir": None,
+        "backoff_seconds": 0.01,
+        "max_attempts": 2,
+    }
+    rewards = [
+        {"name": "format"},
+        {
+            "name": "tests.judged_rewards:answered",
+            "options": {"judge": Judge(JudgeConfig(**{**values, **(judge or {})}))},
+        },
+    ]
+    return make_trainer(folder, reward_entries=rewards, output_dir=str(folder / name), **options)
+
+
+def rollouts(trainer):
+    return [json.loads(line) for line in (Path(trainer.args.output_dir) / "rollouts.jsonl").read_text().splitlines()]
+
+
+def logged(trainer, name):
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+def weights_of(trainer):
+    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+
+
+class At(TrainerCallback):
+    """Calls something once after an update."""
+
+    def __init__(self, step, call):
+        self.step, self.call = step, call
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            self.call()
+
+
+@pytest.fixture(scope="module")
+def plain_run(folder):
+    """Three updates with a judge that never fails."""
+    with RuleJudgeServer() as server:
+        trainer = judged_trainer(folder, server, "plain", max_steps=3)
+        trainer.train()
+    return trainer, weights_of(trainer)
+
+
+def test_every_rollout_is_judged_once_while_the_step_goes_on(plain_run):
+    trainer, _ = plain_run
+    rows = rollouts(trainer)
+    assert len(rows) == 3 * 2 * 4
+    for row in rows:
+        (text,) = captions([row["completion"]], [row["generation"]])
+        assert row["rewards"]["answered"] == (1.0 if "dog" in text else 0.5)
+        assert row["unscored"] is None
+    assert 0 < sum(logged(trainer, "judge/requests")) <= len(rows)
+    assert logged(trainer, "rewards/unscored_share") == [0.0] * 3
+
+
+def test_an_unscored_rollout_leaves_its_groups_mean_and_std_and_gets_no_advantage(folder, server):
+    server.poison = "Rollout 2"
+    trainer = judged_trainer(folder, server, "poisoned", max_steps=2, max_unscored_share=0.5)
+    trainer.train()
+    rows = rollouts(trainer)
+    groups = [rows[begin : begin + 4] for begin in range(0, len(rows), 4)]
+    assert len(groups) == 4
+    for group in groups:
+        unscored = group.pop(2)
+        assert unscored["advantage"] == 0.0 and unscored["reward"] is None
+        assert set(unscored["rewards"].values()) == {None}, "not even its format counts"
+        assert "HTTP 500" in unscored["unscored"]
+        values = [row["reward"] for row in group]
+        mean, std = statistics.fmean(values), statistics.stdev(values)
+        for row in group:
+            assert row["advantage"] == pytest.approx((row["reward"] - mean) / (std + 1e-4), abs=1e-4)
+    assert any(row["advantage"] for group in groups for row in group)
+    assert trainer.unscored.total == 4
+    assert logged(trainer, "rewards/unscored_share") == [0.25, 0.25]
+
+
+def test_above_the_configured_share_the_run_stops(folder, server):
+    server.poison = "Rollout"
+    trainer = judged_trainer(folder, server, "all unscored", max_steps=3)
+    with pytest.raises(
+        JudgeError, match=r"8 of the last 8 judged rollouts are unscored.*max_unscored_share=0\.1.*HTTP 500"
+    ):
+        trainer.train()
+    assert trainer.state.global_step == 0 and checkpoint.last_checkpoint(folder / "all unscored") is None
+
+
+def test_an_outage_in_mid_training_is_waited_for(folder, server, plain_run):
+    trainer = judged_trainer(folder, server, "paused", max_steps=3)
+
+    def interrupt():
+        server.stop()
+        threading.Timer(0.7, server.start).start()
+
+    trainer.add_callback(At(1, interrupt))
+    began = time.monotonic()
+    trainer.train()
+    assert time.monotonic() - began > 0.7
+    assert not any(row["unscored"] for row in rollouts(trainer))
+    after = weights_of(trainer)
+    assert all(torch.equal(value, after[name]) for name, value in plain_run[1].items())
+
+
+@pytest.mark.parametrize("judge", [{"on_outage": "stop"}, {"max_wait_seconds": 0.3}], ids=["stop", "pause too long"])
+def test_an_outage_ends_the_run_with_a_checkpoint_from_which_it_goes_on(folder, server, plain_run, judge):
+    name = f"stopped {next(iter(judge))}"
+    trainer = judged_trainer(folder, server, name, judge=judge, max_steps=3)
+    trainer.add_callback(At(2, server.stop))
+    with pytest.raises(JudgeError, match=r"(has not answered|no verdict).*Training has stopped\. .* after update 2"):
+        trainer.train()
+    assert checkpoint.last_checkpoint(folder / name).name == "checkpoint-2"
+    server.start()
+    again = judged_trainer(folder, server, name, max_steps=3)
+    again.train(resume_from_checkpoint=checkpoint.resume_folder(again.args))
+    after = weights_of(again)
+    assert all(torch.equal(value, after[name]) for name, value in plain_run[1].items())
+    assert [row["step"] for row in rollouts(again)] == [step for step in range(3) for _ in range(8)]
+
+
+# --- a recipe -----------------------------------------------------------------------------------------------------------
+
+
+def caption_recipe(folder, server, **changes):
+    """A captioning recipe over the toy videos."""
+    write_train_manifest(folder)
+    rows = [{"video": f"{index % 4}.mp4", "caption": "A man opens a door.", "id": index} for index in range(4)]
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    if not (folder / "model_qwen2_vl").exists():
+        make_trainer(folder, model_type="qwen2_vl")
+    values = {
+        "model_name_or_path": str(folder / "model_qwen2_vl"),
+        "data_root": str(folder),
+        "mixture": [{"dataset": "captions", "annotations": "captions.jsonl", "videos": "."}],
+        "video": {"fps": 3.0, "max_frames": 16, "min_pixels": 784, "max_pixels": 3136},
+        "rewards": [{"name": "format"}, {"name": "recall", "options": {"max_words": 50}}],
+        "judge": {"base_url": server.base_url, "model": MODEL, "cache_dir": str(folder / "cache")},
+        "prompts_per_step": 2,
+        "per_device_train_batch_size": 4,
+        "num_generations": 4,
+        "max_completion_length": 5,
+        "max_steps": 1,
+        "use_cpu": True,
+        "bf16": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "output_dir": str(folder / "recipe"),
+        **changes,
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+def test_a_captioning_recipe_trains_a_qwen2_vl(folder, server):
+    assert grpo_command(["--config", caption_recipe(folder, server)]) == 0
+    rows = [json.loads(line) for line in (folder / "recipe" / "rollouts.jsonl").read_text().splitlines()]
+    assert len(rows) == 8 and {row["task"] for row in rows} == {"captioning"}
+    assert all(row["rewards"]["recall"] == 0.0 for row in rows), "an untrained model answers nothing"
+    assert server.counts["requests"] == 1, "the check before training"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--judge.base_url", "http://127.0.0.1:9/v1"], "http://127.0.0.1:9/v1 cannot be asked: no connection"),
+        (["--judge.model", "other"], "It serves rules"),
+        (["--judge.api_key_env", "NO_SUCH_KEY"], "NO_SUCH_KEY, which is not set"),
+        (["--judge.max_wait_seconds", "1800"], "too close to ddp_timeout=1800"),
+        (["--judge.modle", "x"], "did you mean 'model'"),
+        (["--judge", "null"], "need a judge"),
+        (["--rewards.1.options.max_word", "9"], "did you mean max_words"),
+    ],
+)
+def test_a_judge_that_cannot_be_used_is_refused_before_the_model_is_loaded(folder, server, flags, message):
+    config = caption_recipe(folder, server, model_name_or_path=str(folder / "no model"))
+    with pytest.raises((ConfigError, JudgeError), match=message):
+        grpo_command(["--config", config, *flags])
+
+
+def test_rewards_take_the_recipes_judge():
+    judge = Judge(JudgeConfig(base_url="http://127.0.0.1:9/v1", model="m"))
+    assert [reward.__name__ for reward in load_rewards(None)[0]] == ["format", "iou", "accuracy"]
+    assert [reward.__name__ for reward in load_rewards(None, judge)[0]] == ["format", "iou", "accuracy", "recall"]
+    (own,), _ = load_rewards([{"name": "tests.judged_rewards:answered"}], judge)
+    assert own.keywords["judge"] is judge
+    caption = Sample("c", "captioning", Video(path="v"), "q", CaptionTarget("x"))
+    check_rewards_cover([caption], ["format", "recall"], judge)
+    with pytest.raises(ConfigError, match="need a judge"):
+        check_rewards_cover([caption], ["format", "recall"])
+
+
+# --- the parts ----------------------------------------------------------------------------------------------------------
+
+
+def test_judging_begins_early_and_is_used_only_for_the_same_completions():
+    calls = []
+
+    async def slow(completions, **columns):
+        calls.append(list(completions))
+        return [1.0, Unscored("tired"), None][: len(completions)]
+
+    reward = RewardCalls([slow])
+
+    async def scene(later):
+        reward.begin(asyncio.get_running_loop(), ["a", "b", "c"], {})
+        return await reward.functions[0](completions=later)
+
+    values = asyncio.run(scene(["a", "b", "c"]))
+    assert values[0] == 1.0 and values[2] is None
+    assert calls == [["a", "b", "c"]]
+    assert reward.take(3) == [Outcome(True, None, False), Outcome(True, "tired", False), Outcome(False, None, False)]
+    assert reward.take(3) == [Outcome(False, None, False)] * 3
+    assert asyncio.run(scene(["d"])) == [1.0]
+    assert calls[-1] == ["d"]
+
+
+def test_nan_of_a_plain_reward_is_unscored_and_none_is_not():
+    reward = RewardCalls([lambda completions, **columns: [None, float("nan"), 0.5]])
+    assert reward.functions[0](completions=["a", "b", "c"])[2] == 0.5
+    assert reward.take(3) == [
+        Outcome(False, None, False),
+        Outcome(True, "a reward is NaN", False),
+        Outcome(False, None, False),
+    ]
+
+
+def test_the_share_is_that_of_the_last_judged_rollouts():
+    unscored = UnscoredRollouts(max_share=0.5)
+    failed, fine, free = Outcome(True, "late", False), Outcome(True, None, False), Outcome(False, None, False)
+    assert unscored.count([failed] * 7 + [free] * 100, is_main_process=True) is None, "too few to tell"
+    assert unscored.count([fine] * 7, is_main_process=True) is None
+    assert "8 of the last 15 judged" in unscored.count([failed], is_main_process=True)
+    assert unscored.count([fine] * 600, is_main_process=True) is None
+    assert "gone" in unscored.count([fine, Outcome(True, "gone", True)], is_main_process=True)
+    assert unscored.total == 9

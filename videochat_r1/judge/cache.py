@@ -1,0 +1,128 @@
+"""Answers of the judge on disk: shared by processes, kept over restarts, bounded in size."""
+
+import sqlite3
+import time
+from pathlib import Path
+
+from videochat_r1.errors import JudgeError
+
+_FILE = "answers.sqlite3"
+_LOCK_SECONDS = 30.0
+# A hit is noted at most this often, so that reading seldom means writing.
+_NOTE_USE_SECONDS = 3600
+# A full cache is emptied this far, so that not every further answer has to make room for itself.
+_KEEP_SHARE = 0.9
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    key BLOB PRIMARY KEY, answer TEXT NOT NULL, size INTEGER NOT NULL, used INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answers_by_use ON answers (used);
+CREATE TABLE IF NOT EXISTS total (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL);
+INSERT OR IGNORE INTO total VALUES (1, 0);
+CREATE TRIGGER IF NOT EXISTS added AFTER INSERT ON answers BEGIN UPDATE total SET size = size + new.size; END;
+CREATE TRIGGER IF NOT EXISTS removed AFTER DELETE ON answers BEGIN UPDATE total SET size = size - old.size; END;
+"""
+
+
+class JudgeCache:
+    """Text by key, in one SQLite file of a folder.
+
+    Any number of processes, on several machines where the file system has working locks, may use the folder at once; each
+    with an object of its own, in one thread. The file is written without waiting for the disk: a killed process loses
+    nothing, a power failure may lose the file, which then is an error that says so.
+
+    Args:
+        folder: made if missing.
+        megabytes: size that the answers (not counting free pages) are kept under.
+
+    Raises:
+        JudgeError: the folder cannot be written, or the file is no cache.
+    """
+
+    def __init__(self, folder: str | Path, megabytes: float = 512.0) -> None:
+        self.path = Path(folder) / _FILE
+        self._max_bytes = int(megabytes * 1e6)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                self.path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            # Not WAL: its shared memory does not work on network file systems.
+            self._connection.execute("PRAGMA journal_mode = TRUNCATE")
+            self._connection.execute("PRAGMA synchronous = OFF")
+            self._connection.execute("BEGIN IMMEDIATE")
+            for statement in _statements(_SCHEMA):
+                self._connection.execute(statement)
+            self._connection.execute("COMMIT")
+        except (OSError, sqlite3.Error) as error:
+            raise self._problem(error) from error
+
+    def get(self, key: bytes) -> str | None:
+        """The answer kept under a key; None if there is none."""
+        try:
+            row = self._connection.execute("SELECT answer, used FROM answers WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            now = int(time.time())
+            if now - row[1] > _NOTE_USE_SECONDS:
+                self._connection.execute("UPDATE answers SET used = ? WHERE key = ?", (now, key))
+        except sqlite3.Error as error:
+            raise self._problem(error) from error
+        return str(row[0])
+
+    def put(self, key: bytes, answer: str) -> str:
+        """Keep an answer; one that is already there stays. Returns the one that is kept, so that all processes go by it."""
+        size = len(answer.encode()) + len(key)
+        try:
+            added = self._connection.execute(
+                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", (key, answer, size, int(time.time()))
+            ).rowcount
+            if added and self.size() > self._max_bytes:
+                self._make_room()
+        except sqlite3.Error as error:
+            raise self._problem(error) from error
+        return answer if added else self.get(key) or answer
+
+    def size(self) -> int:
+        """Bytes of all keys and answers."""
+        return int(self._connection.execute("SELECT size FROM total").fetchone()[0])
+
+    def __len__(self) -> int:
+        return int(self._connection.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def _make_room(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Another process may have done it while this one waited.
+            excess = self.size() - int(_KEEP_SHARE * self._max_bytes)
+            oldest: list[tuple[bytes]] = []
+            for key, size in self._connection.execute("SELECT key, size FROM answers ORDER BY used, key"):
+                if excess <= 0:
+                    break
+                oldest.append((key,))
+                excess -= size
+            self._connection.executemany("DELETE FROM answers WHERE key = ?", oldest)
+        finally:
+            self._connection.execute("COMMIT")
+
+    def _problem(self, error: Exception) -> JudgeError:
+        return JudgeError(
+            f"the judge's cache {self.path} cannot be used ({error}). Delete it if it is damaged, name another folder with "
+            "judge.cache_dir, or train without one: judge.cache_dir: null"
+        )
+
+
+def _statements(script: str) -> list[str]:
+    """The statements of a script; `executescript` would commit between them."""
+    statements, current = [], ""
+    for line in script.strip().splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements

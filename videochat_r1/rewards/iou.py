@@ -1,0 +1,25 @@
+"""IoU reward: overlap in time or on the frame with the truth (paper 3.2)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from videochat_r1.rewards.columns import typed_rows
+
+
+def iou(
+    completions: Sequence[str],
+    *,
+    task: Sequence[str],
+    target: Sequence[Mapping[str, Any]],
+    score_given_box: bool = True,
+    **columns: Any,
+) -> list[float | None]:
+    """Overlap in [0, 1], 0.0 for an answer that cannot be read, None for tasks without time or boxes.
+
+    Option `score_given_box`: whether tracking counts the first box, which the prompt shows, so that echoing it earns one
+    part in as many as there are boxes (the paper's number counts it).
+    """
+    return [
+        row_task.iou(row_task.parse(completion, typed), typed, score_given_box=score_given_box)
+        for completion, row_task, typed in typed_rows(completions, task, target)
+    ]
