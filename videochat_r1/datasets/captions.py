@@ -1,0 +1,95 @@
+"""Videos with captions: CaReBench (formerly FIBER-1k), or any JSON list or JSONL of video and caption."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from videochat_r1.datasets.annotation_files import Row, kind, parse_json, read_text
+from videochat_r1.datasets.base import VIDEO_SUFFIXES, Corpus, Request, UniqueIds, VideoFinder
+from videochat_r1.errors import DataError
+from videochat_r1.sample import CaptionTarget, Sample, Video
+from videochat_r1.tasks.captioning import REQUEST
+
+VIDEO_KEYS = ("video", "video_path", "video_file", "path")
+CAPTION_KEYS = ("caption", "description", "text")
+
+
+class Captions(Corpus):
+    """Rows of `video` and `caption`, with `events` (a list of texts), `query`, `duration` and `id` where they are known.
+
+    The video may also be called `video_path`, `video_file` or `path`, the caption `description` or `text`. A video named
+    without a file type is looked for in the videos folder.
+    """
+
+    name = "captions"
+    tasks = ("captioning",)
+
+    def parse(self, request: Request) -> Iterator[Sample]:
+        """One sample per row; ids are the rows' own, else the videos' names without their file type."""
+        unique = UniqueIds()
+        find = VideoFinder(request.videos)
+        for row in rows_of(request.annotations):
+            yield self._sample(row, unique, find)
+
+    def _sample(self, row: Row, unique: UniqueIds, find: VideoFinder) -> Sample:
+        video = row.text(_key(row, VIDEO_KEYS))
+        caption = row.text(_key(row, CAPTION_KEYS)).strip()
+        path = PurePosixPath(video)
+        known_type = path.suffix.lower() in VIDEO_SUFFIXES
+        stem = str(path.with_suffix("")) if known_type else video
+        values = row.values
+        return Sample(
+            id=unique(str(values["id"]) if isinstance(values.get("id"), str | int) else stem),
+            task="captioning",
+            video=Video(path=video if known_type else find(video)),
+            query=row.text("query").strip() if "query" in values else REQUEST,
+            target=CaptionTarget(caption, read_events(row)),
+            duration=None if values.get("duration") is None else row.number("duration"),
+            source=self.name,
+        )
+
+
+class CaReBench(Captions):
+    """CaReBench's `metadata.json`: 1,000 videos with a detailed caption each. As FIBER-1k it is the paper's training set."""
+
+    name = "carebench"
+
+
+def rows_of(path: Path) -> Iterator[Row]:
+    """The objects of a JSON list or of JSON lines.
+
+    Raises:
+        DataError: the file is neither.
+    """
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        listed = parse_json(text, path)
+        for number, value in enumerate(listed, start=1):
+            yield Row.of(value, f"{path}, row {number}")
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield Row.of(parse_json(line, Path(f"{path}, line {number}")), f"{path}, line {number}")
+
+
+def read_events(row: Row, key: str = "events") -> tuple[str, ...]:
+    """The texts listed under a key; none where it is absent or null.
+
+    Raises:
+        DataError: it is no list of texts.
+    """
+    if row.values.get(key) is None:
+        return ()
+    events = row.items(key)
+    for event in events:
+        if not isinstance(event, str):
+            raise DataError(f"{row.where}: {key!r} should hold texts, found {kind(event)}")
+    return tuple(event.strip() for event in events)
+
+
+def _key(row: Row, names: tuple[str, ...]) -> str:
+    """The first of the names that the row has."""
+    for name in names:
+        if name in row.values:
+            return name
+    found = sorted(map(str, row.values))[:12]
+    raise DataError(f"{row.where}: expected {' or '.join(map(repr, names))} beside the other; found {found}")

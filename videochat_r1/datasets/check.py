@@ -1,0 +1,126 @@
+"""The report of a corpus: how many videos and samples, and every problem by kind, videos included."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videochat_r1.datasets.base import is_file, video_key
+from videochat_r1.datasets.parallel import ask_all
+from videochat_r1.datasets.problems import KINDS, Problem, problems_of
+from videochat_r1.sample import Sample, Video
+
+VideoProbe = Callable[[Video], str | None]
+"""Why a video cannot be decoded, or None; must come back for any file, hanging ones included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `data check` says. `problems` has the kinds that occur, in the order of `KINDS`."""
+
+    dataset: str
+    num_videos: int
+    num_samples: int
+    problems: dict[str, list[Problem]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The public form: `{"dataset", "num_videos", "num_samples", "problems": {kind: count}}`."""
+        counts = {kind: len(found) for kind, found in self.problems.items()}
+        return {
+            "dataset": self.dataset,
+            "num_videos": self.num_videos,
+            "num_samples": self.num_samples,
+            "problems": counts,
+        }
+
+    def to_text(self, examples: int = 3) -> str:
+        """The report for people, with the first examples of each kind."""
+        lines = [f"{self.dataset}: {self.num_videos:,} videos, {self.num_samples:,} samples"]
+        if not self.problems:
+            return f"{lines[0]}, no problems"
+        for kind, found in self.problems.items():
+            lines.append(f"  {len(found):>7,}  {kind}: {KINDS[kind]}")
+            lines += [f"           {problem.sample_id}: {problem.detail}" for problem in found[:examples]]
+        return "\n".join(lines)
+
+
+def check_samples(
+    samples: Sequence[Sample],
+    dataset: str,
+    *,
+    look_for_videos: bool = False,
+    probe: VideoProbe | None = None,
+    workers: int = 4,
+    progress: bool = False,
+) -> Report:
+    """All problems of a corpus.
+
+    Args:
+        samples: with published targets; with joined video paths where videos are looked for.
+        dataset: name to print.
+        look_for_videos: report files that are not there.
+        probe: decodes each video that is there.
+        workers: probes under way at once.
+        progress: show a bar on stderr while probing.
+    """
+    found = [problem for sample in samples for problem in problems_of(sample)]
+    found += _repeated_rows(samples)
+    first = {video_key(sample.video): sample for sample in reversed(samples)}
+    if look_for_videos:
+        missing = missing_videos(first.values())
+        found += missing
+        if probe is not None:
+            absent = {problem.sample_id for problem in missing}
+            present = [sample for sample in first.values() if sample.id not in absent]
+            found += undecodable_videos(present, probe, workers=workers, progress=progress)
+    return Report(dataset, len(first), len(samples), _by_kind(found, [sample.id for sample in samples]))
+
+
+def missing_videos(samples: Iterable[Sample]) -> list[Problem]:
+    """The samples whose video file, or one of whose frames, is not there."""
+    problems = []
+    for sample in samples:
+        video = sample.video
+        absent = [path for path in (video.frames or (str(video.path),)) if not is_file(Path(path))]
+        if absent:
+            problems.append(Problem("missing_video", sample.id, absent[0]))
+    return problems
+
+
+def undecodable_videos(
+    samples: Sequence[Sample], probe: VideoProbe, *, workers: int = 4, progress: bool = False
+) -> list[Problem]:
+    """The samples whose video `probe` cannot decode; `workers` are asked at once, with a bar on stderr if wanted."""
+    videos = [sample.video for sample in samples]
+    reasons = ask_all(probe, videos, workers=workers, progress=progress, description="decoding")
+    return [
+        Problem("undecodable_video", sample.id, reason)
+        for sample, reason in zip(samples, reasons, strict=True)
+        if reason is not None
+    ]
+
+
+def _repeated_rows(samples: Sequence[Sample]) -> list[Problem]:
+    seen: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
+    problems = []
+    for sample in samples:
+        same = seen[(video_key(sample.video), sample.query, _options_of(sample))]
+        if same:
+            kind = "duplicate_row" if any(earlier.target == sample.target for earlier in same) else "ambiguous_query"
+            problems.append(Problem(kind, sample.id, f"{sample.query!r}, like {same[0].id}"))
+        same.append(sample)
+    return problems
+
+
+def _options_of(sample: Sample) -> str:
+    """Questions are the same only with the same options."""
+    return repr(getattr(sample.target, "options", ()))
+
+
+def _by_kind(found: list[Problem], order: list[str]) -> dict[str, list[Problem]]:
+    position = {sample_id: index for index, sample_id in enumerate(order)}
+    problems: dict[str, list[Problem]] = {kind: [] for kind in KINDS}
+    for problem in sorted(found, key=lambda problem: position[problem.sample_id]):
+        problems[problem.kind].append(problem)
+    return {kind: listed for kind, listed in problems.items() if listed}

@@ -1,0 +1,19 @@
+"""The same question put to many videos at once, with a progress bar."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
+
+
+def ask_all(
+    question: Callable[[ItemT], AnswerT], items: Sequence[ItemT], *, workers: int, progress: bool, description: str
+) -> list[AnswerT]:
+    """The answers in the order of the items; `workers` threads ask, a bar on stderr counts. The first error ends it."""
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        answers = pool.map(question, items)
+        return list(tqdm(answers, total=len(items), desc=description, unit="video", disable=not progress))

@@ -1,0 +1,88 @@
+"""VidTAB quality assessment: the official list (`1378.mp4 0`), or the released JSON with its instructions."""
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from videochat_r1.datasets.annotation_files import Row, kind, parse_json, read_text
+from videochat_r1.datasets.base import Corpus, Request, UniqueIds
+from videochat_r1.datasets.choices import same_text
+from videochat_r1.errors import DataError
+from videochat_r1.sample import LabelTarget, Sample, Video
+
+CHOICES = ("low quality", "high quality")
+"""Labels 0 and 1 of the official lists."""
+QUESTION = "How good does this video look, in its making and in its picture quality?"
+"""What the official lists, which only number the classes, are asked with."""
+
+_LINE = re.compile(r"(\S.*?)\s+(\d+)")
+_LIST = re.compile(r"\[([^\[\]]*)\]")
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_REQUEST = re.compile(r"[^.?!]*\[[^\[\]]*\][^.?!]*[.?!]?\s*$")
+
+
+class VidTABQuality(Corpus):
+    """Videos are named by the annotations. The paper trains on the 100-shot list."""
+
+    name = "vidtab_quality"
+    tasks = ("quality_assessment",)
+
+    def parse(self, request: Request) -> Iterator[Sample]:
+        """One sample per video; ids are the videos' names without their file type."""
+        text = read_text(request.annotations)
+        unique = UniqueIds()
+        if text.lstrip().startswith(("{", "[")):
+            value = parse_json(text, request.annotations)
+            if not isinstance(value, list):
+                raise DataError(
+                    f"{request.annotations}: vidtab_quality expected a list of {{video, instruction, answer}}, "
+                    f"found {kind(value)}"
+                )
+            for number, entry in enumerate(value, start=1):
+                yield _released(Row.of(entry, f"{request.annotations}, row {number}"), unique)
+            return
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield _official(line.strip(), f"{request.annotations}, line {number}", unique)
+
+
+def _official(line: str, where: str, unique: UniqueIds) -> Sample:
+    match = _LINE.fullmatch(line)
+    if match is None or int(match[2]) >= len(CHOICES):
+        raise DataError(
+            f"{where}: expected '<video> <label>' with label 0 ({CHOICES[0]}) or 1 ({CHOICES[1]}), or for the whole file "
+            f"a list of {{video, instruction, answer}}; found {line[:80]!r}"
+        )
+    return _sample(match[1], QUESTION, LabelTarget(CHOICES, CHOICES[int(match[2])]), unique)
+
+
+def _released(row: Row, unique: UniqueIds) -> Sample:
+    instruction = row.text("instruction")
+    choices = choices_in(instruction)
+    if len(choices) < 2:
+        raise DataError(
+            f"{row.where}: 'instruction' should name its choices as ['low quality', 'high quality'], "
+            f"found {instruction[:120]!r}"
+        )
+    answer = row.text("answer").strip()
+    same = [choice for choice in choices if same_text(choice) == same_text(answer)]
+    question = _REQUEST.sub("", instruction).strip()
+    return _sample(row.text("video"), question or QUESTION, LabelTarget(choices, same[0] if same else answer), unique)
+
+
+def choices_in(instruction: str) -> tuple[str, ...]:
+    """The quoted texts of the last bracketed list in an instruction."""
+    lists = _LIST.findall(instruction)
+    return tuple((a or b).strip() for a, b in _QUOTED.findall(lists[-1])) if lists else ()
+
+
+def _sample(video: str, question: str, target: LabelTarget, unique: UniqueIds) -> Sample:
+    stem = str(PurePosixPath(video).with_suffix("")) if PurePosixPath(video).name else video
+    return Sample(
+        id=unique(stem),
+        task="quality_assessment",
+        video=Video(path=video),
+        query=question,
+        target=target,
+        source=VidTABQuality.name,
+    )
