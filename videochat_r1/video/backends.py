@@ -1,0 +1,198 @@
+"""Decoding chosen frames of a file with decord, PyAV or torchcodec: the same frames, whichever is chosen. No torch.
+
+A backend is a function (path, timeline, wanted, num_threads) that yields the frames with the display indices `wanted`
+(ascending, distinct) as (H, W, 3) RGB. It never yields another frame in the place of one that does not decode: it
+raises VideoError, or yields fewer, which the caller takes for an error. Damage that the codec conceals inside a frame
+passes. Turned videos come upright; pixels that are not square stay so.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.video.timeline import Timeline, groups_to_decode, open_stream
+
+if TYPE_CHECKING:
+    import decord
+
+Image = NDArray[np.uint8]
+Backend = Callable[[str, Timeline, Sequence[int], int], Iterator[Image]]
+
+CLOCK_TOLERANCE_SECONDS = 2e-3
+# Decoders that can leave out single frames to which no other refers; dav1d takes the setting once for all frames.
+CODECS_THAT_SKIP = frozenset({"h264", "hevc"})
+
+
+def decode_with_pyav(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:
+    """Frames by display time, through PyAV.
+
+    The file is read in order, not sought in (seeking lands on different frames in different containers); only the
+    groups of pictures that hold a wanted frame go to the decoder, which skips frames that nothing refers to.
+    """
+    container, stream = open_stream(path)
+    with container:
+        context = stream.codec_context
+        context.thread_count = num_threads
+        context.thread_type = "AUTO"
+        frames = (
+            _frames_in_order(container, stream, wanted)
+            if timeline.pts is None
+            else _frames_by_time(container, stream, timeline, [int(timeline.pts[index]) for index in wanted])
+        )
+        reformatter = VideoReformatter()
+        try:
+            for frame in frames:
+                image: Image = np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
+                yield np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"{path}: does not decode: {error.strerror or error}") from error
+
+
+def _frames_by_time(
+    container: av.container.InputContainer, stream: av.VideoStream, timeline: Timeline, wanted_pts: list[int]
+) -> Iterator[av.VideoFrame]:
+    context = stream.codec_context
+    wanted = set(wanted_pts)
+    ranges = iter(groups_to_decode(timeline, wanted_pts))
+    first, last = next(ranges)
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    for number, packet in enumerate(packets):
+        if number < first:
+            continue
+        if context.name in CODECS_THAT_SKIP:
+            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        frames = context.decode(packet)
+        if number == last:
+            frames += context.decode(None)
+            context.flush_buffers()
+        yield from (frame for frame in frames if frame.pts in wanted)
+        if number == last:
+            following = next(ranges, None)
+            if following is None:
+                return
+            first, last = following
+
+
+def _frames_in_order(
+    container: av.container.InputContainer, stream: av.VideoStream, wanted: Sequence[int]
+) -> Iterator[av.VideoFrame]:
+    left = iter(wanted)
+    index = next(left)
+    for number, frame in enumerate(container.decode(stream)):
+        if number == index:
+            yield frame
+            following = next(left, None)
+            if following is None:
+                return
+            index = following
+
+
+def decode_with_decord(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:
+    """Frames by number, through decord.
+
+    decord counts frames from the key frame it believes it has sought to. Where its clock or its count differs from
+    the file's, or pictures are shown across a key frame (open groups), that count is wrong, and the frames are read
+    one after the other instead, which is slower.
+    """
+    import decord
+
+    try:
+        # Any positive tolerance below one frame: raise as soon as decord stands a neighbour in for a lost frame.
+        reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=num_threads, fault_tol=1e-9)
+        if _decord_can_seek(reader, timeline):
+            for index in wanted:
+                yield reader.get_batch([index]).asnumpy()[0]
+        else:
+            yield from _decord_in_order(path, reader, wanted)
+    except (decord.DECORDError, decord.DECORDLimitReachedError) as error:
+        raise VideoError(f"{path}: decord does not decode it ({_first_line(error)}); `backend: pyav` may") from error
+
+
+def _decord_can_seek(reader: "decord.VideoReader", timeline: Timeline) -> bool:
+    if timeline.pts is None or len(reader) != timeline.num_frames or not timeline.has_closed_groups:
+        return False
+    starts = reader.get_frame_timestamp(np.arange(timeline.num_frames))[:, 0].astype(np.float64)
+    drift = np.abs((starts - starts[0]) - (timeline.times - timeline.times[0]))
+    return bool(drift.max() < CLOCK_TOLERANCE_SECONDS)
+
+
+def _decord_in_order(path: str, reader: "decord.VideoReader", wanted: Sequence[int]) -> Iterator[Image]:
+    chosen = set(wanted)
+    for number in range(wanted[-1] + 1):
+        try:
+            image = reader.next()
+        except StopIteration:
+            raise VideoError(f"{path}: ends after {number} frames, frame {wanted[-1]} is wanted") from None
+        if number in chosen:
+            yield image.asnumpy()
+
+
+def decode_with_torchcodec(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:
+    """Frames by number, through torchcodec; the time that comes with each frame is checked against the file's."""
+    decoder = _open_with_torchcodec(path, num_threads)
+    for index in wanted:
+        try:
+            frame = decoder.get_frame_at(index)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise _torchcodec_error(path, error) from error
+        expected = timeline.origin + float(timeline.times[index])
+        if abs(frame.pts_seconds - expected) > CLOCK_TOLERANCE_SECONDS:
+            raise VideoError(
+                f"{path}: torchcodec returned the frame of {frame.pts_seconds:.3f} s where {expected:.3f} s was"
+                " asked for; `backend: pyav` reads such files"
+            )
+        yield frame.data.numpy()
+
+
+def _open_with_torchcodec(path: str, num_threads: int) -> Any:
+    try:
+        from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]
+
+        return VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=num_threads, seek_mode="exact")
+    except (ImportError, RuntimeError, ValueError, OSError) as error:
+        if isinstance(error, ImportError) or "libtorchcodec" in str(error):
+            raise ConfigError(
+                f"backend torchcodec is not usable here ({_first_line(error).rstrip('.')}): it needs the torchcodec that"
+                " matches torch, and FFmpeg's shared libraries on the system; or choose backend: decord or pyav"
+            ) from error
+        raise _torchcodec_error(path, error) from error
+
+
+def _torchcodec_error(path: str, error: Exception) -> VideoError:
+    return VideoError(f"{path}: torchcodec does not decode it ({_first_line(error)}); `backend: pyav` may")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line.removesuffix(" Likely causes:") for line in lines if line), type(error).__name__)
+
+
+BACKENDS: dict[str, Backend] = {
+    "decord": decode_with_decord,
+    "pyav": decode_with_pyav,
+    "torchcodec": decode_with_torchcodec,
+}
+
+
+def load_backend(name: str) -> Backend:
+    """The backend of that name, or your own function as `package.module:function`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name in BACKENDS:
+        return BACKENDS[name]
+    module_name, colon, function_name = name.partition(":")
+    if not colon:
+        raise ConfigError(f"no video backend {name!r}; choose {', '.join(BACKENDS)}, or package.module:function")
+    try:
+        backend: Any = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"video backend {name!r} cannot be loaded: {error}") from error
+    return backend  # type: ignore[no-any-return]
