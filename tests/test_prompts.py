@@ -1,0 +1,132 @@
+"""Prompts against the processor's own, and against what the model must be told about time."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.tiny_runs import write_video
+from videochat_r1.errors import ConfigError, DataError, VideoError
+from videochat_r1.geometry import Span
+from videochat_r1.modeling.load import load_config, load_model, load_processor, vision_token_ids
+from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.sample import Sample, SpanTarget, Video
+from videochat_r1.video.frames import VideoBudget, load_frames
+
+BUDGET = VideoBudget(fps=5.0, max_frames=16, min_pixels=28 * 28, max_pixels=56 * 56)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("prompts")
+    build_tiny(path / "model", hidden=64, layers=2, vision_hidden=32)
+    write_video(path / "v.mp4", seconds=2.0, fps=10)
+    return path
+
+
+@pytest.fixture(scope="module")
+def processor(folder):
+    return load_processor(folder / "model")
+
+
+@pytest.fixture
+def sample(folder):
+    video = Video(path=str(folder / "v.mp4"))
+    return Sample("a", "temporal_grounding", video, "a door opens", SpanTarget(Span(0.5, 1.0), 2.0), 2.0)
+
+
+def builder(folder, processor, budget=BUDGET, **options):
+    return PromptBuilder(processor, load_config(folder / "model"), budget, **options)
+
+
+def test_ids_and_pixels_are_the_processors_own(folder, processor, sample):
+    build = builder(folder, processor)
+    inputs = build.build(sample)
+    frames = load_frames(sample.video, BUDGET)
+    expected = processor(
+        text=[inputs.text], videos=[frames.pixels], do_resize=False, do_sample_frames=False, return_tensors="pt"
+    )
+    assert torch.equal(inputs.input_ids, expected["input_ids"][0])
+    assert torch.equal(inputs.pixel_values_videos, expected["pixel_values_videos"])
+    assert torch.equal(inputs.video_grid_thw, expected["video_grid_thw"])
+
+
+def test_time_positions_follow_the_sampled_rate(folder, processor, sample):
+    # 10 frames at 5 a second: a temporal step is 0.4 s.
+    inputs = builder(folder, processor).build(sample)
+    assert inputs.second_per_grid_ts == pytest.approx(0.4)
+    video = inputs.input_ids == load_config(folder / "model").video_token_id
+    per_step = int(video.sum()) // 5
+    times = (inputs.position_ids[0][video][::per_step] - int(video.nonzero()[0])).tolist()
+    by_rate = {2: [0, 0, 1, 2, 3], 4: [0, 1, 3, 4, 6]}  # floor of 0, 0.8, 1.6, ... and of 0, 1.6, 3.2, ...
+    assert times == by_rate[load_config(folder / "model").vision_config.tokens_per_second]
+    assert inputs.next_position == int(inputs.position_ids[0, -1]) + 1
+
+
+def test_layout_puts_the_video_first_or_last(folder, processor, sample):
+    first = builder(folder, processor).render(sample)
+    last = builder(folder, processor, layout="text_first").render(sample)
+    assert first.index("<|video_pad|>") < first.index("a door opens")
+    assert last.index("<|video_pad|>") > last.index("a door opens")
+    with pytest.raises(ConfigError, match="prompt_layout is 'video_last'"):
+        builder(folder, processor, layout="video_last")
+
+
+def test_a_template_replaces_the_tasks_own_prompt(folder, processor, sample):
+    text = builder(folder, processor, templates={"temporal_grounding": "Wann? {query}"}).render(sample)
+    assert "Wann? a door opens" in text
+    with pytest.raises(ConfigError, match="unknown tasks"):
+        builder(folder, processor, templates={"grounding": "x"})
+
+
+def test_a_question_with_a_placeholder_in_it_is_refused(folder, processor, sample):
+    with pytest.raises(DataError, match="2 video placeholders instead of one"):
+        builder(folder, processor).render(dataclasses.replace(sample, query="what is <|video_pad|>?"))
+
+
+def test_a_long_prompt_gets_a_smaller_video_and_never_a_cut_one(folder, processor, sample):
+    whole = builder(folder, processor).build(sample)
+    limit = whole.num_tokens - 6
+    fitted = builder(folder, processor, max_prompt_length=limit).build(sample)
+    assert fitted.num_tokens <= limit and fitted.text == whole.text
+    video_id = load_config(folder / "model").video_token_id
+    num_placeholders = int((fitted.input_ids == video_id).sum())
+    assert num_placeholders == int(fitted.video_grid_thw.prod()) // 4
+    with pytest.raises(DataError, match="max_prompt_length is 40"):
+        builder(folder, processor, max_prompt_length=40).build(sample)
+
+
+def test_a_missing_video_is_an_error_of_its_own_kind(folder, processor, sample):
+    gone = dataclasses.replace(sample, video=Video(path=str(folder / "gone.mp4")))
+    with pytest.raises(VideoError, match=r"gone\.mp4"):
+        builder(folder, processor).build(gone)
+
+
+def test_the_blank_prompt_is_a_real_one(folder, processor):
+    blank = builder(folder, processor).blank()
+    assert blank.pixel_values_videos is not None and float(blank.pixel_values_videos.std()) < 1.0
+    assert blank.num_tokens < 40
+
+
+def test_vision_tokens_are_found_by_name(processor):
+    names = {processor.tokenizer.decode([index]) for index in vision_token_ids(processor)}
+    assert names >= {"<|video_pad|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"}
+
+
+def test_model_folders_are_told_apart_by_their_config(folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"holds no config\.json"):
+        load_config(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ConfigError, match="of type 'bert'"):
+        load_config(tmp_path)
+    strange_name = tmp_path / "my-qwen2-vl-look-alike"
+    strange_name.symlink_to(folder / "model")
+    assert type(load_model(strange_name, dtype=torch.float32)).__name__ == "Qwen2_5_VLForConditionalGeneration"
+
+
+def test_incomplete_weights_are_refused(folder, tmp_path):
+    for name in ("config.json", "generation_config.json"):
+        (tmp_path / name).write_bytes((folder / "model" / name).read_bytes())
+    with pytest.raises(ConfigError, match="cannot load the weights"):
+        load_model(tmp_path)

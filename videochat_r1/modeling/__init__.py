@@ -1,0 +1,1 @@
+"""From frames and words to model inputs, and the models themselves."""
