@@ -1,0 +1,391 @@
+"""Rollouts equal plain generation and the trainer's log-probabilities; their noise depends on nothing but its seed."""
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import PreTrainedModel
+from trl.trainer.utils import add_fused_lm_head
+
+from tests.tiny_prompts import MODEL_TYPES, PAD, make_prompt
+from tests.tiny_prompts import make_model as make_flat_model
+from videochat_r1.errors import ConfigError
+from videochat_r1.grpo.shared_prefix import completion_logps, encode_video, install_shared_prefix
+from videochat_r1.modeling.attention_kernels import MATH
+from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.tiny import ModelType
+from videochat_r1.rollout import prefix_cache
+from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
+from videochat_r1.rollout.sampling import TokenSampler, inverse_cdf, uniform_noise
+from videochat_r1.rollout.transformers_engine import TransformersEngine
+
+TEMPERATURE = 0.8
+
+
+def make_model(model_type: ModelType = "qwen2_5_vl") -> PreTrainedModel:
+    """With sharp predictions, so that a wrong position changes tokens."""
+    model = make_flat_model(model_type, tied=False)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(8)
+    return model
+
+
+def ragged_prompts(model: torch.nn.Module) -> list[PromptInputs]:
+    """Two of nearly one length, which are padded together, and one that is much shorter."""
+    return [
+        make_prompt(model, 1, (4, 4, 6), 0.7),
+        make_prompt(model, 2, (4, 4, 6), 1.3, num_text=13),
+        make_prompt(model, 3, (2, 4, 4), 0.5),
+    ]
+
+
+def vision_ids(model: torch.nn.Module) -> tuple[int, ...]:
+    config = model.config
+    return tuple(
+        sorted({config.video_token_id, config.image_token_id, config.vision_start_token_id, config.vision_end_token_id})
+    )
+
+
+def sampling(model: torch.nn.Module, num_tokens: int = 12, **changes) -> SamplingSettings:
+    settings = SamplingSettings(
+        max_new_tokens=num_tokens, temperature=TEMPERATURE, suppressed_token_ids=vision_ids(model)
+    )
+    return dataclasses.replace(settings, **changes)
+
+
+def ids_of(groups: list[list[Rollout]]) -> list[list[list[int]]]:
+    return [[rollout.completion_ids for rollout in group] for group in groups]
+
+
+def seeds(num_prompts: int, num_generations: int) -> list[list[int]]:
+    return [[1000 * i + g for g in range(num_generations)] for i in range(num_prompts)]
+
+
+# --- the same as plain generation and as the trainer -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.4])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_greedy_equals_generate(model_type: ModelType, penalty: float) -> None:
+    plain = make_model(model_type)
+    model = copy.deepcopy(plain)
+    prompts = ragged_prompts(model)
+    settings = sampling(model, 16, temperature=0.0, repetition_penalty=penalty)
+    groups = TransformersEngine(model, PAD).generate(prompts, num_generations=2, settings=settings)
+    for prompt, group in zip(prompts, groups, strict=True):
+        expected = plain.generate(
+            input_ids=prompt.input_ids[None],
+            position_ids=prompt.position_ids[:, None],
+            pixel_values_videos=prompt.pixel_values_videos,
+            video_grid_thw=prompt.video_grid_thw,
+            suppress_tokens=list(vision_ids(model)),
+            repetition_penalty=penalty,
+            max_new_tokens=16,
+            do_sample=False,
+            eos_token_id=None,
+        )[0, prompt.num_tokens :].tolist()
+        assert [rollout.completion_ids for rollout in group] == [expected] * 2
+        assert len(set(expected)) > 3
+
+
+def test_greedy_notices_wrong_positions() -> None:
+    model = make_model()
+    settings = sampling(model, 24, temperature=0.0)
+    made = TransformersEngine(model, PAD).generate(
+        [make_prompt(model, 1, (4, 4, 6), 0.7), make_prompt(model, 1, (4, 4, 6), 3.0)],
+        num_generations=1,
+        settings=settings,
+    )
+    assert ids_of(made)[0] != ids_of(made)[1]
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_logps_are_the_trainers(model_type: ModelType) -> None:
+    model = make_model(model_type)
+    add_fused_lm_head(model, temperature=TEMPERATURE, outputs=("log_probs", "entropy"))
+    install_shared_prefix(model)
+    prompts = ragged_prompts(model)
+    settings = sampling(model, 20, top_p=0.9, eos_token_ids=tuple(range(100, 160)))
+    groups = TransformersEngine(model, PAD).generate(
+        prompts, num_generations=3, settings=settings, noise_seeds=seeds(3, 3)
+    )
+    flat = [rollout for group in groups for rollout in group]
+    assert len({len(rollout.completion_ids) for rollout in flat}) > 2
+    ids, mask = torch.zeros(9, 20, dtype=torch.long), torch.zeros(9, 20, dtype=torch.long)
+    sampled = torch.zeros(9, 20)
+    for row, rollout in enumerate(flat):
+        size = len(rollout.completion_ids)
+        ids[row, :size], mask[row, :size] = torch.tensor(rollout.completion_ids), 1
+        sampled[row, :size] = torch.tensor(rollout.logps)
+    for share_prompt in (True, False):
+        logps, _ = completion_logps(
+            model, [prompt for prompt in prompts for _ in range(3)], ids, mask,
+            share_prompt=share_prompt, compute_entropy=False, pad_token_id=PAD,
+        )  # fmt: skip
+        torch.testing.assert_close(sampled, logps.detach(), atol=1e-5, rtol=0)
+
+
+def test_lora_weights_count() -> None:
+    model = make_model()
+    wrapped = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    prompts = ragged_prompts(model)[:1]
+    settings = sampling(model, 16, temperature=0.0)
+    with_adapter = TransformersEngine(wrapped, PAD).generate(prompts, num_generations=1, settings=settings)
+    with wrapped.disable_adapter():
+        without = TransformersEngine(wrapped, PAD).generate(prompts, num_generations=1, settings=settings)
+    merged = TransformersEngine(wrapped.merge_and_unload(), PAD).generate(prompts, num_generations=1, settings=settings)
+    assert ids_of(with_adapter) != ids_of(without)
+    assert ids_of(with_adapter) == ids_of(merged)
+
+
+# --- noise -------------------------------------------------------------------------------------------------------------
+
+
+def test_noise_depends_on_its_seed_alone() -> None:
+    model = make_model()
+    prompts, noise = ragged_prompts(model), seeds(3, 4)
+    engine = TransformersEngine(model, PAD)
+    settings = sampling(model, eos_token_ids=tuple(range(100, 130)))
+    whole = ids_of(engine.generate(prompts, num_generations=4, settings=settings, noise_seeds=noise))
+    reversed_order = engine.generate(prompts[::-1], num_generations=4, settings=settings, noise_seeds=noise[::-1])
+    assert ids_of(reversed_order) == whole[::-1]
+    for i, prompt in enumerate(prompts):
+        for g in range(4):
+            alone = engine.generate([prompt], num_generations=1, settings=settings, noise_seeds=[[noise[i][g]]])
+            assert ids_of(alone) == [[whole[i][g]]]
+    in_parts = TransformersEngine(model, PAD, max_batch_rows=5)
+    assert ids_of(in_parts.generate(prompts, num_generations=4, settings=settings, noise_seeds=noise)) == whole
+    assert len({tuple(row) for group in whole for row in group}) == 12
+    other = engine.generate(prompts, num_generations=4, settings=settings, noise_seeds=seeds(4, 4)[1:])
+    assert ids_of(other) != whole
+
+
+def test_a_longer_limit_continues_the_same_completions() -> None:
+    model = make_model()
+    engine, prompts = TransformersEngine(model, PAD), ragged_prompts(model)[:1]
+    short, long = (
+        ids_of(engine.generate(prompts, num_generations=3, settings=sampling(model, n), noise_seeds=seeds(1, 3)))
+        for n in (5, 14)
+    )
+    assert [row[:5] for row in long[0]] == short[0]
+
+
+def test_uniform_noise_is_a_pure_function_of_large_seeds() -> None:
+    noise = uniform_noise([5, 2**62 + 5, 5], 400)
+    assert torch.equal(noise[0], noise[2])
+    assert not torch.equal(noise[0], noise[1])
+    assert torch.equal(noise[:, :7], uniform_noise([5, 2**62 + 5, 5], 7))
+    assert 0 <= noise.min() < 0.02
+    assert 0.98 < noise.max() < 1
+    assert abs(float(noise[:2].mean()) - 0.5) < 0.05
+
+
+# --- what can be sampled -------------------------------------------------------------------------------------------------
+
+
+def test_vision_tokens_are_never_sampled() -> None:
+    model = make_model()
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[list(vision_ids(model))] = 0.0
+    prompts = ragged_prompts(model)[:1]
+    settings = sampling(model, 100, temperature=1.0)
+    groups = TransformersEngine(model, PAD).generate(
+        prompts, num_generations=64, settings=settings, noise_seeds=seeds(1, 64)
+    )
+    drawn = torch.tensor(ids_of(groups)).flatten()
+    assert len(drawn) == 6400
+    assert not torch.isin(drawn, torch.tensor(vision_ids(model))).any()
+    vocabulary = model.config.get_text_config().vocab_size
+    # All tokens are equally likely here, so without the mask some 25 vision tokens were to be expected.
+    assert 6400 * len(vision_ids(model)) / vocabulary > 15
+    assert len(set(drawn.tolist())) > 0.95 * vocabulary
+    # The log-probability is of the whole vocabulary, suppressed tokens included.
+    assert groups[0][0].logps == pytest.approx([-torch.tensor(float(vocabulary)).log().item()] * 100, abs=1e-5)
+
+
+def test_inverse_cdf_by_hand() -> None:
+    scores = torch.tensor([0.1, 0.0, 0.6, 0.3]).log().expand(6, -1)
+    uniform = torch.tensor([0.0, 0.09, 0.11, 0.69, 0.71, 1.0], dtype=torch.float64)
+    assert inverse_cdf(scores, uniform).tolist() == [0, 0, 2, 2, 3, 3]
+    last_suppressed = torch.tensor([[0.0, 0.0, -torch.inf]])
+    assert inverse_cdf(last_suppressed, torch.ones(1, dtype=torch.float64)).tolist() == [1]
+
+
+def test_drawn_frequencies_are_the_softmax() -> None:
+    logits = torch.tensor([[0.5, -1.0, 2.0, 0.0, 1.0]])
+    sampler = TokenSampler(SamplingSettings(1, temperature=0.7), 5, torch.device("cpu"))
+    noise = uniform_noise([11], 20000)[0]
+    tokens, logps = sampler.draw(logits.expand(20000, -1), noise, None)
+    expected = (logits[0] / 0.7).softmax(-1)
+    torch.testing.assert_close(tokens.bincount(minlength=5) / 20000, expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(logps, expected.log()[tokens])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [("top_k", 2, {2, 4}), ("top_p", 0.85, {0, 2, 4}), ("min_p", 0.3, {2, 4}), ("suppressed_token_ids", (2, 4), {0, 1, 3})],
+)  # fmt: skip
+def test_truncation_keeps_the_likely_and_leaves_logps_alone(field: str, value: object, allowed: set[int]) -> None:
+    logits = torch.tensor([[0.5, -1.0, 2.0, -0.5, 1.0]])
+    settings = dataclasses.replace(SamplingSettings(1), **{field: value})
+    tokens, logps = TokenSampler(settings, 5, torch.device("cpu")).draw(
+        logits.expand(2000, -1), uniform_noise([3], 2000)[0], None
+    )
+    assert set(tokens.tolist()) == allowed
+    torch.testing.assert_close(logps, logits[0].log_softmax(-1)[tokens])
+
+
+# --- doing no more than needed -------------------------------------------------------------------------------------------
+
+
+def count_calls(module: torch.nn.Module, shapes: list[tuple[int, ...]]) -> None:
+    module.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple((args[0] if args else kwargs["inputs_embeds"]).shape[:-1])),
+        with_kwargs=True,
+    )
+
+
+def test_each_prompt_is_encoded_and_prefilled_once_without_padding() -> None:
+    model = make_model()
+    prompts = ragged_prompts(model)
+    patches: list[tuple[int, ...]] = []
+    rows: list[tuple[int, ...]] = []
+    last_mlp: list[tuple[int, ...]] = []
+    count_calls(model.base_model.visual, patches)
+    count_calls(model.base_model.language_model, rows)
+    count_calls(model.base_model.language_model.layers[-1].mlp, last_mlp)
+    TransformersEngine(model, PAD).generate(
+        prompts, num_generations=5, settings=sampling(model, 4), noise_seeds=seeds(3, 5)
+    )
+    assert patches == [
+        (sum(int(prompt.video_grid_thw.prod()) for prompt in prompts if prompt.video_grid_thw is not None),)
+    ]
+    assert rows == [(1, sum(prompt.num_tokens - 1 for prompt in prompts))] + [(15, 1)] * 4
+    assert last_mlp[0] == (1, 0)
+
+
+def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
+    model = make_model()
+    prompts = ragged_prompts(model)
+    settings = sampling(model, 400, eos_token_ids=tuple(range(100, 400)))
+    rows: list[tuple[int, ...]] = []
+    count_calls(model.base_model.language_model, rows)
+    groups = TransformersEngine(model, PAD).generate(
+        prompts, num_generations=8, settings=settings, noise_seeds=seeds(3, 8)
+    )
+    flat = [rollout for group in groups for rollout in group]
+    lengths = [len(rollout.completion_ids) for rollout in flat]
+    assert all(rollout.finished for rollout in flat)
+    assert len(rows) - 1 == max(lengths) < 400
+    assert rows[1] == (24, 1)
+    assert rows[-1][0] < 12
+    for rollout in flat:
+        assert len(rollout.logps) == len(rollout.completion_ids)
+        assert [token in settings.eos_token_ids for token in rollout.completion_ids].index(True) == len(
+            rollout.logps
+        ) - 1
+
+
+def test_length_limit_leaves_rollouts_unfinished() -> None:
+    model = make_model()
+    (group,) = TransformersEngine(model, PAD).generate(
+        ragged_prompts(model)[:1], num_generations=2, settings=sampling(model, 6), noise_seeds=seeds(1, 2)
+    )
+    assert [(len(rollout.completion_ids), rollout.finished) for rollout in group] == [(6, False)] * 2
+
+
+@pytest.mark.parametrize("takes_bias", [True, False])
+def test_prompts_of_unequal_lengths_with_and_without_padding(takes_bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    prompts, settings = ragged_prompts(model), sampling(model, 8)
+    expected = ids_of(
+        TransformersEngine(model, PAD).generate(prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2))
+    )
+    kernel = dataclasses.replace(MATH, takes_bias=takes_bias)
+    monkeypatch.setattr(prefix_cache, "choose_kernel", lambda *args: kernel)
+    blocks: list[int] = []
+    attend = prefix_cache.SharedPrefixCache.attend
+    monkeypatch.setattr(
+        prefix_cache.SharedPrefixCache,
+        "attend",
+        lambda self, *args: (blocks.append(len(self.blocks)), attend(self, *args))[1],
+    )
+    made = TransformersEngine(model, PAD).generate(
+        prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2)
+    )
+    assert ids_of(made) == expected
+    assert set(blocks) == {2 if takes_bias else 3}
+
+
+def test_features_computed_once_give_the_same_rollouts() -> None:
+    model = make_model()
+    prompts, settings = ragged_prompts(model), sampling(model, 8)
+    engine = TransformersEngine(model, PAD)
+    expected = engine.generate(prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2))
+    features = [encode_video(model, prompt) for prompt in prompts]
+    patches: list[tuple[int, ...]] = []
+    count_calls(model.base_model.visual, patches)
+    made = engine.generate(
+        prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2), video_features=features
+    )
+    assert ids_of(made) == ids_of(expected)
+    assert patches == []
+
+
+# --- leaving the model as it was, refusing what cannot work --------------------------------------------------------------
+
+
+def test_training_mode_and_checkpointing_are_no_hindrance_and_stay() -> None:
+    model = make_model()
+    prompts, settings = ragged_prompts(model), sampling(model, 8)
+    engine: RolloutEngine = TransformersEngine(model, PAD)
+    expected = engine.generate(prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2))
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    model.base_model.visual.eval()
+    for module in model.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
+    before = {name: module.training for name, module in model.named_modules()}
+    assert ids_of(engine.generate(prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2))) == ids_of(
+        expected
+    )
+    assert {name: module.training for name, module in model.named_modules()} == before
+    assert torch.is_grad_enabled()
+
+
+def one(model: torch.nn.Module, settings: SamplingSettings, noise: Sequence[Sequence[int]] | None = ((1, 2),)) -> None:
+    TransformersEngine(model, PAD).generate(
+        [make_prompt(model, 1, (2, 4, 4), 0.5)], num_generations=2, settings=settings, noise_seeds=noise
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_new_tokens": 0},
+        {"temperature": -0.1},
+        {"top_p": 0.0},
+        {"top_k": -1},
+        {"min_p": 1.5},
+        {"repetition_penalty": 0.0},
+        {"eos_token_ids": (10**6,)},
+        {"suppressed_token_ids": (3,), "eos_token_ids": (3,)},
+    ],
+)
+def test_settings_out_of_range_are_refused(changes: dict[str, object]) -> None:
+    model = make_model()
+    with pytest.raises(ConfigError, match=r"out of its range|do not exist|suppressed"):
+        one(model, sampling(model, **changes))
+
+
+def test_noise_that_does_not_fit_is_refused() -> None:
+    model = make_model()
+    with pytest.raises(ValueError, match="noise_seeds"):
+        one(model, sampling(model), None)
+    with pytest.raises(ValueError, match="2 noise seeds for each of 1 prompts"):
+        one(model, sampling(model), [[1, 2, 3]])

@@ -1,0 +1,1 @@
+"""Engines that draw a group of completions for a prompt."""

@@ -1,0 +1,59 @@
+"""What every rollout engine takes and gives back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from videochat_r1.modeling.inputs import PromptInputs
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """How completions are drawn. Every field is explicit, so a checkpoint's generation_config has no say.
+
+    `temperature` 0 means greedy. `suppressed_token_ids` can never be sampled (every vision token).
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    eos_token_ids: tuple[int, ...] = ()
+    suppressed_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion.
+
+    Args:
+        completion_ids: sampled tokens, the ending one included when there is one.
+        logps: log-probability of each under the whole vocabulary at this temperature, before suppression and truncation:
+            the same quantity the trainer computes.
+        finished: False when the length limit cut it off.
+    """
+
+    completion_ids: list[int]
+    logps: list[float]
+    finished: bool
+
+
+class RolloutEngine(Protocol):
+    """Draws `num_generations` completions for each prompt."""
+
+    def generate(
+        self,
+        prompts: Sequence[PromptInputs],
+        *,
+        num_generations: int,
+        settings: SamplingSettings,
+        noise_seeds: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[Rollout]]:
+        """One list of `num_generations` rollouts per prompt.
+
+        `noise_seeds[i][g]` alone decides the sampling noise of rollout g of prompt i: it does not depend on the rank,
+        the batch or the other rollouts. None only when greedy.
+        """
+        ...

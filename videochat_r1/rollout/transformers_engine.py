@@ -1,0 +1,171 @@
+"""Rollouts with the transformers model itself: each video encoded and each prompt prefilled once, whatever the group size.
+
+A completion's first decoding step takes the prompt's last token as its input, as its segment does in the trainer's packed
+row, so prefill needs no logits and sampler and trainer compute the same thing.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from transformers import DynamicCache
+
+from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.packed_attention import pack_groups
+from videochat_r1.modeling.prefix_attention import install_prefix_attention
+from videochat_r1.modeling.video_features import unwrap, video_arguments
+from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.decoding_rows import DecodingRows
+from videochat_r1.rollout.prefix_cache import SharedPrefixCache
+from videochat_r1.rollout.sampling import TokenSampler
+
+# Prompts are prefilled together up to this many tokens: enough to fill a device, little enough to bound its memory.
+_PREFILL_TOKENS = 16384
+
+# Asking an accelerator whether all rows have ended waits for it; the CPU computes in step anyway.
+_STEPS_BETWEEN_CHECKS = {"cpu": 1}
+_STEPS_BETWEEN_CHECKS_ELSEWHERE = 8
+
+
+class TransformersEngine:
+    """A `RolloutEngine` on the training model's own weights.
+
+    Args:
+        model: may be wrapped, in training mode, and with gradient checkpointing; it is left as it was found.
+        pad_token_id: fed to rows that have ended while others go on.
+        max_batch_rows: rows decoded at a time, at least one group; None decodes all together.
+
+    Raises:
+        ConfigError: the text decoder has sliding-window layers, or the model is spread over several devices.
+    """
+
+    def __init__(self, model: torch.nn.Module, pad_token_id: int, *, max_batch_rows: int | None = None) -> None:
+        self._model = unwrap(model)
+        self._pad_token_id = pad_token_id
+        self._max_batch_rows = max_batch_rows
+        install_prefix_attention(self._model)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[PromptInputs],
+        *,
+        num_generations: int,
+        settings: SamplingSettings,
+        noise_seeds: Sequence[Sequence[int]] | None = None,
+        video_features: Sequence[torch.Tensor | None] | None = None,
+    ) -> list[list[Rollout]]:
+        """See `RolloutEngine`. Greedy log-probabilities are at temperature 1.
+
+        Args:
+            prompts: each of at least two tokens.
+            num_generations: G.
+            settings: how to draw.
+            noise_seeds: G per prompt; may be None only when greedy.
+            video_features: one per prompt as `encode_video` gives them, for a frozen vision tower; None computes them.
+
+        Raises:
+            ConfigError: settings out of range.
+            ValueError: seeds or features that do not fit the prompts, or a prompt of one token.
+        """
+        _check_arguments(prompts, num_generations, settings, noise_seeds, video_features)
+        sampler = TokenSampler(settings, self._model.config.get_text_config().vocab_size, self._model.device)
+        size = len(prompts) if self._max_batch_rows is None else self._max_batch_rows // num_generations
+        rollouts: list[list[Rollout]] = []
+        with _eval_mode(self._model):
+            for begin in range(0, len(prompts), max(size, 1)):
+                part = slice(begin, begin + max(size, 1))
+                seeds = None if sampler.greedy or noise_seeds is None else noise_seeds[part]
+                rows = DecodingRows(
+                    prompts[part], num_generations, settings, self._pad_token_id, seeds, self._model.device
+                )
+                cache = SharedPrefixCache(
+                    self._model.config.get_text_config().num_hidden_layers, num_generations, settings.max_new_tokens
+                )
+                self._prefill(cache, prompts[part], None if video_features is None else video_features[part])
+                self._decode(cache, rows, sampler, settings.max_new_tokens)
+                rollouts += rows.rollouts()
+        return rollouts
+
+    def _prefill(
+        self,
+        cache: SharedPrefixCache,
+        prompts: Sequence[PromptInputs],
+        features: Sequence[torch.Tensor | None] | None,
+    ) -> None:
+        """Keys and values of every prompt but its last token, prompts in rows without padding."""
+        device = self._model.device
+        for begin, end in _chunks([prompt.num_tokens for prompt in prompts], _PREFILL_TOKENS):
+            part = prompts[begin:end]
+            lengths = [prompt.num_tokens - 1 for prompt in part]
+            prefilled = DynamicCache()
+            self._model.base_model(
+                input_ids=torch.cat([prompt.input_ids[:-1].to(device) for prompt in part]).unsqueeze(0),
+                position_ids=torch.cat([prompt.position_ids[:, :-1].to(device) for prompt in part], 1).unsqueeze(1),
+                past_key_values=prefilled,
+                use_cache=True,
+                shared_prefix=pack_groups([(length, ()) for length in lengths], device),
+                scored_positions=torch.empty(0, dtype=torch.long, device=device),
+                **video_arguments(part, None if features is None else features[begin:end], device),
+            )
+            cache.add_prompts(prefilled, lengths)
+
+    def _decode(self, cache: SharedPrefixCache, rows: DecodingRows, sampler: TokenSampler, max_new_tokens: int) -> None:
+        head = self._model.get_output_embeddings()
+        interval = _STEPS_BETWEEN_CHECKS.get(self._model.device.type, _STEPS_BETWEEN_CHECKS_ELSEWHERE)
+        for step in range(max_new_tokens):
+            tokens, positions = rows.inputs(step)
+            hidden = self._model.base_model(
+                input_ids=tokens, position_ids=positions, past_key_values=cache, use_cache=True, shared_prefix=cache
+            ).last_hidden_state
+            context = rows.context(step) if sampler.needs_context else None
+            rows.record(step, *sampler.draw(head(hidden[:, 0]), rows.noise(step), context))
+            if (step + 1) % interval == 0 and not rows.go_on(cache):
+                break
+
+
+@contextmanager
+def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode inside, and in its own mode again afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _chunks(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
+    """[begin, end) of runs whose sizes sum up to at most `limit`, or that hold a single larger one."""
+    begin, total = 0, 0
+    for index, size in enumerate(sizes):
+        if index > begin and total + size > limit:
+            yield begin, index
+            begin, total = index, 0
+        total += size
+    if begin < len(sizes):
+        yield begin, len(sizes)
+
+
+def _check_arguments(
+    prompts: Sequence[PromptInputs],
+    num_generations: int,
+    settings: SamplingSettings,
+    noise_seeds: Sequence[Sequence[int]] | None,
+    video_features: Sequence[torch.Tensor | None] | None,
+) -> None:
+    if num_generations < 1:
+        raise ConfigError(f"num_generations is {num_generations}, expected at least 1")
+    if noise_seeds is None:
+        if settings.temperature > 0:
+            raise ValueError("sampling needs noise_seeds; only greedy decoding (temperature 0) does without")
+    elif [len(seeds) for seeds in noise_seeds] != [num_generations] * len(prompts):
+        raise ValueError(
+            f"expected {num_generations} noise seeds for each of {len(prompts)} prompts, got {[len(s) for s in noise_seeds]}"
+        )
+    if video_features is not None and len(video_features) != len(prompts):
+        raise ValueError(f"{len(video_features)} video features for {len(prompts)} prompts")
+    if any(prompt.num_tokens < 2 for prompt in prompts):
+        raise ValueError("a prompt needs at least two tokens")

@@ -1,0 +1,278 @@
+"""Rollouts with vLLM, in this process, on exactly the inputs that the trainer computes with.
+
+A prompt goes in as `PromptInputs`: its token ids with the placeholders expanded, its normalised pixels, its M-RoPE
+positions. vLLM runs no processor of its own, so nothing is resized, resampled or expanded a second time. The rollouts of a
+group are requests with the same tokens and the same video: the first to be scheduled encodes the video and fills the
+prompt's cache, the others find both.
+"""
+
+import math
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import BatchFeature
+from vllm import LLM, RequestOutput, SamplingParams
+from vllm.distributed.parallel_state import destroy_model_parallel
+from vllm.inputs import mm_input, tokens_input
+from vllm.multimodal.hasher import MultiModalHasher
+from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems, PlaceholderRange
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+
+from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.sampling import check_settings
+from videochat_r1.rollout.vllm_model import ModelControls, loadable_weights
+
+# A whole prompt should be prefilled in one step; prompts shorter than this share one.
+_LEAST_BATCHED_TOKENS = 4096
+# vLLM's CPU build would otherwise take a share of the machine's memory, which other processes may have taken.
+_CPU_CACHE_BYTES = 1 << 30
+
+
+class VLLMEngine:
+    """A `RolloutEngine`. Weights are those of the folder until `load_weights`.
+
+    Args:
+        model_path: model folder or hub name.
+        dtype: that vLLM computes in.
+        max_model_length: most tokens of a prompt and its completion together; None takes the model's own limit.
+        max_num_seqs: most completions decoded at a time.
+        gpu_memory_utilization: share of the GPU's memory for weights, activations and cache; unused on the CPU.
+        tensor_parallel_size: GPUs per engine; every rank of such a group has to make the same calls.
+        enable_sleep_mode: let weights and cache leave the GPU between calls (`llm.sleep`).
+
+    Raises:
+        ConfigError: the model cannot be used this way, or sleep mode on the CPU.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        *,
+        dtype: torch.dtype,
+        max_num_seqs: int,
+        max_model_length: int | None = None,
+        gpu_memory_utilization: float = 0.9,
+        tensor_parallel_size: int = 1,
+        enable_sleep_mode: bool = False,
+    ) -> None:
+        on_cpu = current_platform.is_cpu()
+        if on_cpu and enable_sleep_mode:
+            raise ConfigError("vLLM has no sleep mode on the CPU: set vllm_enable_sleep_mode to false")
+        with _launcher_variables(), loadable_weights():
+            self.llm = LLM(
+                model=str(model_path),
+                dtype=dtype,
+                max_model_len=max_model_length,
+                max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=max(max_model_length or 0, _LEAST_BATCHED_TOKENS),
+                gpu_memory_utilization=gpu_memory_utilization,
+                kv_cache_memory_bytes=_CPU_CACHE_BYTES if on_cpu else None,
+                tensor_parallel_size=tensor_parallel_size,
+                enable_sleep_mode=enable_sleep_mode,
+                enforce_eager=on_cpu,
+                enable_prefix_caching=True,
+                # In this process: the model, its positions and its temperature have to be within reach.
+                distributed_executor_backend="external_launcher",
+                model_impl="vllm",
+                # No sampling defaults from the checkpoint.
+                generation_config="vllm",
+                logprobs_mode="raw_logprobs",
+                limit_mm_per_prompt={"video": 1, "image": 0},
+                # Pixels come processed.
+                mm_device_do_normalize=False,
+                mm_processor_cache_gb=0,
+            )
+        self._model = self.llm.llm_engine.model_executor.driver_worker.model_runner.get_model()
+        self._controls = ModelControls(self._model)
+        config = self.llm.model_config.hf_config
+        self._video_token_id = int(config.video_token_id)
+        self._merge_size = int(config.vision_config.spatial_merge_size)
+        self._vocabulary_size = int(config.get_text_config().vocab_size)
+        self._request_ids = map(str, count())
+
+    def generate(
+        self,
+        prompts: Sequence[PromptInputs],
+        *,
+        num_generations: int,
+        settings: SamplingSettings,
+        noise_seeds: Sequence[Sequence[int]] | None = None,
+        video_features: Sequence[torch.Tensor | None] | None = None,
+    ) -> list[list[Rollout]]:
+        """See `RolloutEngine`. Greedy log-probabilities are at temperature 1.
+
+        The noise of a seed is vLLM's own: reproducible, but not that of `TransformersEngine` for the same seed.
+
+        Args:
+            prompts: with placeholders expanded.
+            num_generations: G.
+            settings: how to draw.
+            noise_seeds: G per prompt; may be None only when greedy.
+            video_features: one per prompt as `encode_video` gives them, for a frozen vision tower; None computes them.
+
+        Raises:
+            ConfigError: settings out of range, or a vLLM that does not do as this engine relies on.
+            ValueError: seeds or features that do not fit the prompts.
+        """
+        check_settings(settings, self._vocabulary_size)
+        seeds = _seeds(len(prompts), num_generations, settings, noise_seeds)
+        longest = max((prompt.num_tokens for prompt in prompts), default=0) + settings.max_new_tokens
+        if longest > (limit := self.llm.model_config.max_model_len):
+            raise ConfigError(f"prompt and completion may take {longest} tokens, vLLM was started for {limit}")
+        with self._controls.requests(settings.temperature or 1.0):
+            features = video_features or [None] * len(prompts)
+            requests = [self._request(prompt, video) for prompt, video in zip(prompts, features, strict=True)]
+            for request, row in zip(requests, seeds, strict=True):
+                for seed in row:
+                    self.llm.llm_engine.add_request(next(self._request_ids), request, _sampling_params(settings, seed))
+            outputs = self.llm.wait_for_completion(RequestOutput, use_tqdm=False)
+        rows = [prompt for prompt in prompts for _ in range(num_generations)]
+        flat = [_rollout(output, prompt, settings) for output, prompt in zip(outputs, rows, strict=True)]
+        return [flat[i : i + num_generations] for i in range(0, len(flat), num_generations)]
+
+    @torch.no_grad()
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], *, keep_videos: bool = False) -> None:
+        """Take all weights, under the names that the trainer's model has for them.
+
+        Args:
+            weights: one at a time, so that no second copy of the model is needed.
+            keep_videos: the vision tower has not changed, so features of videos seen before still hold.
+
+        Raises:
+            ConfigError: a weight of vLLM's model was not among them.
+        """
+        loaded: set[str] = set()
+        for name, weight in weights:
+            loaded |= self._model.load_weights([(name, weight)])
+        if missing := sorted({name for name, _ in self._model.named_parameters()} - loaded):
+            raise ConfigError(
+                f"{len(missing)} weights of vLLM's model were not given new values, first {missing[:3]}: "
+                "trainer and engine are not the same model"
+            )
+        # Keys and values of old prompts, and features of old videos, belong to the old weights.
+        self.llm.reset_prefix_cache()
+        if not keep_videos:
+            self.llm.llm_engine.reset_encoder_cache()
+
+    def close(self) -> None:
+        """Give the engine's memory and process groups back; it cannot be used afterwards."""
+        self.llm.llm_engine.engine_core.shutdown()
+        destroy_model_parallel()
+        del self._controls, self._model, self.llm
+
+    def _request(self, prompt: PromptInputs, features: torch.Tensor | None) -> Any:
+        """What vLLM's own processor would give its engine, made from the trainer's tensors."""
+        input_ids = prompt.input_ids.tolist()
+        if prompt.pixel_values_videos is None or prompt.video_grid_thw is None:
+            return tokens_input(input_ids)
+        first, num_video = input_ids.index(self._video_token_id), input_ids.count(self._video_token_id)
+        grid = prompt.video_grid_thw.cpu()
+        if num_video * self._merge_size**2 != int(grid.prod()):
+            raise ValueError(f"{num_video} video placeholders do not match a grid of {grid.tolist()}")
+        positions = prompt.position_ids.cpu()
+        if features is None:
+            name, values, sizes = "pixel_values_videos", prompt.pixel_values_videos, grid.prod(-1)
+        else:
+            name, values, sizes = "video_embeds", features, torch.tensor([num_video])
+        video = BatchFeature({name: values.cpu(), "video_grid_thw": grid})
+        fields = {
+            name: MultiModalFieldConfig.flat_from_sizes("video", sizes),
+            "video_grid_thw": MultiModalFieldConfig.batched("video", keep_on_cpu=True),
+        }
+        # Keys and values can be shared where tokens, pixels and positions are the same; the text's follow from these.
+        timing = positions[:, first : first + num_video] - first
+        identifier = MultiModalHasher.hash_kwargs("blake3", **video, timing=timing)
+        self._controls.add_positions(identifier, input_ids, positions)
+        return mm_input(
+            input_ids,
+            MultiModalKwargsItems.from_hf_inputs(video, fields),
+            {"video": [identifier]},
+            {"video": [PlaceholderRange(offset=first, length=num_video)]},
+        )
+
+
+def _seeds(
+    num_prompts: int, num_generations: int, settings: SamplingSettings, noise_seeds: Sequence[Sequence[int]] | None
+) -> Sequence[Sequence[int | None]]:
+    """A seed per request; None for greedy ones."""
+    if num_generations < 1:
+        raise ConfigError(f"num_generations is {num_generations}, expected at least 1")
+    if settings.temperature == 0:
+        return [[None] * num_generations] * num_prompts
+    if noise_seeds is None:
+        raise ValueError("sampling needs noise_seeds; only greedy decoding (temperature 0) does without")
+    if [len(seeds) for seeds in noise_seeds] != [num_generations] * num_prompts:
+        raise ValueError(
+            f"expected {num_generations} noise seeds for each of {num_prompts} prompts, got {[len(s) for s in noise_seeds]}"
+        )
+    return noise_seeds
+
+
+def _sampling_params(settings: SamplingSettings, seed: int | None) -> SamplingParams:
+    """Every field is stated. The temperature is in the logits already (`ModelControls`)."""
+    return SamplingParams(
+        max_tokens=settings.max_new_tokens,
+        temperature=0.0 if settings.temperature == 0 else 1.0,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        min_p=settings.min_p,
+        repetition_penalty=settings.repetition_penalty,
+        seed=seed,
+        # Only the given ids end a completion, whatever tokenizer and checkpoint say.
+        ignore_eos=True,
+        stop_token_ids=list(settings.eos_token_ids),
+        # Not `bad_words`, which is a loop over rows and words in every step.
+        logit_bias=dict.fromkeys(settings.suppressed_token_ids, -math.inf),
+        logprobs=0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _rollout(output: RequestOutput, prompt: PromptInputs, settings: SamplingSettings) -> Rollout:
+    """One finished request, checked."""
+    if output.prompt_token_ids != prompt.input_ids.tolist():
+        raise ConfigError("vLLM's prompt ids are not the trainer's")
+    completion = output.outputs[0]
+    tokens = list(completion.token_ids)
+    if clash := set(tokens) & set(settings.suppressed_token_ids):
+        raise ConfigError(f"vLLM sampled the suppressed tokens {sorted(clash)}")
+    logps = [entry[token].logprob for entry, token in zip(completion.logprobs, tokens, strict=True)]
+    return Rollout(tokens, logps, finished=completion.finish_reason == "stop")
+
+
+@contextmanager
+def _launcher_variables() -> Iterator[None]:
+    """vLLM reads its place among the processes from what their launcher states.
+
+    Processes that train together are left as they are. A process on its own, or one of several that evaluate
+    independently, states that it is alone; it keeps its GPU.
+    """
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        yield
+        return
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = str(free.getsockname()[1])
+    gpu = os.environ.get("LOCAL_RANK", "0")
+    alone = {"RANK": "0", "LOCAL_RANK": gpu, "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    before = {name: os.environ.get(name) for name in alone}
+    os.environ.update(alone)
+    try:
+        yield
+    finally:
+        # Left behind, they would make a later accelerate believe in a launcher.
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
