@@ -1,0 +1,144 @@
+"""DeepSpeed ZeRO-3 for real: two CPU processes through the launch script against one plain process."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+import yaml
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from tests.tiny_runs import write_train_manifest
+from videochat_r1.modeling.tiny import build_tiny
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("distributed")
+    build_tiny(path / "model", hidden=64, layers=2, vision_hidden=32)
+    write_train_manifest(path)
+    (path / "noisy_reward.py").write_text(
+        "import os\n"
+        "def vary(completions, **columns):\n"
+        "    return [(sum(map(ord, text)) % 97) / 97 for text in completions]\n"
+        "def fail_on_rank_1(completions, **columns):\n"
+        "    if os.environ['RANK'] == '1':\n"
+        "        raise RuntimeError('the second rank has had enough')\n"
+        "    return [0.0] * len(completions)\n"
+    )
+    return path
+
+
+def recipe(folder, name, **changes):
+    """A recipe file whose learning rate is large enough to move the weights by far more than rounding."""
+    options = {
+        "model_name_or_path": str(folder / "model"),
+        "data_root": str(folder),
+        "mixture": [{"manifest": "train.jsonl", "videos": "."}],
+        "video": {"fps": 3.0, "max_frames": 16, "min_pixels": 784, "max_pixels": 3136},
+        "rewards": [{"name": "format"}, {"name": "iou"}, {"name": "accuracy"}, {"name": "noisy_reward:vary"}],
+        "output_dir": str(folder / name),
+        "prompts_per_step": 2,
+        "per_device_train_batch_size": 4,
+        "num_generations": 4,
+        "max_completion_length": 6,
+        "max_steps": STEPS,
+        "learning_rate": 1.0e-2,
+        "optim": "sgd",  # Adam would amplify rounding where gradients are nearly zero
+        "beta": 0.04,
+        "loss_type": "grpo",
+        "use_bias_correction_kl": False,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": 3,
+        **changes,
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(options))
+    return path
+
+
+def launch(folder, project_root, config, processes, deepspeed, timeout=240):
+    command = ["bash", "training_scripts/launch.sh", "grpo", str(config), "--deepspeed", deepspeed]
+    environment = {
+        **os.environ,
+        "NUM_GPUS": "0",
+        "NUM_PROCESSES": str(processes),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(folder),
+    }
+    return subprocess.run(
+        command, cwd=project_root, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def zero3_run(folder, project_root):
+    result = launch(folder, project_root, recipe(folder, "zero3"), 2, "configs/deepspeed/zero3.json")
+    assert result.returncode == 0, result.stderr[-4000:]
+    return folder / "zero3"
+
+
+@pytest.fixture(scope="module")
+def plain_run(folder, project_root):
+    result = launch(folder, project_root, recipe(folder, "plain"), 1, "none")
+    assert result.returncode == 0, result.stderr[-4000:]
+    return folder / "plain"
+
+
+def weights(path):
+    return Qwen2_5_VLForConditionalGeneration.from_pretrained(path).state_dict()
+
+
+def relative_difference(a, b, start):
+    """Norm of the difference relative to how far training moved the weights."""
+    apart = sum((a[name] - b[name]).double().pow(2).sum() for name in a).sqrt()
+    moved = sum((a[name] - start[name]).double().pow(2).sum() for name in a).sqrt()
+    assert moved > 1e-3
+    return float(apart / moved)
+
+
+def history(path, key):
+    state = json.loads((path / "trainer_state.json").read_text())
+    return [float(entry[key]) for entry in state["log_history"] if key in entry]
+
+
+def test_two_processes_draw_the_same_completions_as_one(zero3_run, plain_run):
+    def completions(path):
+        rows = [json.loads(line) for line in (path / "rollouts.jsonl").read_text().splitlines()]
+        return {(row["step"], row["sample_id"], row["generation"]): row["completion"] for row in rows}
+
+    assert completions(zero3_run) == completions(plain_run)
+    assert len(completions(plain_run)) == STEPS * 2 * 4
+
+
+def test_two_processes_make_the_same_updates_as_one(zero3_run, plain_run, folder):
+    assert history(zero3_run, "grad_norm") == pytest.approx(history(plain_run, "grad_norm"), rel=1e-4)
+    assert relative_difference(weights(plain_run), weights(zero3_run), weights(folder / "model")) < 1e-4
+
+
+def test_a_zero3_run_resumes_from_its_checkpoint(zero3_run, folder, project_root):
+    resumed = folder / "resumed"
+    shutil.copytree(zero3_run / "checkpoint-2", resumed / "checkpoint-2")
+    result = launch(folder, project_root, recipe(folder, "resumed"), 2, "configs/deepspeed/zero3.json")
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert relative_difference(weights(zero3_run), weights(resumed), weights(folder / "model")) < 1e-6
+
+
+def test_a_rank_that_raises_stops_all_with_its_reason(folder, project_root):
+    config = recipe(folder, "failing", rewards=[{"name": "format"}, {"name": "noisy_reward:fail_on_rank_1"}])
+    begin = time.monotonic()
+    result = launch(folder, project_root, config, 2, "configs/deepspeed/zero3.json")
+    assert result.returncode != 0
+    reason = "rank 1 stops the run: RuntimeError: the second rank has had enough"
+    assert reason in result.stderr, result.stderr[-6000:]
+    assert time.monotonic() - begin < 120  # most of it start-up; 60 s are allowed from the exception on

@@ -1,0 +1,102 @@
+"""Recipes: file, flags, nested flags, and the mistakes people make."""
+
+import json
+
+import pytest
+import yaml
+
+from videochat_r1.errors import ConfigError
+from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe, save_run_record
+
+BASE = {
+    "model_name_or_path": "models/tiny",
+    "output_dir": "out",
+    "use_cpu": True,
+    "bf16": False,
+    "per_device_train_batch_size": 8,
+    "num_generations": 8,
+    "video": {"fps": 2.0, "max_frames": 64},
+    "mixture": [{"dataset": "charades_sta", "annotations": "a.json", "weight": 1.0}],
+}
+
+
+def parse(tmp_path, *flags, **changes):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**BASE, "output_dir": str(tmp_path / "out"), **changes}))
+    return parse_recipe([ModelArguments, DataArguments, VideoGRPOConfig], ["--config", str(path), *flags])
+
+
+def test_flags_win_over_the_file_and_dots_reach_inside(tmp_path):
+    model, data, args = parse(
+        tmp_path, "--learning_rate", "5e-7", "--video.fps", "1", "--mixture.0.weight=0.5", "--thinking", "true"
+    )
+    assert args.learning_rate == 5e-7
+    assert data.video == {"fps": 1, "max_frames": 64}
+    assert data.mixture[0]["weight"] == 0.5
+    assert data.thinking is True
+    assert model.model_name_or_path == "models/tiny"
+    assert data.budget().fps == 1
+
+
+def test_a_yaml_float_without_a_dot_is_a_number(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**BASE, "output_dir": str(tmp_path / "out")}) + "learning_rate: 1e-6\n")
+    _, _, args = parse_recipe([ModelArguments, DataArguments, VideoGRPOConfig], ["--config", str(path)])
+    assert args.learning_rate == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes", "message"),
+    [
+        ([], {"lerning_rate": 1e-6}, "unknown key 'lerning_rate' in .*did you mean 'learning_rate'"),
+        (["--lerning_rate", "1"], {}, "unknown flag '--lerning_rate'; did you mean 'learning_rate'"),
+        (["--vidio.fps", "1"], {}, "unknown flag '--vidio.fps'; did you mean 'video'"),
+        (["--mixture.3.weight", "1"], {}, "'3' is not a position in a list of 1"),
+        ([], {"video": "2 fps"}, "video on the command line must be JSON"),
+    ],
+)
+def test_mistakes_name_the_nearest_valid_key(tmp_path, flags, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        parse(tmp_path, *flags, **changes)
+
+
+def test_an_unknown_video_option_is_refused_when_the_budget_is_made(tmp_path):
+    _, data, _ = parse(tmp_path, "--video.fsp", "1")
+    with pytest.raises(ConfigError, match="unknown key 'fsp' in video; did you mean 'fps'"):
+        data.budget()
+
+
+def test_a_missing_recipe_file_is_named():
+    with pytest.raises(ConfigError, match=r"cannot read the recipe nowhere\.yaml"):
+        parse_recipe([ModelArguments], ["--config", "nowhere.yaml"])
+
+
+@pytest.mark.parametrize(("processes", "accumulation"), [(1, 8), (2, 4), (4, 2), (8, 1)])
+def test_prompts_per_update_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch, processes, accumulation):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    args = VideoGRPOConfig.__new__(VideoGRPOConfig)
+    args.prompts_per_step, args.per_device_train_batch_size, args.num_generations = 8, 8, 8
+    assert args._accumulation(processes) == accumulation
+
+
+def test_a_layout_that_cannot_give_the_batch_names_the_nearest_that_can():
+    args = VideoGRPOConfig.__new__(VideoGRPOConfig)
+    args.prompts_per_step, args.per_device_train_batch_size, args.num_generations = 8, 8, 8
+    with pytest.raises(ConfigError, match=r"nearest that can: 4 processes; or prompts_per_step=9 on 3"):
+        args._accumulation(3)
+
+
+def test_a_micro_batch_that_splits_a_group_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="must hold whole groups: 12 is not a multiple of num_generations=8"):
+        parse(tmp_path, per_device_train_batch_size=12, generation_batch_size=24)
+
+
+def test_a_run_keeps_its_config_versions_and_command(tmp_path):
+    model, data, args = parse(tmp_path)
+    save_run_record(tmp_path / "run", model=model, data=data, grpo=args)
+    resolved = yaml.safe_load((tmp_path / "run" / "resolved_config.yaml").read_text())
+    assert resolved["grpo"]["num_generations"] == 8
+    assert resolved["data"]["video"] == {"fps": 2.0, "max_frames": 64}
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert {"torch", "trl", "transformers"} <= set(environment["packages"])

@@ -1,0 +1,217 @@
+"""Every recipe in configs/ resolves to the paper's values, transcribed here and nowhere else in the tests."""
+
+import functools
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from videochat_r1.datasets import get_corpus
+from videochat_r1.datasets.mixture import MixtureEntry
+from videochat_r1.errors import ConfigError
+from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.run import load_rewards
+from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
+from videochat_r1.rewards import REWARDS
+from videochat_r1.sft import VideoSFTConfig
+from videochat_r1.tasks import TASKS
+from videochat_r1.video.frames import VideoBudget
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+# The tiny recipe is for machines without a GPU and follows no table.
+GRPO = sorted(path for path in (CONFIGS / "grpo").rglob("*.yaml") if not path.stem.startswith("tiny"))
+SFT = sorted(path for path in (CONFIGS / "sft").rglob("*.yaml") if not path.stem.startswith("tiny"))
+
+# Paper 3 and 4 and its released training setup: model, batch, sampling, loss, optimiser.
+BOTH = {
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,
+    "max_grad_norm": 1.0,
+    "bf16": True,
+    "gradient_checkpointing": True,
+    "max_steps": -1,
+    "max_completion_length": 1024,
+    "weight_decay": 0.0,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_epsilon": 1e-8,
+    "seed": 42,
+    "eval_strategy": "no",
+    "logging_steps": 1,
+}
+OF_GRPO = BOTH | {
+    "learning_rate": 1e-6,
+    "num_generations": 8,
+    "prompts_per_step": 8,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": None,
+    "repetition_penalty": 1.0,
+    "generation_kwargs": None,
+    "loss_type": "grpo",
+    "scale_rewards": "group",
+    "multi_objective_aggregation": "sum_then_normalize",
+    "importance_sampling_level": "token",
+    "beta": 0.04,
+    "use_bias_correction_kl": False,
+    "sync_ref_model": False,
+    "epsilon": 0.2,
+    "epsilon_high": None,  # TRL then takes epsilon
+    "delta": None,
+    "num_iterations": 1,
+    "mask_truncated_completions": False,
+    "top_entropy_quantile": 1.0,
+    "entropy_coef": 0.0,
+    "off_policy_mask_threshold": None,
+    "use_vllm": False,
+    "share_prompt": True,
+    "dynamic_sampling_draws": 0,
+    "skip_uninformative_groups": False,
+}
+OF_SFT = BOTH | {"learning_rate": 2e-5, "samples_per_step": 8}
+BUDGET = VideoBudget(
+    fps=2.0,
+    min_frames=4,
+    max_frames=768,
+    total_pixels=3584 * 28 * 28,
+    min_pixels=16 * 28 * 28,
+    max_pixels=768 * 28 * 28,
+    backend="decord",
+    timeout_seconds=60.0,
+)
+
+GROUNDING = ("charades_sta", "temporal_grounding", 1)
+TRACKING = ("got10k", "tracking", "all")
+GROUNDED_QA = ("nextgqa", "grounded_qa", "all")
+QA = ("nextgqa", "multi_choice_qa", "all")
+QUALITY = ("vidtab_quality", "quality_assessment", "all")
+# Recipe -> what the paper's row changes: mixture, epochs, thinking.
+ROWS: dict[str, tuple[list[tuple[str, str, int | str]], float, bool]] = {
+    "grpo/joint": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, False),
+    "grpo/joint_thinking": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, True),
+    "grpo/temporal_grounding": ([GROUNDING], 1.0, False),
+    "grpo/tracking": ([TRACKING], 1.0, False),
+    "grpo/grounded_qa": ([GROUNDED_QA], 1.0, False),
+    "grpo/multi_choice_qa": ([QA], 1.0, False),
+    "grpo/quality_assessment": ([QUALITY], 1.0, False),
+    "grpo/ablations/table2_grounding_and_grounded_qa": ([GROUNDING, GROUNDED_QA], 1.0, False),
+    "grpo/ablations/table3_three_epochs": ([GROUNDING], 3.0, False),
+    "grpo/ablations/table3_thinking": ([GROUNDING], 1.0, True),
+    "grpo/ablations/table5_clues_thinking": ([GROUNDED_QA], 1.0, True),
+    "sft/joint": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, False),
+    "sft/temporal_grounding": ([GROUNDING], 1.0, False),
+    "sft/tracking": ([TRACKING], 1.0, False),
+    "sft/grounded_qa": ([GROUNDED_QA], 1.0, False),
+    "sft/multi_choice_qa": ([QA], 1.0, False),
+    "sft/quality_assessment": ([QUALITY], 1.0, False),
+    "sft/ablations/table3_three_epochs": ([GROUNDING], 3.0, False),
+}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(CONFIGS).with_suffix(""))
+
+
+@functools.cache
+def resolve(path: Path, *flags: str) -> tuple[ModelArguments, DataArguments, Any]:
+    """The recipe as a run gets it, on a machine without a GPU and without DeepSpeed, which would outlive the test."""
+    config = VideoGRPOConfig if "grpo" in path.relative_to(CONFIGS).parts else VideoSFTConfig
+    arguments = ["--config", str(path), "--use_cpu", "true", "--deepspeed", "", *flags]
+    model, data, args = parse_recipe([ModelArguments, DataArguments, config], arguments)
+    return model, data, args
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+
+
+def test_every_recipe_has_its_row() -> None:
+    assert sorted(map(name_of, GRPO + SFT)) == sorted(ROWS)
+
+
+@pytest.mark.parametrize("path", GRPO + SFT, ids=name_of)
+def test_recipe_pins_the_papers_values(path: Path) -> None:
+    expected = OF_GRPO if path in GRPO else OF_SFT
+    model, data, args = resolve(path)
+    found = {name: getattr(args, name) for name in expected}
+    assert found == expected
+    assert str(args.optim) in {"adamw_torch_fused", "OptimizerNames.ADAMW_TORCH_FUSED"}
+    assert model.model_name_or_path == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert (model.freeze_vision_tower, model.lora) == (False, None), "full fine-tuning"
+    assert data.budget() == replace(BUDGET, num_threads=data.budget().num_threads)
+    assert (data.max_prompt_length, data.prompt_layout, data.prompts) == (8192, "video_first", None)
+    assert yaml.safe_load(path.read_text())["deepspeed"] == "configs/deepspeed/zero3.json"
+
+
+@pytest.mark.parametrize("path", GRPO, ids=name_of)
+def test_recipe_states_what_trl_could_change(path: Path) -> None:
+    """A value that equals TRL's default today still has to stand in the file, so that an upgrade cannot move it."""
+    not_pinned = (OF_GRPO.keys() - {"generation_kwargs"}) - yaml.safe_load(path.read_text()).keys()
+    assert not not_pinned
+
+
+@pytest.mark.parametrize("path", GRPO + SFT, ids=name_of)
+def test_recipe_changes_only_what_its_row_says(path: Path) -> None:
+    corpora, epochs, thinking = ROWS[name_of(path)]
+    _, data, args = resolve(path)
+    entries = [MixtureEntry.from_dict(entry) for entry in data.mixture]  # type: ignore[arg-type]
+    assert [(entry.dataset, entry.task, entry.queries_per_video) for entry in entries] == corpora
+    assert all(entry.weight == 1.0 and entry.max_samples is None for entry in entries)
+    assert all(entry.task in get_corpus(str(entry.dataset)).tasks for entry in entries)
+    assert (args.num_train_epochs, data.thinking) == (epochs, thinking)
+    assert args.output_dir == f"outputs/{path.relative_to(CONFIGS).parts[0]}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", GRPO, ids=name_of)
+def test_rewards_are_those_of_the_tasks_with_weight_one(path: Path) -> None:
+    _, _, args = resolve(path)
+    rewards, weights = load_rewards(args.rewards)
+    used = {name for _, task, _ in ROWS[name_of(path)][0] for name in TASKS[task].reward_names}
+    assert [entry["name"] for entry in args.rewards] == [name for name in REWARDS if name in used]
+    assert weights == [1.0] * len(rewards)
+
+
+@pytest.mark.parametrize("path", GRPO, ids=name_of)
+def test_eight_prompts_an_update_on_any_number_of_gpus(path: Path) -> None:
+    _, _, args = resolve(path)
+    assert [args._accumulation(processes) for processes in (1, 2, 4, 8)] == [8, 4, 2, 1]
+    with pytest.raises(ConfigError, match=r"prompts_per_step=8\. nearest that can: 4 processes"):
+        args._accumulation(3)
+
+
+def test_mixture_of_videochat_r1_is_the_papers_18k(shared_dir: Path) -> None:
+    """Where the real files are: 5,338 videos of Charades-STA and 3,358 questions of NExT-GQA, as published."""
+    _, data, args = resolve(CONFIGS / "grpo" / "joint.yaml", "--data_root", str(shared_dir / "annotations"))
+    data.mixture = [{**entry, "videos": None} for entry in data.mixture if entry["dataset"] != "got10k"]  # type: ignore[union-attr]
+    counts = [summary.chosen for summary in data.load_mixture(args.seed).summaries]
+    assert counts == [5338, 3358]
+    assert sum(counts) + 9335 == 18031
+
+
+@pytest.mark.parametrize("name", ["zero3", "zero3_offload", "zero2"])
+def test_deepspeed_files_leave_the_batch_to_the_recipe(name: str) -> None:
+    config = json.loads((CONFIGS / "deepspeed" / f"{name}.json").read_text())
+    for key in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"):
+        assert config[key] == "auto"
+    assert config["gradient_clipping"] == "auto" and config["bf16"]["enabled"] == "auto"
+    # An optimizer or scheduler here would silently replace the recipe's; DeepSpeed's own would also need a compiler.
+    assert "optimizer" not in config and "scheduler" not in config
+    stage = config["zero_optimization"]
+    assert stage["stage"] == (2 if name == "zero2" else 3)
+    assert ("offload_optimizer" in stage) == ("offload_param" in stage) == (name == "zero3_offload")
+    if stage["stage"] == 3:
+        assert stage["stage3_gather_16bit_weights_on_model_save"] is True
+
+
+def test_every_recipe_is_used_by_a_script_or_named_in_one() -> None:
+    scripts = "\n".join(path.read_text() for path in sorted((ROOT / "training_scripts").glob("*.sh")))
+    named = set(re.findall(r"configs/((?:grpo|sft)/[\w/]+)\.yaml", scripts))
+    assert named >= set(ROWS)
+    assert all((CONFIGS / f"{name}.yaml").is_file() for name in named)

@@ -1,0 +1,104 @@
+"""SFT: the loss is that of the gold answers, and training lowers it."""
+
+import pytest
+import torch
+
+from tests.tiny_runs import Source, make_corpus, make_trainer
+from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.load import load_config, load_model, load_processor
+from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
+from videochat_r1.tasks import TASKS
+from videochat_r1.video.frames import VideoBudget
+
+OPTIONS = {
+    "use_cpu": True,
+    "bf16": False,
+    "per_device_train_batch_size": 3,
+    "learning_rate": 3e-3,
+    "max_steps": 6,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "report_to": [],
+    "disable_tqdm": True,
+    "seed": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sft")
+    make_trainer(path)  # builds the model
+    return path
+
+
+def make_sft(folder, **overrides):
+    model_path = folder / "model_qwen2_5_vl"
+    processor = load_processor(model_path)
+    budget = VideoBudget(fps=3.0, max_frames=16, min_pixels=28 * 28, max_pixels=56 * 56)
+    return VideoSFTTrainer(
+        load_model(model_path, dtype=torch.float32),
+        args=VideoSFTConfig(**{**OPTIONS, "output_dir": str(folder / "sft"), **overrides}),
+        processor=processor,
+        builder=PromptBuilder(processor, load_config(model_path), budget),
+        source=Source(make_corpus(folder, 12)),
+    )
+
+
+def losses(trainer):
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_the_loss_is_the_mean_likelihood_of_the_gold_answers(folder):
+    trainer = make_sft(folder, max_steps=1, learning_rate=0.0)
+    trainer.train()
+    model = trainer.model.eval()
+    builder, processor = trainer._builder, trainer.processing_class
+    per_sample = []
+    for sample in trainer._sampler.source.samples(0)[:3]:
+        prompt = builder.build(sample)
+        gold = TASKS[sample.task].gold(sample.target, thinking=False)
+        answer = [*processor.tokenizer(gold, add_special_tokens=False)["input_ids"], processor.tokenizer.eos_token_id]
+        ids = torch.cat([prompt.input_ids, torch.tensor(answer)])
+        after = torch.arange(len(answer)).expand(3, -1) + prompt.next_position
+        with torch.no_grad():
+            logits = model(
+                input_ids=ids[None],
+                position_ids=torch.cat([prompt.position_ids, after], dim=1)[:, None],
+                pixel_values_videos=prompt.pixel_values_videos,
+                video_grid_thw=prompt.video_grid_thw,
+            ).logits[0]
+        logps = logits.log_softmax(-1)[prompt.num_tokens - 1 : -1].gather(1, torch.tensor(answer)[:, None])
+        per_sample.append(-logps.mean())
+    assert losses(trainer)[0] == pytest.approx(float(torch.stack(per_sample).mean()), abs=2e-4)
+
+
+def test_training_lowers_the_loss(folder):
+    trainer = make_sft(folder)
+    trainer.train()
+    assert losses(trainer)[-1] < losses(trainer)[0] - 0.5
+
+
+def test_gradient_accumulation_gives_the_same_update(folder):
+    weights = []
+    for batch, accumulation in ((4, 1), (2, 2)):
+        options = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
+        trainer = make_sft(folder, **options, max_steps=1, optim="sgd", max_grad_norm=0.0)
+        trainer.train()
+        weights.append(torch.cat([value.flatten() for value in trainer.model.state_dict().values()]))
+    assert (weights[0] - weights[1]).abs().max() < 1e-6
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(folder):
+    options = {"save_strategy": "steps", "save_steps": 4}
+    whole = make_sft(folder, **options, output_dir=str(folder / "whole"))
+    whole.train()
+    again = make_sft(folder, **options, output_dir=str(folder / "again"))
+    again.train(resume_from_checkpoint=str(folder / "whole" / "checkpoint-4"))
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_a_batch_that_does_not_add_up_is_refused(folder):
+    with pytest.raises(ConfigError, match="cannot add up to samples_per_step=8"):
+        VideoSFTConfig(output_dir=str(folder), use_cpu=True, per_device_train_batch_size=3, samples_per_step=8)

@@ -1,0 +1,344 @@
+"""The trainer end to end on a tiny model: what is learned from, what is logged, what a kill loses (nothing)."""
+
+import inspect
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, Trainer
+from trl import GRPOTrainer
+
+from tests.tiny_runs import make_corpus, make_trainer
+from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.grpo.trainer import VideoGRPOTrainer, noise_seed
+from videochat_r1.sample import Sample, Video
+from videochat_r1.training import checkpoint
+
+
+def weights_of(trainer):
+    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+
+
+def largest_difference(a, b):
+    return max((a[name].float() - b[name].float()).abs().max().item() for name in a)
+
+
+def rollouts_of(folder):
+    return [json.loads(line) for line in (folder / "run" / "rollouts.jsonl").read_text().splitlines()]
+
+
+def history_value(trainer, name):
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("grpo")
+
+
+@pytest.fixture(scope="module")
+def plain_run(folder):
+    """Two updates of two mixed-task prompts each, as most tests compare with it."""
+    trainer = make_trainer(folder)
+    before = weights_of(trainer)
+    trainer.train()
+    return trainer, before, rollouts_of(folder)
+
+
+def test_an_update_moves_language_model_and_vision_tower(plain_run):
+    trainer, before, _ = plain_run
+    after = weights_of(trainer)
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert any("visual" in name for name in moved) and any("language_model" in name for name in moved)
+
+
+def test_trainer_and_sampler_agree_on_log_probabilities(plain_run):
+    trainer, _, _ = plain_run
+    assert max(history_value(trainer, "sampling/sampling_logp_difference/max")) < 2e-5
+
+
+def test_every_completion_is_logged_with_its_own_tasks_rewards_only(plain_run):
+    _, _, rows = plain_run
+    assert len(rows) == 2 * 2 * 4
+    for row in rows:
+        applies = {name for name, value in row["rewards"].items() if value is not None}
+        expected = {
+            "temporal_grounding": {"format", "iou"},
+            "tracking": {"format", "iou"},
+            "grounded_qa": {"format", "iou", "accuracy"},
+        }[row["task"]]
+        assert applies == expected | {"chatty_parse_reward"}
+        assert row["reward"] == pytest.approx(sum(value for value in row["rewards"].values() if value is not None))
+    for begin in range(0, len(rows), 4):
+        group = rows[begin : begin + 4]
+        assert len({row["sample_id"] for row in group}) == 1
+        assert sum(row["advantage"] for row in group) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_metrics_are_kept_per_task(plain_run):
+    trainer, _, rows = plain_run
+    tasks = {row["task"] for row in rows}
+    logged = {name for entry in trainer.state.log_history for name in entry}
+    for task in tasks:
+        for name in ("rewards/format/mean", "rewards/iou/std", "frac_reward_zero_std", "completions/clipped_ratio"):
+            assert f"{task}/{name}" in logged
+        assert f"{task}/parse_rate" in logged and f"{task}/completions/mean_length" in logged
+    assert ("temporal_grounding/whole_video_ratio" in logged) == ("temporal_grounding" in tasks)
+    assert "tracking/whole_video_ratio" not in logged
+
+
+def test_repeating_prompts_gives_the_same_weights(plain_run, folder):
+    trainer, _, _ = plain_run
+    repeated = make_trainer(folder, share_prompt=False, output_dir=str(folder / "repeated"))
+    repeated.train()
+    assert largest_difference(weights_of(trainer), weights_of(repeated)) < 2e-4  # Adam amplifies the last digits
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"])
+def test_every_loss_type_of_trl_trains(folder, loss_type):
+    level = {"importance_sampling_level": "sequence"} if loss_type == "luspo" else {}
+    trainer = make_trainer(folder, loss_type=loss_type, max_steps=1, beta=0.0, **level)
+    before = weights_of(trainer)
+    trainer.train()
+    assert largest_difference(before, weights_of(trainer)) > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_iterations": 2, "prompts_per_step": 4, "per_device_train_batch_size": 8},
+        {"gradient_checkpointing": True},
+        {"bf16": True},
+        {"model_type": "qwen2_vl"},
+        {"freeze": True},
+        {"peft_config": LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")},
+        {"dataloader_num_workers": 2},
+        {"verify_shared_prompt": True},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_variants_train(folder, options):
+    trainer = make_trainer(folder, **options)
+    before = weights_of(trainer)
+    trainer.train()
+    after = weights_of(trainer)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    if options.get("freeze"):
+        assert not any("visual" in name for name in moved)
+    if "peft_config" in options:
+        assert all("lora" in name for name in moved)
+
+
+def rewards_equal_for_some(completions, sample_id, **columns):
+    """Half of the samples get equal rewards, whatever the completion."""
+    return [
+        0.5 if int(name[1:]) % 2 else (sum(map(ord, text)) % 97) / 97
+        for text, name in zip(completions, sample_id, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
+def test_skipping_groups_without_signal_gives_the_same_weights(folder, loss_type):
+    options = {
+        "reward_entries": [{"name": f"{__name__}:rewards_equal_for_some"}],
+        "beta": 0.0,
+        "loss_type": loss_type,
+        "optim": "sgd",
+        "num_iterations": 2,
+        "max_steps": 3,
+        "max_grad_norm": 0.0,
+    }
+    all_groups = make_trainer(folder, **options, output_dir=str(folder / "all"))
+    all_groups.train()
+    skipping = make_trainer(folder, **options, skip_uninformative_groups=True, output_dir=str(folder / "skipping"))
+    skipping.train()
+    assert max(history_value(skipping, "frac_groups_skipped")) > 0
+    assert largest_difference(weights_of(all_groups), weights_of(skipping)) < 1e-7
+
+
+def test_dynamic_sampling_fills_the_batch_with_groups_that_differ(folder):
+    entries = [{"name": f"{__name__}:rewards_equal_for_some"}]
+    trainer = make_trainer(folder, reward_entries=entries, dynamic_sampling_draws=6, num_iterations=2, max_steps=4)
+    trainer.train()
+    for batch in trainer._buffered_inputs:
+        assert batch["advantages"].view(-1, 4).abs().amax(dim=1).min() > 0
+    assert sum(history_value(trainer, "dynamic_sampling/groups_replaced")) > 0
+    assert max(history_value(trainer, "sampling/sampling_logp_difference/max")) < 2e-5
+
+
+def test_a_frozen_vision_tower_sees_each_video_once(folder, monkeypatch):
+    trainer = make_trainer(folder, freeze=True, num_iterations=2, max_steps=2, beta=0.0)
+    frames_seen = []
+    tower = trainer.model.model.visual
+    tower.register_forward_pre_hook(
+        lambda module, args, kwargs: frames_seen.append(kwargs["grid_thw"]), with_kwargs=True
+    )
+    trainer.train()
+    assert len(frames_seen) == 1 + 2  # the blank stand-in once, and one generation of two prompts
+
+
+def test_loader_workers_do_not_change_the_run(folder, plain_run):
+    _, _, rows = plain_run
+    trainer = make_trainer(folder, dataloader_num_workers=2, output_dir=str(folder / "workers"))
+    trainer.train()
+    again = [json.loads(line) for line in (folder / "workers" / "rollouts.jsonl").read_text().splitlines()]
+    assert [row["completion"] for row in again] == [row["completion"] for row in rows]
+
+
+def test_a_bad_video_is_left_out_counted_and_listed(folder):
+    samples = make_corpus(folder, 4)
+    broken = Sample("broken", samples[0].task, Video(path=str(folder / "no.mp4")), "q", samples[0].target, 2.0, "toy")
+    trainer = make_trainer(folder, samples=[samples[1], broken], max_steps=1, output_dir=str(folder / "bad"))
+    trainer.train()
+    rows = [json.loads(line) for line in (folder / "bad" / "rollouts.jsonl").read_text().splitlines()]
+    assert {row["sample_id"] for row in rows} == {samples[1].id}
+    assert history_value(trainer, "data/bad_samples") == [1.0]
+    assert trainer.bad_samples.listed[0]["sample_id"] == "broken"
+
+
+def test_a_left_out_group_weighs_nothing_and_the_others_their_full_share(folder):
+    samples = make_corpus(folder, 2)
+    broken = Sample("broken", samples[0].task, Video(path=str(folder / "no.mp4")), "q", samples[0].target, 2.0, "toy")
+    options = {"max_steps": 1, "max_grad_norm": 0.0, "optim": "sgd", "beta": 0.0}
+    alone = make_trainer(folder, samples=[samples[0]], prompts_per_step=1, **options)
+    alone.train()
+    beside = make_trainer(folder, samples=[samples[0], broken], **options)
+    beside.train()
+    assert largest_difference(weights_of(alone), weights_of(beside)) < 1e-7
+
+
+def test_too_many_bad_videos_stop_the_run(folder):
+    target = make_corpus(folder, 1)[0].target
+    broken = [
+        Sample(f"b{index}", "temporal_grounding", Video(path=str(folder / "no.mp4")), "q", target, 2.0, "toy")
+        for index in range(8)
+    ]
+    with pytest.raises(VideoError, match=r"6 of 6 samples could not be used.*b\d"):
+        make_trainer(folder, samples=broken, max_steps=4).train()
+
+
+def test_the_final_folder_loads_with_plain_transformers(folder, plain_run):
+    trainer, _, _ = plain_run
+    trainer.save_model(str(folder / "final"))
+    trainer.processing_class.save_pretrained(str(folder / "final"))
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "final")
+    AutoProcessor.from_pretrained(folder / "final")
+    assert model.config._attn_implementation == "sdpa"
+    loaded = model.state_dict()
+    assert largest_difference({name: weights_of(trainer)[name] for name in loaded}, loaded) == 0.0
+
+
+def test_noise_is_keyed_by_seed_step_draw_sample_and_generation():
+    sample = Sample("a", "temporal_grounding", Video(path="v"), "q", None, 1.0, "corpus")
+    other = Sample("a", "temporal_grounding", Video(path="v"), "q", None, 1.0, "another corpus")
+    seeds = {
+        noise_seed(0, 0, 0, sample, 0),
+        noise_seed(1, 0, 0, sample, 0),
+        noise_seed(0, 1, 0, sample, 0),
+        noise_seed(0, 0, 1, sample, 0),
+        noise_seed(0, 0, 0, sample, 1),
+        noise_seed(0, 0, 0, other, 0),
+    }
+    assert len(seeds) == 6 and noise_seed(0, 0, 0, sample, 0) in seeds
+
+
+# Two iterations over generations of two updates: steps 1 to 3 lie inside the first generation's reuse.
+REUSED = {
+    "num_iterations": 2,
+    "prompts_per_step": 2,
+    "steps_per_generation": 4,
+    "max_steps": 5,
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "save_total_limit": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def killed_runs(tmp_path_factory):
+    """Folders of runs that died by SIGKILL at step 3: after its checkpoint was marked complete, and just before."""
+    folders = {when: tmp_path_factory.mktemp(when) for when in ("after_marker", "before_marker")}
+    runs = [
+        {
+            "folder": str(folder),
+            "kill": {"step": 3, "when": when},
+            "overrides": {**REUSED, "output_dir": f"{folder}/run"},
+        }
+        for when, folder in folders.items()
+    ]
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-m", "tests.tiny_runs", json.dumps(runs)]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=280, check=True)
+    assert json.loads(result.stdout.splitlines()[-1]) == [signal.SIGKILL] * 2, result.stderr[-2000:]
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("when", "resumes_at"),
+    [("after_marker", 3), ("before_marker", 2)],
+    ids=["between two updates of one generation", "while a checkpoint is written"],
+)
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(killed_runs, when, resumes_at):
+    folder = killed_runs[when]
+    whole = make_trainer(folder, **REUSED, output_dir=str(folder / "whole"))
+    whole.train()
+    trainer = make_trainer(folder, **REUSED)
+    output = Path(trainer.args.output_dir)
+    removed = checkpoint.remove_incomplete(output)
+    assert [path.name for path in removed] == ([] if when == "after_marker" else ["checkpoint-3"])
+    resumed_from = checkpoint.resume_folder(trainer.args)
+    assert resumed_from == str(output / f"checkpoint-{resumes_at}")
+    trainer.train(resume_from_checkpoint=resumed_from)
+    assert largest_difference(weights_of(whole), weights_of(trainer)) == 0.0
+    uninterrupted = (folder / "whole" / "rollouts.jsonl").read_text()
+    assert (output / "rollouts.jsonl").read_text() == uninterrupted
+    assert sorted(path.name for path in checkpoint.checkpoints(output)) == ["checkpoint-4", "checkpoint-5"]
+
+
+def test_a_checkpoint_of_the_second_epoch_resumes_with_that_epochs_order(tmp_path):
+    options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 7}
+    whole = make_trainer(tmp_path, **options, output_dir=str(tmp_path / "whole"))
+    whole.train()
+    again = make_trainer(tmp_path, **options, output_dir=str(tmp_path / "again"))
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-7"))
+    assert largest_difference(weights_of(whole), weights_of(again)) == 0.0
+
+
+def test_an_incomplete_checkpoint_is_refused_by_name(folder):
+    path = folder / "checkpoint-9"
+    path.mkdir()
+    with pytest.raises(ConfigError, match=r"checkpoint-9 is not a complete checkpoint"):
+        checkpoint.read_marker(path)
+
+
+OVERRIDDEN = {
+    "_generate_and_score_completions": "(self, inputs: list[dict[str, torch.Tensor | typing.Any]]) -> dict[str, torch.Tensor | typing.Any]",
+    "_generate_single_turn": "(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False)",
+    "_tokenize_prompts": "(self, prompts: list)",
+    "_calculate_rewards": "(self, inputs, prompts, completions, completion_ids_list)",
+    "_prepare_inputs": "(self, generation_batch: dict[str, torch.Tensor | typing.Any]) -> dict[str, torch.Tensor | typing.Any]",
+    "_compute_loss": "(self, model, inputs)",
+    "get_train_dataloader": "(self)",
+    "_get_per_token_logps_and_entropies": None,
+}
+
+
+def test_the_overridden_signatures_of_trl_are_those_this_was_written_for():
+    own = {name for name, value in vars(VideoGRPOTrainer).items() if inspect.isfunction(value)}
+    inherited = {name for name in own if hasattr(GRPOTrainer, name) and not name.startswith("__")}
+    assert inherited == set(OVERRIDDEN)
+    for name, signature in OVERRIDDEN.items():
+        if signature is not None:
+            found = str(inspect.signature(getattr(GRPOTrainer, name))).replace("typing.Any", "Any")
+            assert found == signature.replace("typing.Any", "Any"), name
+    for name in ("_save_checkpoint", "_load_from_checkpoint", "_load_optimizer_and_scheduler"):
+        own_names = list(inspect.signature(getattr(checkpoint.ResumableTrainer, name)).parameters)
+        assert own_names == list(inspect.signature(getattr(Trainer, name)).parameters), name
+    keywords = set(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
+    assert {"model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"} <= keywords

