@@ -1,0 +1,85 @@
+"""`report.html` of a benchmark: what it shows, and that nothing a model wrote becomes markup."""
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.video_files import write_video
+from videochat_r1.evaluation.benchmarks import get_benchmark
+from videochat_r1.evaluation.predictions import Prediction
+from videochat_r1.evaluation.results import write_results
+from videochat_r1.evaluation.score_answers import ScoringOptions, score_answers
+from videochat_r1.geometry import Box, Span
+from videochat_r1.sample import BoxesTarget, GroundedChoiceTarget, Sample, SpanTarget, Video
+
+
+def report(folder: Path, benchmark: str, samples: list[Sample], texts: list[str | None], **settings: object) -> str:
+    answers = [Prediction(sample.id, text) for sample, text in zip(samples, texts, strict=True)]
+    evaluation = score_answers(get_benchmark(benchmark), samples, answers, ScoringOptions(bootstrap=20))
+    write_results(folder, evaluation, {"model": "some/model", "limit": None, **settings}, samples)
+    return (folder / "report.html").read_text()
+
+
+def moments(videos: Path | None, count: int = 20) -> list[Sample]:
+    path = "v.mp4" if videos is None else str(videos / "v.mp4")
+    target = SpanTarget(Span(1.0, 3.0), 4.0)
+    return [Sample(f"v_{i}", "temporal_grounding", Video(path=path), f"event {i}", target, 4.0) for i in range(count)]
+
+
+def test_numbers_distribution_and_time_lines(tmp_path: Path) -> None:
+    texts: list[str | None] = [f"<answer>{1 + i / 20} to 3</answer>" for i in range(18)] + ["<b>bold</b>", None]
+    page = report(tmp_path, "charades_sta", moments(None), texts, video={"fps": 2.0})
+    for words in ("whole video", "R1@0.5", "95 % interval", "mIoU per sample", "By span share", "Gao et al. 2017"):
+        assert words in page, words
+    assert "Best samples" in page and "Worst samples" in page and "Failed samples" in page
+    assert "some/model" in page and "<td class=text>video fps</td><td class=text>2.0</td>" in page
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page and "<b>bold" not in page
+    assert 'aria-label="time line"' in page and "<image" not in page
+    assert page.index("v_0 (mIoU 1.00)") < page.index("v_17 (mIoU")
+
+
+def test_a_large_benchmark_costs_no_more_than_its_size(tmp_path: Path) -> None:
+    samples = moments(None, 10_000)
+    texts: list[str | None] = [f"<answer>1 to {2 + i / 10_000}</answer>" for i in range(10_000)]
+    begin = time.process_time()
+    report(tmp_path, "charades_sta", samples, texts)
+    # About 2 seconds; choosing the examples once took a quadratic number of comparisons.
+    assert time.process_time() - begin < 8.0
+
+
+def test_frames_of_the_videos_are_embedded(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", num_frames=40, fps=10)
+    page = report(tmp_path / "out", "charades_sta", moments(tmp_path, 2), ["<answer>1 to 3</answer>", "no"])
+    assert page.count("<image") == 2 * 8
+    sources = re.findall(r'(?:href|src)="([^"]{0,30})', page)
+    assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
+
+
+def test_a_broken_video_costs_its_frames_only(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"no video")
+    page = report(tmp_path / "out", "charades_sta", moments(tmp_path, 1), ["<answer>1 to 3</answer>"])
+    assert "<image" not in page and 'aria-label="time line"' in page
+
+
+def test_tracking_draws_true_and_answered_boxes(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i:08d}.jpg" for i in range(8)]
+    for path in paths:
+        Image.fromarray(np.zeros((40, 60, 3), dtype=np.uint8)).save(path)
+    boxes = (Box(0.1, 0.1, 0.5, 0.5),) * 8
+    video = Video(frames=tuple(map(str, paths)), frame_times=tuple(i / 10 for i in range(8)))
+    sample = Sample("s", "tracking", video, "cat", BoxesTarget(boxes))
+    text = f"<answer>{[[0.1, 0.1, 0.5, 0.5]] * 7}</answer>"
+    page = report(tmp_path / "out", "got10k", [sample], [text])
+    assert page.count("<image") == 8
+    assert page.count('stroke-width="2"') == 8 + 7
+
+
+def test_grounded_questions_show_options_and_all_clues(tmp_path: Path) -> None:
+    target = GroundedChoiceTarget(("a cat", "a dog"), "B", (Span(1, 2), Span(4, 5)), 10.0)
+    sample = Sample("q", "grounded_qa", Video(path="v.mp4"), "what?", target, 10.0, extra={"type": "CW"})
+    page = report(tmp_path, "nextgqa", [sample], ["<answer>B</answer><glue>[(1, 2), (7, 8)]</glue>"])
+    assert "B of (A) a cat, (B) a dog" in page
+    assert page.count("truth: ") == 2 and "answer: 7 to 8 s" in page

@@ -1,0 +1,383 @@
+"""Every benchmark's own annotation format, read into samples; what is wrong with a file is named."""
+
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, benchmark_ids, get_benchmark
+from videochat_r1.evaluation.benchmarks.mvbench import TASKS as MVBENCH_TASKS
+from videochat_r1.evaluation.benchmarks.subtitles import Subtitle, quote, read_json_subtitles, read_srt
+from videochat_r1.sample import Sample
+
+
+def load(name: str, annotations: Path, **options: object) -> list[Sample]:
+    return get_benchmark(name).load(Source(annotations, **options))
+
+
+def write(path: Path, value: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+    return path
+
+
+VIDEOMME = [
+    {
+        "video_id": f"{number:03d}",
+        "duration": length,
+        "domain": "Knowledge",
+        "sub_category": "Astronomy",
+        "url": "",
+        "videoID": f"v{number}",
+        "question_id": f"{number:03d}-{place}",
+        "task_type": "Counting Problem",
+        "question": "How many?",
+        "options": ["A. One.", "B. Two.", "C. Three.", "D. Four."],
+        "answer": "C",
+    }
+    for number, length in enumerate(["short", "medium", "long"], start=1)
+    for place in (1, 2)
+]
+
+SRT = """1
+00:00:01,500 --> 00:00:02,000
+<font color="white" size=".72c">hello there</font>
+
+2
+00:00:02,000 --> 00:00:04,000
+<font color="white">hello there</font>
+
+3
+01:00:00,000 --> 01:00:01,000
+{\\an8}good
+bye
+"""
+
+
+# --- the corpora's own benchmarks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "count", "first"),
+    [
+        ("charades_sta", "charades_sta/test.json", 3720, "3MSZA_0"),
+        ("nextgqa", "nextgqa/videochat_r1_val.json", 3358, "4882821564_1"),
+        ("nextgqa", "nextgqa", 3358, "4882821564_1"),
+        ("got10k", "got10k/videochat_r1_val.json", 180, "GOT-10k_Val_000010"),
+        ("vidtab_quality", "vidtab/quality_test.json", 724, "0012"),
+    ],
+)
+def test_ids_of_the_real_files(shared_dir: Path, name: str, path: str, count: int, first: str) -> None:
+    ids = list(benchmark_ids(name, Source(shared_dir / "annotations" / path)))
+    assert len(ids) == len(set(ids)) == count and ids[0] == first
+    if name != "nextgqa":
+        assert BENCHMARKS[name].num_samples["all"] == count
+
+
+def test_published_targets_are_not_mended(shared_dir: Path) -> None:
+    samples = load("charades_sta", shared_dir / "annotations" / "charades_sta" / "test.json")
+    past_the_end = [sample for sample in samples if sample.target.span.end > sample.target.duration]
+    assert len(past_the_end) == 562
+
+
+def test_nextgqa_serves_two_tasks(shared_dir: Path) -> None:
+    path = shared_dir / "annotations" / "nextgqa" / "videochat_r1_val.json"
+    grounded, plain = load("nextgqa", path), load("nextgqa", path, task="multi_choice_qa")
+    assert [sample.id for sample in grounded] == [sample.id for sample in plain]
+    assert grounded[0].task == "grounded_qa" and plain[0].task == "multi_choice_qa"
+    assert grounded[0].target.answer == plain[0].target.answer
+
+
+def test_charades_text_without_durations_can_be_scored(tmp_path: Path) -> None:
+    path = tmp_path / "charades_sta_test.txt"
+    path.write_text("AO8RW 0.0 6.9##a person is putting a book on a shelf.\n")
+    (sample,) = load("charades_sta", path)
+    benchmark = get_benchmark("charades_sta")
+    parsed = benchmark.parse("<answer>0 to 6.9</answer>", sample, untagged=False)
+    assert benchmark.score(parsed, sample)["mIoU"] == 1.0 and benchmark.groups(sample) == {}
+
+
+# --- GOT-10k --------------------------------------------------------------------------------------------------------
+
+
+def got10k(folder: Path, num_frames: int = 15) -> Path:
+    sequence = folder / "GOT-10k_Val_000001"
+    sequence.mkdir(parents=True)
+    (sequence / "groundtruth.txt").write_text("".join(f"{10 * i},0,100,100\n" for i in range(num_frames)))
+    (sequence / "cover.label").write_text("8\n" * (num_frames - 1) + "0\n")
+    (sequence / "absence.label").write_text("0\n" * num_frames)
+    (sequence / "meta_info.ini").write_text(
+        "[METAINFO]\nanno_fps: 10Hz\nobject_class: cat\nmajor_class: animal\nresolution: (1000, 500)\n"
+    )
+    (folder / "list.txt").write_text("GOT-10k_Val_000001\n")
+    return folder
+
+
+def boxes_text(lefts: list[float]) -> str:
+    return f"<answer>{[[left / 1000, 0.0, (left + 100) / 1000, 0.2] for left in lefts]}</answer>"
+
+
+def test_got10k_eight_boxes_are_interpolated_and_dense_ones_are_official(tmp_path: Path) -> None:
+    benchmark = get_benchmark("got10k")
+    (sample,) = benchmark.load(Source(got10k(tmp_path)))
+    assert sample.extra["frame_indices"] == [0, 2, 4, 6, 8, 10, 12, 14]
+    eight = benchmark.parse(boxes_text([0, 20, 40, 60, 80, 100, 120, 140]), sample, untagged=False)
+    scores = benchmark.score(eight, sample)
+    assert scores["overlap"] == pytest.approx(1.0) and "AO" not in scores
+    assert scores["AO_interpolated"] == pytest.approx(1.0)
+
+    # Every frame 50 pixels too far right: IoU 50 / 150; the first frame is right but does not count.
+    dense = benchmark.parse(boxes_text([0.0, *(10.0 * i + 50 for i in range(1, 15))]), sample, untagged=False)
+    scores = benchmark.score(dense, sample)
+    assert scores["AO"] == pytest.approx(1 / 3) and scores["SR0.5"] == 0.0 and "AO_interpolated" not in scores
+    assert scores["overlap"] == pytest.approx((1 + 7 / 3) / 8)
+    # 14 frames after the first, of which the last has cover 0.
+    assert benchmark.weights([sample])["AO"] == [13.0]
+
+    short = benchmark.parse(boxes_text([10.0 * i for i in range(9)]), sample, untagged=False)
+    assert benchmark.score(short, sample)["AO"] == pytest.approx(8 / 13)
+    assert "AO" not in benchmark.score(None, sample)
+    assert benchmark.groups(sample) == {"major_class": "animal"}
+
+
+def test_got10k_boxes_in_pixels_of_the_frame_shown(tmp_path: Path) -> None:
+    benchmark = get_benchmark("got10k")
+    (sample,) = benchmark.load(Source(got10k(tmp_path)))
+    text = f"<answer>{[[20 * i / 2, 0, (20 * i + 100) / 2, 50] for i in range(8)]}</answer>"
+    parsed = benchmark.parse(text, sample, untagged=False)
+    assert benchmark.score(parsed, sample)["overlap"] < 0.01
+    assert benchmark.score(benchmark.scale_boxes(parsed, 500, 250), sample)["overlap"] == pytest.approx(1.0)
+    with pytest.raises(ConfigError, match="no boxes"):
+        get_benchmark("videomme").scale_boxes("A", 1, 1)
+
+
+def test_got10k_answers_of_thousands_of_boxes_are_read(tmp_path: Path) -> None:
+    benchmark = get_benchmark("got10k")
+    (sample,) = benchmark.load(Source(got10k(tmp_path, num_frames=1480)))
+    text = boxes_text([10.0 * i for i in range(1480)])
+    assert len(text) > 30_000
+    parsed = benchmark.parse(text, sample, untagged=False)
+    assert len(parsed.dense) == 1480
+
+
+# --- Video-MME ------------------------------------------------------------------------------------------------------
+
+
+def test_videomme_from_json_and_parquet(tmp_path: Path) -> None:
+    rows = load("videomme", write(tmp_path / "videomme.json", VIDEOMME))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(VIDEOMME), tmp_path / "test-00000-of-00001.parquet")
+    assert load("videomme", tmp_path / "test-00000-of-00001.parquet") == rows
+    lines = tmp_path / "videomme.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in VIDEOMME))
+    assert load("videomme", lines) == rows
+    first = rows[0]
+    assert (first.id, first.video.path, first.task) == ("001-1", "v1.mp4", "multi_choice_qa")
+    assert first.target.options == ("One.", "Two.", "Three.", "Four.") and first.target.answer == "C"
+    groups = get_benchmark("videomme").groups(first)
+    assert groups["duration"] == "short" and groups["task_type"] == "Counting Problem"
+
+
+def test_videomme_subsets(tmp_path: Path) -> None:
+    path = write(tmp_path / "videomme.json", VIDEOMME)
+    assert [sample.id for sample in load("videomme", path, subset="short")] == ["001-1", "001-2"]
+    with pytest.raises(ConfigError, match="subsets all, short, medium, long"):
+        load("videomme", path, subset="tiny")
+
+
+def test_videomme_subtitles_stand_before_the_question(tmp_path: Path) -> None:
+    (tmp_path / "subtitle").mkdir()
+    (tmp_path / "subtitle" / "v1.srt").write_text(SRT)
+    path = write(tmp_path / "videomme.json", VIDEOMME)
+    first, *_, last = load("videomme", path, subtitles=tmp_path / "subtitle")
+    assert first.query.endswith("\n\nHow many?")
+    assert first.query.splitlines()[1:3] == ["hello there", "good bye"]
+    assert last.query == "How many?"
+    with pytest.raises(ConfigError, match="no subtitles"):
+        load("perception_test", path, subtitles=tmp_path / "subtitle")
+
+
+# --- MVBench --------------------------------------------------------------------------------------------------------
+
+
+def mvbench(folder: Path, rows_per_task: int = 2) -> Path:
+    for name, part in MVBENCH_TASKS.items():
+        row = {"video": "ep1" if part.frames else "abc.mp4", "question": "?", "candidates": ["B", "A"], "answer": "A"}
+        clip = {"start": 2.0, "end": 7.5} if part.clipped else {}
+        write(folder / "json" / f"{name}.json", [row | clip] * rows_per_task)
+    return folder
+
+
+def test_mvbench_has_twenty_tasks_and_clips_five(tmp_path: Path) -> None:
+    samples = load("mvbench", mvbench(tmp_path))
+    assert len(samples) == 40 and len({sample.extra["task"] for sample in samples}) == 20
+    clipped = {sample.extra["task"] for sample in samples if sample.video.start is not None}
+    expected = "action_sequence action_prediction object_interaction action_localization episodic_reasoning"
+    assert clipped == set(expected.split())
+    first = samples[0]
+    assert first.id == "action_sequence/abc_0" and first.video.path == "star/Charades_v1_480/abc.mp4"
+    assert (first.video.start, first.video.end) == (2.0, 7.5)
+    # The answer is a text, even where it looks like a letter.
+    assert first.target.answer == "B"
+    assert [sample.id for sample in load("mvbench", tmp_path / "json")] == [sample.id for sample in samples]
+    assert len(load("mvbench", tmp_path / "json" / "action_count.json")) == 2
+
+
+def test_mvbench_tvqa_frames_come_at_three_per_second(tmp_path: Path) -> None:
+    frames = tmp_path / "video" / "tvqa" / "frames_fps3_hq" / "ep1"
+    frames.mkdir(parents=True)
+    for number in range(1, 5):
+        (frames / f"{number:05d}.jpg").write_bytes(b"")
+    samples = load("mvbench", mvbench(tmp_path), videos=tmp_path / "video")
+    video = next(sample.video for sample in samples if sample.extra["task"] == "episodic_reasoning")
+    assert [Path(frame).name for frame in video.frames] == ["00001.jpg", "00002.jpg", "00003.jpg", "00004.jpg"]
+    assert video.frame_times == pytest.approx((0, 1 / 3, 2 / 3, 1)) and video.start == 2.0
+
+
+def test_mvbench_is_the_mean_of_task_accuracies(tmp_path: Path) -> None:
+    mvbench(tmp_path)
+    row = {"video": "abc.mp4", "question": "?", "candidates": ["x", "y"], "answer": "x"}
+    write(tmp_path / "json" / "action_count.json", [row] * 8)
+    benchmark = get_benchmark("mvbench")
+    samples = benchmark.load(Source(tmp_path))
+    weights = benchmark.weights(samples)["accuracy"]
+    of_count = [
+        weight for sample, weight in zip(samples, weights, strict=True) if sample.extra["task"] == "action_count"
+    ]
+    assert len(of_count) == 8 and sum(of_count) == pytest.approx(1.0) and sum(weights) == pytest.approx(20.0)
+
+
+def test_mvbench_names_missing_tasks(tmp_path: Path) -> None:
+    mvbench(tmp_path)
+    (tmp_path / "json" / "state_change.json").unlink()
+    with pytest.raises(DataError, match=r"lacks 1 of 20 files: state_change\.json"):
+        load("mvbench", tmp_path)
+
+
+# --- Perception Test, LongVideoBench --------------------------------------------------------------------------------
+
+
+def test_perception_test_in_both_forms(tmp_path: Path) -> None:
+    question = {
+        "id": 3,
+        "question": "Is it on?",
+        "options": ["yes", "no", "I don't know"],
+        "answer_id": 1,
+        "area": "physics",
+        "reasoning": "descriptive",
+        "tag": ["motion"],
+    }
+    official = write(
+        tmp_path / "mc.json",
+        {"video_12": {"metadata": {"split": "valid"}, "mc_question": [question, question | {"id": 4}]}},
+    )
+    first, second = load("perception_test", official)
+    assert (first.id, second.id, first.video.path) == ("video_12_3", "video_12_4", "video_12.mp4")
+    assert first.target.answer == "B" and len(first.target.options) == 3
+    assert get_benchmark("perception_test").groups(first) == {"area": "physics", "reasoning": "descriptive"}
+    row = {**question, "video_name": "video_12", "question_id": "3", "answer_id": "1"}
+    with pytest.raises(DataError, match="answer_id"):
+        load("perception_test", write(tmp_path / "rows.json", [row]))
+    (sample,) = load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": 1}]))
+    assert sample.id == "video_12_3" and sample.target == first.target
+    with pytest.raises(DataError, match="expected 0 to 2"):
+        load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": 3}]))
+
+
+LVB = {
+    "video_id": "abc",
+    "question": "When?",
+    "candidates": ["now", "then", "never"],
+    "correct_choice": 2,
+    "video_path": "abc.mp4",
+    "subtitle_path": "abc_en.json",
+    "duration": 12.5,
+    "duration_group": 15,
+    "starting_timestamp_for_subtitles": 60,
+    "question_category": "S2E",
+}
+
+
+def test_longvideobench(tmp_path: Path) -> None:
+    rows = [LVB | {"id": "abc_0"}, LVB | {"id": "abc_1"}]
+    first, _ = load("longvideobench", write(tmp_path / "lvb_val.json", rows))
+    assert (first.id, first.target.answer, first.duration) == ("abc_0", "C", 12.5)
+    assert get_benchmark("longvideobench").groups(first) == {"duration_group": "15", "question_category": "S2E"}
+    without = [LVB, LVB | {"video_id": "xyz"}, LVB]
+    assert list(benchmark_ids("longvideobench", Source(write(tmp_path / "b.json", without)))) == [
+        "abc_0",
+        "xyz_0",
+        "abc_1",
+    ]
+    flat = {key: value for key, value in LVB.items() if key != "candidates"}
+    flat |= {"option0": "now", "option1": "then", "option2": "never", "option3": "N/A", "option4": "N/A"}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([flat]), tmp_path / "val.parquet")
+    (sample,) = load("longvideobench", tmp_path / "val.parquet")
+    assert sample.target == first.target
+
+
+def test_longvideobench_subtitles_of_both_kinds(tmp_path: Path) -> None:
+    write(tmp_path / "subtitles" / "abc_en.json", [{"start": "00:01:01.000", "end": "00:01:02.500", "line": "hi"}])
+    path = write(tmp_path / "lvb_val.json", [LVB])
+    (sample,) = load("longvideobench", path, subtitles=tmp_path / "subtitles")
+    assert sample.query == "What is said in the video:\nhi\n\nWhen?"
+    lines = read_json_subtitles(tmp_path / "subtitles" / "abc_en.json", offset=60.0)
+    assert lines == [Subtitle(1.0, 2.5, "hi")]
+    other = write(tmp_path / "timestamps.json", [{"timestamp": [1.0, None], "text": " so "}])
+    assert read_json_subtitles(other) == [Subtitle(1.0, 1.0, "so")]
+    (tmp_path / "subtitles" / "abc_en.json").unlink()
+    with pytest.raises(DataError, match="do not exist"):
+        load("longvideobench", path, subtitles=tmp_path / "subtitles")
+
+
+def test_srt_times_and_markup(tmp_path: Path) -> None:
+    path = tmp_path / "a.srt"
+    path.write_text(SRT)
+    assert read_srt(path)[0] == Subtitle(1.5, 2.0, "hello there")
+    assert read_srt(path)[2] == Subtitle(3600.0, 3601.0, "good bye")
+    path.write_text("1\nsoon --> later\nx\n")
+    with pytest.raises(DataError, match="soon"):
+        read_srt(path)
+
+
+def test_too_many_subtitles_are_thinned_evenly() -> None:
+    lines = [Subtitle(i, i + 1, f"line {i:03d}") for i in range(100)]
+    shown = quote(lines, "Why?", max_chars=90).splitlines()
+    assert shown[1:-2] == [f"line {i:03d}" for i in range(0, 100, 10)]
+    assert quote([], "Why?", 10) == "Why?"
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'charades_sta'"):
+        get_benchmark("charades_stb")
+    assert get_benchmark("NExTGQA") is BENCHMARKS["nextgqa"]
+    with pytest.raises(ConfigError, match="tasks temporal_grounding"):
+        load("charades_sta", Path("x.json"), task="tracking")
+
+
+@pytest.mark.parametrize("key", ["question_id", "videoID", "duration", "question", "options", "answer"])
+def test_a_missing_key_is_named_with_its_row(tmp_path: Path, key: str) -> None:
+    rows = [dict(row) for row in VIDEOMME]
+    del rows[3][key]
+    with pytest.raises(DataError, match=rf"row 4: the key '{key}' is missing"):
+        load("videomme", write(tmp_path / "videomme.json", rows))
+
+
+def test_repeated_ids_and_answers_outside_the_options_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"more than once: 001-1 \(1\)"):
+        load("videomme", write(tmp_path / "a.json", [*VIDEOMME, VIDEOMME[0]]))
+    rows = [row | {"answer": "E"} for row in VIDEOMME]
+    with pytest.raises(DataError, match=r"not among the options of 001-1, 001-2.*\(6\)"):
+        load("videomme", write(tmp_path / "b.json", rows))
+    with pytest.raises(DataError, match="holds no sample"):
+        load("videomme", write(tmp_path / "c.json", []))
+
+
+def test_a_path_out_of_the_videos_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leaves the data folder"):
+        load("longvideobench", write(tmp_path / "a.json", [LVB | {"video_path": "../../secret.mp4"}]))

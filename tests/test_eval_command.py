@@ -1,0 +1,471 @@
+"""`videochat-r1 eval`: prediction files and their mistakes, scoring again, running a tiny model in shards and after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.video_files import write_video
+from videochat_r1.cli import main
+from videochat_r1.commands.eval import parse
+from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.evaluation.run_folder import RunFolder
+from videochat_r1.evaluation.summary import PAPER, TABLE_1, paper_table
+
+SPANS = {"V0": [[0.0, 1.0]], "V1": [[0.5, 1.5], [1.0, 2.0]], "V2": [[0.0, 2.0], [0.5, 1.0], [1.0, 3.0]], "V3": [[0, 1]]}
+IDS = [f"{video}_{index}" for video, spans in SPANS.items() for index in range(len(spans))]
+
+
+def write_annotations(path: Path, spans: dict[str, Any] = SPANS) -> Path:
+    videos = {
+        video: {"duration": 3.0, "timestamps": spans[video], "sentences": [f"event {i} of {video}" for i in range(len(spans[video]))]}
+        for video in spans
+    }  # fmt: skip
+    path.write_text(json.dumps(videos))
+    return path
+
+
+def write_predictions(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def gold() -> list[dict[str, Any]]:
+    return [
+        {"id": f"{video}_{index}", "completion": f"<answer>{span[0]} to {span[1]}</answer>"}
+        for video, spans in SPANS.items()
+        for index, span in enumerate(spans)
+    ]
+
+
+def score(folder: Path, *more: str, predictions: Path | None = None) -> int:
+    asked = f"eval --benchmark charades_sta --annotations {folder / 'test.json'} --output {folder / 'out'}"
+    return main([*asked.split(), "--predictions", str(predictions or folder / "answers.jsonl"), *more])
+
+
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_annotations(tmp_path / "test.json")
+    write_predictions(tmp_path / "answers.jsonl", gold())
+    return tmp_path
+
+
+# --- prediction files -----------------------------------------------------------------------------------------------
+
+
+def test_a_prediction_file_is_scored(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = gold()
+    rows[0]["completion"] = "<answer>0 to 2</answer>"
+    rows[1]["completion"] = "I do not know"
+    write_predictions(folder / "answers.jsonl", rows[::-1])
+    assert score(folder) == 0
+    found = results(folder / "out")
+    assert set(found) >= {"benchmark", "num_samples", "num_failed", "metrics", "ci95", "by", "baselines", "settings"}
+    assert found["num_samples"] == 7 and found["num_failed"] == 1
+    assert found["failures"] == {"unparsable": {"count": 1, "first": ["V1_0"]}}
+    assert found["metrics"]["mIoU"] == pytest.approx(5.5 / 7)
+    low, high = found["ci95"]["mIoU"]
+    assert 0 <= low < found["metrics"]["mIoU"] < high <= 1
+    assert found["baselines"]["best_constant_interval"] is None
+    assert "--train-annotations" in found["baseline_notes"]["best_constant_interval"]
+    samples = [json.loads(line) for line in (folder / "out" / "samples.jsonl").read_text().splitlines()]
+    assert [sample["id"] for sample in samples] == IDS
+    assert samples[0]["parsed"] == [0.0, 2.0] and samples[0]["scores"]["mIoU"] == pytest.approx(0.5)
+    assert samples[0]["target"] == {"span": [0.0, 1.0], "duration": 3.0}
+    shown = capsys.readouterr().out
+    assert "1 failed (unparsable 1)" in shown and "whole_video" in shown
+
+
+def test_train_annotations_give_the_constant_interval(folder: Path) -> None:
+    assert score(folder, "--train-annotations", str(folder / "test.json")) == 0
+    assert results(folder / "out")["baselines"]["best_constant_interval"]["mIoU"] > 0
+
+
+def test_limit_scores_the_first_samples_and_leaves_other_predictions_alone(folder: Path) -> None:
+    assert score(folder, "--limit", "2") == 0
+    assert results(folder / "out")["num_samples"] == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([*gold(), {"id": "zz", "completion": ""}], ["ids that the benchmark does not have: zz (1)"]),
+        (gold()[2:], ["ids without a prediction: V0_0, V1_0 (2)"]),
+        ([*gold(), gold()[3]], ["ids that occur more than once: V2_0 (1)"]),
+        (
+            [{"id": f"x{i}", "completion": ""} for i in range(12)] + gold()[:6] + gold()[:1],
+            ["x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, ... (12 in all)", "without a prediction: V3_0", "once: V0_0"],
+        ),
+        ([*gold()[1:], '{"id": "V0_0", "completion"'], ["line 7: not one complete JSON object"]),
+        ([*gold()[1:], {"id": "V0_0"}], ["line 7: no completion"]),
+        ([*gold()[1:], {"id": "V0_0", "completion": 3}], ["line 7: completion is no text"]),
+        ([*gold()[1:], ["V0_0", "x"]], ["line 7: not an object"]),
+    ],
+)
+def test_mistakes_in_predictions_are_named_and_nothing_is_overwritten(
+    folder: Path, rows: list[Any], expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(folder) == 0
+    before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+    bad = write_predictions(folder / "bad.jsonl", rows)
+    assert score(folder, predictions=bad) == 2
+    message = capsys.readouterr().err
+    assert all(words in message for words in expected), message
+    assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
+    assert score(folder, predictions=folder / "nowhere.jsonl") == 2
+
+
+def test_other_questions_in_the_same_folder_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score(folder) == 0
+    assert score(folder, "--limit", "3") == 2
+    assert "limit was None, is 3" in capsys.readouterr().err
+    assert score(folder) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--benchmark", "charades", "--predictions", "x"], "also needs --annotations, --output"),
+        (["--benchmark", "charadess_sta", "--annotations", "a", "--predictions", "x", "--output", "o"], "charades_sta"),
+        (["--benchmark", "mvbench"], "give one of --model"),
+        (["--rescore", "a", "--table", "b"], "given: --rescore, --table"),
+    ],
+)
+def test_arguments_that_do_not_go_together(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_options_come_from_a_file_and_flags_win(tmp_path: Path) -> None:
+    config = tmp_path / "eval.yaml"
+    config.write_text("benchmark: charades_sta\nannotations: a.json\nmodel: m\noutput: o\nfps: 1\nthinking: true\n")
+    arguments = parse(["--config", str(config), "--fps", "0.5"])
+    assert (arguments.fps, arguments.thinking, arguments.annotations) == (0.5, True, Path("a.json"))
+    config.write_text("benchmarck: charades_sta\n")
+    with pytest.raises(ConfigError, match="did you mean 'benchmark'"):
+        parse(["--config", str(config)])
+
+
+def test_scoring_does_not_import_torch(folder: Path) -> None:
+    arguments = ["eval", "--benchmark", "charades_sta", "--annotations", "test.json", "--predictions", "answers.jsonl"]
+    code = f"import sys; from videochat_r1.cli import main; main({[*arguments, '--output', 'o']!r})\nsys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# --- scoring again --------------------------------------------------------------------------------------------------
+
+
+def test_rescoring_reads_the_recorded_answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = gold()
+    rows[0]["completion"] = "0 to 1"
+    write_predictions(folder / "answers.jsonl", rows)
+    assert score(folder) == 0
+    first = results(folder / "out")
+    (folder / "answers.jsonl").unlink()
+    assert main(["eval", "--rescore", str(folder / "out")]) == 0
+    again = results(folder / "out")
+    assert again["metrics"] == first["metrics"] and again["failures"] == first["failures"]
+    assert main(["eval", "--rescore", str(folder / "out"), "--untagged", "true", "--output", str(folder / "b")]) == 0
+    assert results(folder / "b")["metrics"]["mIoU"] == 1.0 and results(folder / "out")["num_failed"] == 1
+    write_annotations(folder / "test.json", SPANS | {"V3": [[1.0, 2.0]]})
+    assert main(["eval", "--rescore", str(folder / "out")]) == 2
+    assert "--annotations" in capsys.readouterr().err
+    assert main(["eval", "--rescore", str(folder / "out"), "--annotations", str(folder / "test.json")]) == 0
+    assert main(["eval", "--rescore", str(folder / "nothing")]) == 2
+
+
+# --- the paper's table ----------------------------------------------------------------------------------------------
+
+
+def test_the_papers_table_has_a_number_per_column_and_ours_below() -> None:
+    assert all(len(values) == len(TABLE_1) for values in PAPER.values())
+    ours = {
+        "benchmark": "videomme",
+        "task": "multi_choice_qa",
+        "metrics": {"accuracy": 0.6},
+        "by": {"duration": {"short": {"num_samples": 900, "accuracy": 0.7125}}},
+    }
+    table = paper_table([ours], name="ours").splitlines()
+    assert table[0].split() == ["VideoMME"] and table[1].split() == ["Short-Avg"]
+    assert table[2].split() == ["Qwen2.5-VL-7B", "71.3"]
+    assert table[-1].split() == ["ours", "71.2"]
+    assert len(paper_table([]).splitlines()) == len(PAPER) + 3
+
+
+def test_table_of_a_folder_of_results(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score(folder) == 0
+    capsys.readouterr()
+    assert main(["eval", "--table", str(folder), "--name", "mine"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["mine", "100.0", "100.0", "100.0"]
+
+
+# --- run folders ----------------------------------------------------------------------------------------------------
+
+
+def answer_file(folder: RunFolder, name: str, rows: list[str]) -> None:
+    (folder.path / "answers").mkdir(parents=True, exist_ok=True)
+    (folder.path / "answers" / name).write_text("\n".join(rows))
+
+
+def test_a_cut_off_line_is_dropped_and_asked_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    whole = '{"id": "a", "completion": "x"}'
+    answer_file(folder, "shard-00000-of-00001.jsonl", [whole, '{"id": "b", "comp'])
+    assert list(folder.answers()) == ["a"]
+    with folder.writer(0, 1):
+        pass
+    assert (tmp_path / "answers" / "shard-00000-of-00001.jsonl").read_text() == whole + "\n"
+    answer_file(folder, "shard-00000-of-00001.jsonl", ["garbage", whole, ""])
+    with pytest.raises(DataError, match="line 1"):
+        folder.answers()
+
+
+def test_an_answer_wins_over_a_failure_and_the_first_answer_over_later_ones(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    failed, first, second = (f'{{"id": "a", "completion": {text}}}' for text in ("null", '"x"', '"y"'))
+    answer_file(folder, "1.jsonl", [failed, ""])
+    answer_file(folder, "2.jsonl", [first, second, ""])
+    assert folder.answers()["a"].completion == "x"
+
+
+def test_one_shard_has_one_writer(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.writer(0, 2), folder.writer(1, 2), pytest.raises(ConfigError, match="--shard"), folder.writer(0, 2):
+        pass
+
+
+def test_changed_settings_are_refused_and_changed_versions_recorded(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin({"fps": 2.0, "limit": None}, ["fps", "limit"], {"git_commit": "a"})
+    folder.begin({"fps": 2.0, "limit": None}, ["fps", "limit"], {"git_commit": "b"})
+    folder.begin({"fps": 2.0, "limit": None}, ["fps", "limit"], {"git_commit": "a"})
+    assert folder.recorded()["environments"] == [{"git_commit": "a"}, {"git_commit": "b"}]
+    with pytest.raises(ConfigError, match=r"fps was 2\.0, is 1\.0; limit was None, is 5"):
+        folder.begin({"fps": 1.0, "limit": 5}, ["fps", "limit"], {"git_commit": "a"})
+
+
+# --- a tiny model ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model, four videos (one of them is missing) and seven queries."""
+    from videochat_r1.modeling.tiny import build_tiny
+
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "videos").mkdir()
+    for index in range(3):
+        write_video(folder / "videos" / f"V{index}.mp4", num_frames=16 + 4 * index, fps=8)
+    write_annotations(folder / "test.json")
+    build_tiny(folder / "model", hidden=64, layers=2, vision_hidden=32)
+    return folder
+
+
+def run(world: Path, output: str, *more: str) -> int:
+    asked = f"--benchmark charades_sta --annotations {world / 'test.json'} --videos {world / 'videos'}"
+    answered = f"--model {world / 'model'} --dtype float32 --device cpu --max-new-tokens 12 --output {world / output}"
+    sized = "--min-pixels 784 --max-pixels 3136 --batch-size 2 --workers 2"
+    return main(["eval", *asked.split(), *answered.split(), *sized.split(), *more])
+
+
+def answers(folder: Path) -> dict[str, Any]:
+    rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == IDS
+    return {row["id"]: row["completion"] for row in rows}
+
+
+def test_a_model_is_run_and_everything_recorded(world: Path) -> None:
+    assert run(world, "plain") == 0
+    found = results(world / "plain")
+    assert found["num_samples"] == 7
+    assert found["failures"]["video_error"] == {"count": 1, "first": ["V3_0"]}
+    settings = found["settings"]
+    assert settings["model"] == str(world / "model") and settings["dtype"] == "float32"
+    assert settings["video"]["fps"] == 2.0 and settings["temperature"] == 0.0 and settings["thinking"] is False
+    assert settings["weights"] and settings["git_commit"] and settings["versions"]["transformers"]
+    row = json.loads((world / "plain" / "samples.jsonl").read_text().splitlines()[0])
+    assert "event 0 of V0" in row["prompt"] and row["num_tokens"] <= 12
+    assert [side % 28 for side in row["frame_size"]] == [0, 0]
+    gone = json.loads((world / "plain" / "samples.jsonl").read_text().splitlines()[-1])
+    assert gone["completion"] is None and "V3.mp4" in gone["reason"] and gone["scores"]["mIoU"] == 0.0
+
+
+def test_shards_and_batches_give_the_same_answers_as_one_process(world: Path) -> None:
+    run(world, "plain")
+    for index in (2, 0):
+        assert run(world, "shards", "--shard", f"{index}/3", "--batch-size", "5", "--workers", "0") == 0
+        assert not (world / "shards" / "results.json").exists()
+    assert run(world, "shards", "--shard", "1/3") == 0
+    assert answers(world / "shards") == answers(world / "plain")
+    assert results(world / "shards")["metrics"] == results(world / "plain")["metrics"]
+
+
+def test_torchrun_variables_are_a_shard(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(world, "plain")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        assert run(world, "ranks") == 0
+    assert answers(world / "ranks") == answers(world / "plain")
+    assert len(list((world / "ranks" / "answers").glob("*.jsonl"))) == 2
+
+
+def test_sampled_answers_do_not_depend_on_batches(world: Path) -> None:
+    sampled = ("--temperature", "1", "--seed", "3", "--limit", "4")
+    assert run(world, "sampled_a", *sampled) == run(world, "sampled_b", *sampled, "--batch-size", "3") == 0
+    both = [(world / name / "samples.jsonl").read_text() for name in ("sampled_a", "sampled_b")]
+    assert both[0] == both[1]
+    assert run(world, "sampled_c", *sampled[:3], "4", *sampled[4:]) == 0
+    assert (world / "sampled_c" / "samples.jsonl").read_text() != both[0]
+
+
+def test_a_killed_run_goes_on_without_losing_or_repeating_a_row(world: Path) -> None:
+    run(world, "plain")
+    arguments = {"world": str(world)}
+    code = f"""
+import os, signal
+from pathlib import Path
+from tests import test_eval_command
+from videochat_r1.evaluation.run_folder import AnswerWriter
+
+add, calls = AnswerWriter.add, []
+
+def deadly(self, predictions):
+    calls.append(len(predictions))
+    if len(calls) < 3:
+        return add(self, predictions)
+    # In the middle of a line.
+    os.write(self._descriptor, b'{{"id": "V2_1", "completion": "ha')
+    os.kill(os.getpid(), signal.SIGKILL)
+
+AnswerWriter.add = deadly
+test_eval_command.run(Path({arguments["world"]!r}), "killed", "--shard", "0/1")
+"""
+    root = Path(__file__).resolve().parent.parent
+    died = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert len(RunFolder(world / "killed").answers()) == 4
+    # Resumed in another layout: two shards.
+    assert run(world, "killed", "--shard", "1/2") == 0
+    assert run(world, "killed", "--shard", "0/2") == 0
+    assert answers(world / "killed") == answers(world / "plain")
+    rows = [line for file in (world / "killed" / "answers").glob("*.jsonl") for line in file.read_text().splitlines()]
+    written = [json.loads(line)["id"] for line in rows if line.endswith("}")]
+    assert sorted(written) == sorted(IDS)
+
+
+def test_a_changed_setting_is_refused_with_the_difference(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(world, "plain")
+    before = (world / "plain" / "results.json").read_bytes()
+    assert run(world, "plain", "--fps", "1", "--thinking", "true") == 2
+    message = capsys.readouterr().err
+    assert "thinking was False, is True" in message and "'fps': 1.0" in message
+    answered = write_predictions(world / "answers.jsonl", gold())
+    arguments = ["--annotations", str(world / "test.json"), "--predictions", str(answered)]
+    assert main(["eval", "--benchmark", "charades_sta", *arguments, "--output", str(world / "plain")]) == 2
+    assert (world / "plain" / "results.json").read_bytes() == before
+
+
+def test_failed_samples_are_asked_again_only_when_told(world: Path) -> None:
+    assert run(world, "retry") == 0
+    write_video(world / "videos" / "V3.mp4", num_frames=16, fps=8)
+    try:
+        assert run(world, "retry") == 0
+        assert results(world / "retry")["failures"]["video_error"]["count"] == 1
+        assert run(world, "retry", "--retry-failed") == 0
+        assert "video_error" not in results(world / "retry")["failures"]
+    finally:
+        (world / "videos" / "V3.mp4").unlink()
+
+
+def test_a_wrong_videos_folder_is_no_result(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(world, "wrong", "--videos", str(world)) == 2
+    assert "none of the 4 videos is there" in capsys.readouterr().err
+
+
+def test_a_template_with_an_unknown_field_is_refused_before_any_video(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(world, "template", "--prompt", "When is {event}?") == 2
+    assert "{event}" in capsys.readouterr().err
+    assert run(world, "template2", "--prompt", "When is {query}?", "--limit", "1") == 0
+    row = json.loads((world / "template2" / "samples.jsonl").read_text().splitlines()[0])
+    assert "When is event 0 of V0?" in row["prompt"]
+
+
+def test_an_adapter_is_merged_and_recorded(world: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    from videochat_r1.modeling.load import load_model
+
+    run(world, "plain")
+    model = load_model(world / "model", dtype=torch.float32)
+    lora = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    lora.save_pretrained(str(world / "adapter"))
+    assert run(world, "lora", "--adapter", str(world / "adapter")) == 0
+    assert results(world / "lora")["settings"]["adapter_weights"]
+    assert answers(world / "lora") != answers(world / "plain")
+    assert run(world, "lora2", "--adapter", str(world / "nowhere")) == 2
+
+
+# --- native boxes ---------------------------------------------------------------------------------------------------
+
+
+def write_sequence(folder: Path, num_frames: int = 9) -> Path:
+    sequence = folder / "GOT-10k_Val_000001"
+    sequence.mkdir(parents=True)
+    for index in range(num_frames):
+        Image.fromarray(np.full((60, 100, 3), 10 * index, dtype=np.uint8)).save(sequence / f"{index + 1:08d}.jpg")
+    (sequence / "groundtruth.txt").write_text("20,15,50,30\n" * num_frames)
+    (sequence / "meta_info.ini").write_text("[METAINFO]\nobject_class: cat\nresolution: (100, 60)\n")
+    return folder
+
+
+def test_native_boxes_are_asked_for_and_read_in_pixels_of_the_frame_shown(world: Path) -> None:
+    folder = write_sequence(world / "got")
+    source = f"--benchmark got10k --annotations {folder} --box-format native_absolute"
+    asked = f"--model {world / 'model'} --device cpu --dtype float32 --max-new-tokens 4 --output {world / 'native'}"
+    assert main(["eval", *source.split(), *asked.split(), "--min-pixels", "784", "--max-pixels", "7056"]) == 0
+    row = json.loads((world / "native" / "samples.jsonl").read_text())
+    width, height = row["frame_size"]
+    assert f"{width} pixels wide and {height} pixels high" in row["prompt"]
+    box = [0.2 * width, 0.25 * height, 0.7 * width, 0.75 * height]
+    assert str([round(side) for side in box]) in row["prompt"]
+    assert {"overlap", "overlap_native"} <= set(results(world / "native")["metrics"])
+
+    answered = {"id": row["id"], "completion": f"<answer>{[box] * 8}</answer>", "frame_size": row["frame_size"]}
+    predictions = write_predictions(world / "boxes.jsonl", [answered])
+    scored = ["eval", *source.split(), "--predictions", str(predictions), "--output", str(world / "native_scored")]
+    assert main(scored) == 0
+    metrics = results(world / "native_scored")["metrics"]
+    assert metrics["overlap_native"] == pytest.approx(1.0) and metrics["overlap"] < 0.1
+    assert metrics["AO_interpolated_native"] == pytest.approx(1.0)
+
+
+def test_native_boxes_need_the_size_of_the_frames(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_sequence(world / "got2")
+    predictions = write_predictions(world / "sizeless.jsonl", [{"id": "GOT-10k_Val_000001", "completion": "[]"}])
+    source = f"--benchmark got10k --annotations {folder} --box-format native_absolute --predictions {predictions}"
+    assert main(["eval", *source.split(), "--output", str(world / "sizeless")]) == 2
+    assert "frame_size" in capsys.readouterr().err and not (world / "sizeless").exists()

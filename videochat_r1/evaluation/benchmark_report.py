@@ -1,0 +1,227 @@
+"""`report.html` of a scored benchmark: numbers, histogram, best and worst samples with frames. No torch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from videochat_r1.datasets.manifest import write_lines
+from videochat_r1.errors import VideoError
+from videochat_r1.evaluation.drawing import Lane, film_strip, histogram, legend, time_line
+from videochat_r1.evaluation.report import cards, example, page, paragraph, section, table
+from videochat_r1.geometry import Box, Span
+from videochat_r1.sample import LETTERS, BoxesTarget, Sample
+from videochat_r1.video.decode import SamplingRequest
+from videochat_r1.video.probe import probe
+from videochat_r1.video.process import decode_in_process
+
+REPORT = "report.html"
+_EXAMPLES = 6
+_STRIP_FRAMES = 8
+_FRAME_WIDTH = 160
+_DECODE_SECONDS = 20.0
+_TEXT_CHARS = 1500
+_HISTOGRAM_BINS = 20
+
+Row = Mapping[str, Any]
+
+
+def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], samples: Sequence[Sample]) -> None:
+    """Write `folder/report.html`: self-contained, opens offline.
+
+    Args:
+        folder: of the result.
+        results: what `results.json` holds.
+        rows: what `samples.jsonl` holds.
+        samples: of the rows, in their order; one whose video cannot be read is shown without frames.
+    """
+    headline, settings = results["headline"], results["settings"]
+    scores = [float(row["scores"].get(headline, 0.0)) for row in rows]
+    failed = f"{results['num_failed']:,} of {results['num_samples']:,} failed"
+    made = settings.get("model") or settings.get("predictions") or "scored answers"
+    sections = [
+        cards([(headline, _percent(results["metrics"].get(headline)), f"{_interval(results, headline)}; {failed}")]),
+        section(
+            "Metrics", _metrics(results), "In percent, with bootstrap intervals, beside answers that ignore the video."
+        ),
+        _notes(results),
+        _distribution(headline, scores),
+        *(section(f"By {name.replace('_', ' ')}", _groups(groups)) for name, groups in results["by"].items()),
+    ]
+    if results["failures"]:
+        sections.append(section("Failures", _failures(results["failures"]), "Each counts 0."))
+    for heading, chosen in _choose(rows, scores).items():
+        shown = "".join(_example(samples[i], rows[i], headline) for i in chosen)
+        if shown:
+            sections.append(section(heading, legend({"truth": "truth", "answer": "after"}) + shown))
+    sections.append(section("Settings", _settings(settings)))
+    title = f"{results['benchmark']}: {results['task']}"
+    write_lines(folder / REPORT, [page(title, str(made), sections)])
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+def _metrics(results: Mapping[str, Any]) -> str:
+    baselines = {name: means for name, means in results["baselines"].items() if means is not None}
+    names = list(results["metrics"])
+    rows = [
+        [name, _percent(value), _interval(results, name), *(_percent(means.get(name)) for means in baselines.values())]
+        for name, value in results["metrics"].items()
+    ]
+    header = ["metric", "result", "95 % interval", *(name.replace("_", " ") for name in baselines)]
+    strong = [names.index(results["headline"])] if results["headline"] in names else []
+    return table(header, rows, strong=strong)
+
+
+def _notes(results: Mapping[str, Any]) -> str:
+    definitions = table(["metric", "definition"], list(results["definitions"].items()), text_columns=2)
+    notes = "".join(
+        paragraph(f"{name.replace('_', ' ')}: {note}", soft=True) for name, note in results["baseline_notes"].items()
+    )
+    return definitions + notes
+
+
+def _distribution(headline: str, scores: Sequence[float]) -> str:
+    """Nothing where the metric only says right or wrong."""
+    if set(scores) <= {0.0, 1.0}:
+        return ""
+    chart = histogram(f"{headline} per sample", {"samples": scores}, {"samples": "after"}, bins=_HISTOGRAM_BINS)
+    return section("Distribution", chart)
+
+
+def _groups(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    names = [name for name in next(iter(groups.values())) if name != "num_samples"]
+    rows = [
+        [group, f"{means['num_samples']:,}", *(_percent(means[name]) for name in names)]
+        for group, means in groups.items()
+    ]
+    return table(["", "samples", *names], rows)
+
+
+def _failures(failures: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [[kind, f"{found['count']:,}", ", ".join(found["first"])] for kind, found in failures.items()]
+    return table(["kind", "samples", "first"], rows)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    flat: list[list[str]] = []
+    for name, value in settings.items():
+        nested = value.items() if isinstance(value, dict) else [("", value)]
+        flat += [[f"{name} {key}".strip(), str(item)] for key, item in nested]
+    return table(["setting", "value"], flat, text_columns=2)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _interval(results: Mapping[str, Any], name: str) -> str:
+    interval = results["ci95"].get(name)
+    return "" if interval is None else f"{_percent(interval[0])} to {_percent(interval[1])}"
+
+
+# --- examples -------------------------------------------------------------------------------------------------------
+
+
+def _choose(rows: Sequence[Row], scores: Sequence[float]) -> dict[str, list[int]]:
+    """Heading -> indices of samples; of equally good ones, some from everywhere in the benchmark."""
+    answered = [index for index, row in enumerate(rows) if row["failure"] is None]
+    failed = [index for index, row in enumerate(rows) if row["failure"] is not None]
+    best = _topmost(answered, [-score for score in scores])
+    taken = set(best)
+    worst = _topmost([index for index in answered if index not in taken], scores)
+    return {"Best samples": best, "Worst samples": worst, "Failed samples": _spread(failed)}
+
+
+def _topmost(indices: Sequence[int], order: Sequence[float]) -> list[int]:
+    """The indices that come first in `order`; where many share the first place, some from everywhere."""
+    ranked = sorted(indices, key=lambda index: order[index])
+    first = [index for index in ranked if order[index] == order[ranked[0]]]
+    return _spread(first) if len(first) >= _EXAMPLES else ranked[:_EXAMPLES]
+
+
+def _spread(indices: Sequence[int]) -> list[int]:
+    """At most `_EXAMPLES` of the indices, evenly spaced."""
+    count = min(_EXAMPLES, len(indices))
+    return [indices[place * len(indices) // count] for place in range(count)]
+
+
+def _example(sample: Sample, row: Row, headline: str) -> str:
+    score = row["scores"].get(headline, 0.0)
+    failure = f", {row['failure']}" if row["failure"] else ""
+    texts = {"question": sample.query[-_TEXT_CHARS:], "truth": _truth(row["target"])}
+    if row["completion"] is not None:
+        texts["completion"] = row["completion"][-_TEXT_CHARS:]
+    if row.get("reason"):
+        texts["reason"] = str(row["reason"])
+    return example(f"{sample.id} ({headline} {score:.2f}{failure})", texts, _pictures(sample, row))
+
+
+def _truth(target: Mapping[str, Any]) -> str:
+    if "options" in target:
+        options = [f"({letter}) {text}" for letter, text in zip(LETTERS, target["options"], strict=False)]
+        return f"{target['answer']} of {', '.join(options)}"
+    if "choices" in target:
+        return str(target["answer"])
+    return f"{target['span'][0]:g} to {target['span'][1]:g} s" if "span" in target else f"{len(target['boxes'])} boxes"
+
+
+def _pictures(sample: Sample, row: Row) -> list[str]:
+    frames, duration = _frames(sample)
+    target = row["target"]
+    if isinstance(sample.target, BoxesTarget):
+        return [] if frames is None else [film_strip(frames, _boxes(sample.target, row["parsed"], len(frames)))]
+    strip = [] if frames is None else [film_strip(frames)]
+    spans = [target["span"]] if "span" in target else target.get("spans")
+    length = target.get("duration") or duration
+    if not spans or not length:
+        return strip
+    lanes = [Lane("truth", "truth", _spans(spans)), Lane("answer", "after", _answered_spans(row["parsed"]))]
+    return [*strip, time_line(lanes, float(length))]
+
+
+def _answered_spans(parsed: Any) -> list[Span]:
+    if parsed is None:
+        return []
+    return _spans(parsed["spans"] if isinstance(parsed, dict) else [parsed])
+
+
+def _spans(values: Sequence[Sequence[float]]) -> list[Span]:
+    return [Span(float(start), float(end)) for start, end in values]
+
+
+def _boxes(target: BoxesTarget, parsed: Any, num_frames: int) -> list[list[tuple[Box, str]]]:
+    """Per frame the true box and the answered one; an answer for every frame of the sequence is not drawn."""
+    answered = parsed if parsed is not None and len(parsed) <= len(target.boxes) else []
+    drawn: list[list[tuple[Box, str]]] = [[(box, "truth")] for box in target.boxes[:num_frames]]
+    for boxes, box in zip(drawn, answered, strict=False):
+        if box is not None:
+            boxes.append((Box(*box), "after"))
+    return drawn
+
+
+def _frames(sample: Sample) -> tuple[NDArray[np.uint8] | None, float | None]:
+    """(T, H, W, 3) small frames of the sample's clip and its seconds; None for a video that cannot be read."""
+    video = sample.video
+    if not Path(video.path or video.frames[0]).is_file():
+        return None, None
+    try:
+        if video.path is None:
+            times: tuple[float, ...] = video.frame_times[:_STRIP_FRAMES]
+        else:
+            duration = probe(video, timeout_seconds=_DECODE_SECONDS).duration
+            times = tuple(duration * (place + 0.5) / _STRIP_FRAMES for place in range(_STRIP_FRAMES))
+        plan, images = decode_in_process(SamplingRequest(video, times=times), _DECODE_SECONDS)
+        small = [_small(image) for image in images]
+    except VideoError:
+        return None, None
+    return np.stack([small[index] for index in plan.image_of]), plan.duration
+
+
+def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height = max(1, round(image.shape[0] * _FRAME_WIDTH / image.shape[1]))
+    return np.asarray(PillowImage.fromarray(np.ascontiguousarray(image)).resize((_FRAME_WIDTH, height)))

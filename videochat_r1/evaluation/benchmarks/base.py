@@ -1,0 +1,186 @@
+"""What a benchmark is: a reader of its annotations, per-sample scores of its metrics, and how they are broken down."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from videochat_r1.datasets import CORPORA
+from videochat_r1.datasets.base import DurationProbe, check_paths, with_root
+from videochat_r1.datasets.problems import right_option
+from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.evaluation.messages import first_ten
+from videochat_r1.sample import ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample
+from videochat_r1.tasks import get_task
+
+ALL = "all"
+SUBTITLE_CHARS = 24_000
+"""About 6,000 tokens."""
+_ANNOTATION_SUFFIXES = (".json", ".jsonl", ".parquet", ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a benchmark is read from.
+
+    Args:
+        annotations: file or folder in the benchmark's own format.
+        videos: folder of its videos; None leaves video paths relative, which is enough for scoring.
+        task: one of the benchmark's tasks; None for its first.
+        subset: one of the benchmark's subsets.
+        subtitles: folder of subtitle files that prompts quote; None for prompts without subtitles.
+        subtitle_chars: most characters of subtitles in a prompt.
+        durations: file or folder with durations, for annotations that carry none.
+        probe_durations: asks video files for their durations where no table gives them.
+    """
+
+    annotations: Path
+    videos: Path | None = None
+    task: str | None = None
+    subset: str = ALL
+    subtitles: Path | None = None
+    subtitle_chars: int = SUBTITLE_CHARS
+    durations: Path | None = None
+    probe_durations: DurationProbe | None = None
+
+
+class Benchmark(ABC):
+    """One annotation format, one or more tasks, one set of metrics. Targets are the published ones, not mended."""
+
+    name: ClassVar[str]
+    tasks: ClassVar[tuple[str, ...]]
+    """Tasks that the annotations serve; the first is the default."""
+    num_samples: ClassVar[Mapping[str, int]]
+    """Subset -> rows of the published benchmark; other counts are pointed out."""
+    definitions: ClassVar[Mapping[str, str]]
+    """Metric -> what it is and whose definition that is."""
+    takes_subtitles: ClassVar[bool] = False
+
+    def load(self, source: Source) -> list[Sample]:
+        """The samples in file order, with unique ids and video paths joined to the videos folder.
+
+        Raises:
+            ConfigError: a task, a subset or subtitles that the benchmark does not have.
+            DataError: the annotations are not in the benchmark's format, or the right answer of a row is not among its options.
+        """
+        self._check(source)
+        samples = list(self.read(source))
+        if not samples:
+            raise DataError(f"{source.annotations} holds no sample of {self.name}, subset {source.subset}")
+        times = Counter(sample.id for sample in samples)
+        if len(times) < len(samples):
+            repeated = [name for name, count in times.items() if count > 1]
+            raise DataError(f"{source.annotations}: these ids occur more than once: {first_ten(repeated)}")
+        unanswerable = [sample.id for sample in samples if not _answerable(sample)]
+        if unanswerable:
+            raise DataError(
+                f"{source.annotations}: the right answer is not among the options of {first_ten(unanswerable)}"
+            )
+        return samples
+
+    @abstractmethod
+    def read(self, source: Source) -> Iterator[Sample]:
+        """The samples in file order, with joined video paths."""
+
+    def files(self, annotations: Path) -> list[Path]:
+        """The annotation files that `read` reads, for a hash of the source."""
+        if not annotations.is_dir():
+            return [annotations]
+        return sorted(file for file in annotations.rglob("*") if file.suffix.lower() in _ANNOTATION_SUFFIXES)
+
+    def parse(self, completion: str, sample: Sample, *, untagged: bool) -> Any:
+        """The answer in a completion as the task reads it in training; None if there is none."""
+        return get_task(sample.task).parse(completion, sample.target, untagged=untagged)
+
+    def parsed_to_json(self, parsed: Any, sample: Sample) -> Any:
+        """The parsed answer for result files."""
+        return get_task(sample.task).parsed_to_json(parsed)
+
+    def scale_boxes(self, parsed: Any, width: float, height: float) -> Any:
+        """The answer with its boxes divided by a frame's width and height, for answers in pixels.
+
+        Raises:
+            ConfigError: the benchmark's answers have no boxes.
+        """
+        raise ConfigError(f"the answers of benchmark {self.name} have no boxes; leave --box-format out")
+
+    def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
+        """Metric -> value of one sample in [0, 1]; for None, 0 in every metric that does not depend on the form of the answer."""
+        return get_task(sample.task).scores(parsed, sample.target)
+
+    def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
+        """Metric -> weight of every sample, for metrics that are no plain mean over samples."""
+        return {}
+
+    def groups(self, sample: Sample) -> dict[str, str]:
+        """Breakdown -> the group that the sample belongs to."""
+        return {}
+
+    def headline(self, task: str) -> str:
+        """The metric that models are compared by."""
+        return get_task(task).headline
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Names that `Source.subset` may have."""
+        return tuple(self.num_samples)
+
+    def _check(self, source: Source) -> None:
+        if source.task is not None and source.task not in self.tasks:
+            raise ConfigError(f"benchmark {self.name} has the tasks {', '.join(self.tasks)}, not {source.task!r}")
+        if source.subset not in self.subsets:
+            raise ConfigError(f"benchmark {self.name} has the subsets {', '.join(self.subsets)}, not {source.subset!r}")
+        if source.subtitles is not None and not self.takes_subtitles:
+            raise ConfigError(f"benchmark {self.name} has no subtitles")
+        for folder in (source.videos, source.subtitles):
+            if folder is not None and not folder.is_dir():
+                raise DataError(f"the folder {folder} does not exist")
+
+
+class CorpusBenchmark(Benchmark):
+    """A benchmark whose annotations are read by the corpus of the same name."""
+
+    def read(self, source: Source) -> Iterator[Sample]:
+        """As the corpus does; a duration that no file gives is NaN."""
+        yield from CORPORA[self.name].read(
+            source.annotations,
+            source.videos,
+            task=source.task or self.tasks[0],
+            durations=source.durations,
+            probe_durations=source.probe_durations,
+            allow_unknown_durations=True,
+        )
+
+    def files(self, annotations: Path) -> list[Path]:
+        """As the corpus says."""
+        return CORPORA[self.name].files(annotations)
+
+
+class ChoiceBenchmark(Benchmark):
+    """Multiple-choice questions in a format of their own, compared by accuracy."""
+
+    tasks = ("multi_choice_qa",)
+    definitions: ClassVar[Mapping[str, str]] = {"accuracy": "share of questions answered with the right option"}
+
+    @abstractmethod
+    def questions(self, source: Source) -> Iterator[Sample]:
+        """The samples, with video paths relative to the videos folder."""
+
+    def read(self, source: Source) -> Iterator[Sample]:
+        """As `questions`, with paths checked and joined."""
+        for sample in self.questions(source):
+            check_paths(sample.video, f"{source.annotations}, sample {sample.id!r}")
+            yield with_root(sample, source.videos)
+
+    def groups(self, sample: Sample) -> dict[str, str]:
+        """All text columns that the reader kept."""
+        return {name: value for name, value in sample.extra.items() if isinstance(value, str)}
+
+
+def _answerable(sample: Sample) -> bool:
+    target = sample.target
+    if isinstance(target, ChoiceTarget | GroundedChoiceTarget | LabelTarget):
+        return right_option(target) is not None
+    return True

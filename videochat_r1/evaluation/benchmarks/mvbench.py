@@ -1,0 +1,118 @@
+"""MVBench: 20 tasks of temporal understanding with 200 questions each (Li et al. 2024)."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, NamedTuple
+
+from videochat_r1.datasets.annotation_files import Row, listing
+from videochat_r1.datasets.base import inside
+from videochat_r1.datasets.choices import answer_letter
+from videochat_r1.errors import DataError
+from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows, texts
+from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
+from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
+
+TVQA_FPS = 3.0
+
+
+class Part(NamedTuple):
+    """Where the videos of a task lie, and whether its rows name the clip to watch."""
+
+    folder: str
+    clipped: bool = False
+    frames: bool = False
+
+
+TASKS = {
+    "action_sequence": Part("star/Charades_v1_480", clipped=True),
+    "action_prediction": Part("star/Charades_v1_480", clipped=True),
+    "action_antonym": Part("ssv2_video"),
+    "fine_grained_action": Part("Moments_in_Time_Raw/videos"),
+    "unexpected_action": Part("FunQA_test/test"),
+    "object_existence": Part("clevrer/video_validation"),
+    "object_interaction": Part("star/Charades_v1_480", clipped=True),
+    "object_shuffle": Part("perception/videos"),
+    "moving_direction": Part("clevrer/video_validation"),
+    "action_localization": Part("sta/sta_video", clipped=True),
+    "scene_transition": Part("scene_qa/video"),
+    "action_count": Part("perception/videos"),
+    "moving_count": Part("clevrer/video_validation"),
+    "moving_attribute": Part("clevrer/video_validation"),
+    "state_change": Part("perception/videos"),
+    "fine_grained_pose": Part("nturgbd"),
+    "character_order": Part("perception/videos"),
+    "egocentric_navigation": Part("vlnqa"),
+    "episodic_reasoning": Part("tvqa/frames_fps3_hq", clipped=True, frames=True),
+    "counterfactual_inference": Part("clevrer/video_validation"),
+}
+"""Task -> its place in the authors' `video` folder, by the names of their annotation files."""
+
+
+class MVBench(ChoiceBenchmark):
+    """`json/<task>.json`; annotations may be that folder, its parent, or one task's file."""
+
+    name = "mvbench"
+    num_samples: ClassVar = {ALL: 4000}
+    definitions: ClassVar = {
+        "accuracy": "unweighted mean of the accuracies of the 20 tasks (Li et al. 2024; paper, Table 1, Avg)"
+    }
+
+    def questions(self, source: Source) -> Iterator[Sample]:
+        """One sample per question; ids are `<task>/<video>_<row of the task's file>`."""
+        for file in _files(source.annotations):
+            name = file.stem
+            for number, row in enumerate(read_rows(file)):
+                video = _video(row, TASKS[name], source.videos)
+                options = [text.strip() for text in texts(row, "candidates")]
+                yield Sample(
+                    id=f"{name}/{PurePosixPath(row.text('video')).stem}_{number}",
+                    task="multi_choice_qa",
+                    video=video,
+                    query=row.text("question").strip(),
+                    target=ChoiceTarget(tuple(options), answer_letter_of_text(row.text("answer"), options)),
+                    source=self.name,
+                    extra={"task": name},
+                )
+
+    def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
+        """Every task weighs the same, however many of its questions are scored."""
+        names = [sample.extra["task"] for sample in samples]
+        sizes = {name: names.count(name) for name in set(names)}
+        shares = [1.0 / sizes[name] for name in names]
+        return {"accuracy": shares, "parse_rate": shares}
+
+
+def answer_letter_of_text(answer: str, options: Sequence[str]) -> str:
+    """The letter of the option that the answer spells out: `A` may be an option's text, not its letter."""
+    if answer.strip() in options:
+        return LETTERS[list(options).index(answer.strip())]
+    return answer_letter(answer, options)
+
+
+def _files(annotations: Path) -> list[Path]:
+    """The tasks' files in the order of `TASKS`."""
+    if annotations.is_file():
+        if annotations.stem not in TASKS:
+            raise DataError(f"{annotations} is none of MVBench's tasks {', '.join(TASKS)}")
+        return [annotations]
+    folder = annotations / "json" if (annotations / "json").is_dir() else annotations
+    files = [folder / f"{name}.json" for name in TASKS]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise DataError(
+            f"{folder} lacks {len(missing)} of 20 files: {', '.join(missing[:10])}. It holds {listing(folder)}"
+        )
+    return files
+
+
+def _video(row: Row, part: Part, videos: Path | None) -> Video:
+    path = f"{part.folder}/{inside(row.text('video'), row.where)}"
+    start, end = (row.number("start"), row.number("end")) if part.clipped else (None, None)
+    if not part.frames:
+        return Video(path=path, start=start, end=end)
+    folder = None if videos is None else videos / path
+    names = sorted(entry.name for entry in folder.glob("*.jpg")) if folder is not None and folder.is_dir() else []
+    if not names:
+        return Video(path=path, start=start, end=end)
+    times = tuple(index / TVQA_FPS for index in range(len(names)))
+    return Video(frames=tuple(f"{path}/{name}" for name in names), frame_times=times, start=start, end=end)

@@ -1,0 +1,59 @@
+"""Perception Test, validation split, multiple-choice questions with three options (Patraucean et al. 2023)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from videochat_r1.datasets.annotation_files import Row, kind, parse_json, read_text
+from videochat_r1.datasets.base import VideoFinder
+from videochat_r1.datasets.choices import option_texts
+from videochat_r1.errors import DataError
+from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows, texts
+from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
+from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
+
+
+class PerceptionTest(ChoiceBenchmark):
+    """The authors' JSON (video id -> metadata and questions), or one row per question as mirrors have it."""
+
+    name = "perception_test"
+    num_samples: ClassVar = {ALL: 19140}
+
+    def questions(self, source: Source) -> Iterator[Sample]:
+        """One sample per question; ids are `<video>_<id of the question within the video>`."""
+        find = VideoFinder(source.videos)
+        path = source.annotations
+        text = "" if path.is_dir() or path.suffix.lower() in (".parquet", ".jsonl") else read_text(path)
+        if not text.lstrip().startswith("{"):
+            for row in read_rows(path):
+                yield self._sample(row, row.text("video_name"), str(row.get("question_id")), find)
+            return
+        for video_id, entry in _objects(parse_json(text, path), str(path)):
+            video = Row.of(entry, f"{path}, video {video_id!r}")
+            for number, value in enumerate(video.items("mc_question")):
+                row = Row.of(value, f"{video.where}, question {number}")
+                yield self._sample(row, video_id, str(row.get("id")), find)
+
+    def groups(self, sample: Sample) -> dict[str, str]:
+        """By area and kind of reasoning; the tags are too many to print."""
+        return {name: sample.extra[name] for name in ("area", "reasoning") if name in sample.extra}
+
+    def _sample(self, row: Row, video_id: str, question_id: str, find: VideoFinder) -> Sample:
+        options = option_texts(texts(row, "options"))
+        answer = row.number("answer_id")
+        if not (answer.is_integer() and 0 <= answer < min(len(options), len(LETTERS))):
+            raise DataError(f"{row.where}: answer_id is {answer:g}, expected 0 to {len(options) - 1}")
+        return Sample(
+            id=f"{video_id}_{question_id}",
+            task="multi_choice_qa",
+            video=Video(path=find(video_id)),
+            query=row.text("question").strip(),
+            target=ChoiceTarget(options, LETTERS[int(answer)]),
+            source=self.name,
+            extra=columns(row, "area", "reasoning", "tag"),
+        )
+
+
+def _objects(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        raise DataError(f"{where}: expected video ids with their questions, found {kind(value)}")
+    yield from value.items()

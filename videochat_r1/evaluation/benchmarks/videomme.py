@@ -1,0 +1,46 @@
+"""Video-MME: multiple-choice questions on short, medium and long videos (Fu et al. 2024)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from videochat_r1.datasets.base import VideoFinder
+from videochat_r1.datasets.choices import answer_letter, option_texts
+from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows, texts
+from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
+from videochat_r1.evaluation.benchmarks.subtitles import quote, read_srt
+from videochat_r1.sample import ChoiceTarget, Sample, Video
+
+
+class VideoMME(ChoiceBenchmark):
+    """Rows of the authors' Parquet or its JSON; videos `<videoID>.mp4`, subtitles `<videoID>.srt`. The paper uses `short`."""
+
+    name = "videomme"
+    num_samples: ClassVar = {ALL: 2700, "short": 900, "medium": 900, "long": 900}
+    takes_subtitles = True
+
+    def questions(self, source: Source) -> Iterator[Sample]:
+        """One sample per question; ids are the benchmark's `question_id`."""
+        find = VideoFinder(source.videos)
+        for row in read_rows(source.annotations):
+            length = row.text("duration")
+            if source.subset not in (ALL, length):
+                continue
+            options = option_texts(texts(row, "options"))
+            yield Sample(
+                id=row.text("question_id"),
+                task="multi_choice_qa",
+                video=Video(path=find(row.text("videoID"))),
+                query=_with_subtitles(row.text("question").strip(), row.text("videoID"), source),
+                target=ChoiceTarget(options, answer_letter(row.text("answer"), options)),
+                source=self.name,
+                extra={"duration": length, **columns(row, "domain", "sub_category", "task_type")},
+            )
+
+
+def _with_subtitles(question: str, video_id: str, source: Source) -> str:
+    """A video without a subtitle file has no speech; its question stays as it is."""
+    path = None if source.subtitles is None else Path(source.subtitles) / f"{video_id}.srt"
+    if path is None or not path.is_file() or path.stat().st_size == 0:
+        return question
+    return quote(read_srt(path), question, source.subtitle_chars)

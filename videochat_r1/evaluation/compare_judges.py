@@ -1,0 +1,128 @@
+"""Several judges on the same captions: how much they give, and how far they agree."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from videochat_r1.datasets.annotation_files import Row, read_text
+from videochat_r1.errors import DataError
+from videochat_r1.evaluation.agreement import agreement
+from videochat_r1.judge import Judge, JudgeConfig
+from videochat_r1.rewards import Unscored
+from videochat_r1.rewards.recall import recall
+from videochat_r1.sample import CaptionTarget
+from videochat_r1.tasks.captioning import Captioning
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionRow:
+    """A caption to judge: `group` is what it is compared within (a prompt's completions in one step)."""
+
+    group: str
+    caption: str
+    target: CaptionTarget
+
+
+def read_captions(path: Path) -> tuple[list[CaptionRow], int]:
+    """The captions of a JSONL file, and how many rows have none.
+
+    Rows are those of a run's `rollouts.jsonl` (other tasks' are passed over), or `{"id", "completion", "target"}` with an
+    optional `group`; without it, rows of one `id` are a group. A completion without tags is taken as a whole.
+
+    Raises:
+        DataError: a malformed row, naming its line, or no caption at all.
+    """
+    task = Captioning()
+    rows, without = [], 0
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = Row.of(json.loads(line), where)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{where} is not complete JSON: {error}") from error
+        if row.values.get("task", "captioning") != "captioning":
+            continue
+        try:
+            target = task.target_from_json(row.get("target"))
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        caption = task.parse(row.text("completion"), target, untagged=True)
+        if caption is None:
+            without += 1
+        else:
+            rows.append(CaptionRow(_group(row), caption, target))
+    if not rows:
+        raise DataError(f"{path} holds no caption to judge; expected rows of id, completion and target")
+    return rows, without
+
+
+def compare(
+    configs: Sequence[JudgeConfig], rows: Sequence[CaptionRow], *, precision_weight: float = 0.0
+) -> dict[str, Any]:
+    """What every judge says of the captions, and the agreement of every two of them.
+
+    Raises:
+        ConfigError, JudgeError: a judge cannot be used, or stops answering.
+    """
+    values = [asyncio.run(_ask(config, rows, precision_weight)) for config in configs]
+    judges = []
+    for config, given in zip(configs, values, strict=True):
+        scored = [value for value in given if not isinstance(value, Unscored)]
+        mean = sum(scored) / len(scored) if scored else None
+        judges.append({"model": config.model, "base_url": config.base_url, "mean": mean,
+                       "num_scored": len(scored), "num_unscored": len(given) - len(scored)})  # fmt: skip
+    pairs = [
+        {"judges": [first, second], **_agreement(values[first], values[second], rows)}
+        for first, second in combinations(range(len(configs)), 2)
+    ]
+    return {"num_captions": len(rows), "judges": judges, "pairs": pairs}
+
+
+def _agreement(first: Sequence[float], second: Sequence[float], rows: Sequence[CaptionRow]) -> dict[str, Any]:
+    both = [
+        place
+        for place, pair in enumerate(zip(first, second, strict=True))
+        if not any(isinstance(value, Unscored) for value in pair)
+    ]
+    groups = [rows[place].group for place in both]
+    return agreement([first[place] for place in both], [second[place] for place in both], groups)
+
+
+async def _ask(config: JudgeConfig, rows: Sequence[CaptionRow], precision_weight: float) -> list[float]:
+    task = Captioning()
+    values: list[float] = []
+    async with Judge(config) as judge:
+        await judge.check()
+        with tqdm(total=len(rows), desc=config.model, unit="caption") as bar:
+            for begin in range(0, len(rows), _CHUNK):
+                part = rows[begin : begin + _CHUNK]
+                given = await recall(
+                    [task.write([row.caption], thought=None) for row in part],
+                    task=[task.name] * len(part),
+                    target=[task.target_to_json(row.target) for row in part],
+                    judge=judge,
+                    precision_weight=precision_weight,
+                )
+                values += [value for value in given if value is not None]
+                bar.update(len(part))
+    return values
+
+
+def _group(row: Row) -> str:
+    """The `group`, else step and sample of a rollout, else the id."""
+    values = row.values
+    if "group" in values:
+        return str(values["group"])
+    if "sample_id" in values:
+        return f"{values.get('step', '')}/{values['sample_id']}"
+    return str(row.get("id"))

@@ -1,0 +1,106 @@
+"""Prediction files: JSON lines of `{"id", "completion"}`, held against the ids of a benchmark."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from videochat_r1.datasets.annotation_files import listing
+from videochat_r1.errors import DataError
+from videochat_r1.evaluation.messages import first_ten
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What was answered to one sample.
+
+    Args:
+        id: of the sample.
+        completion: model text; None if there is none.
+        failure: why there is none, as a short kind; or None.
+        extra: further keys of its row, kept in result files.
+    """
+
+    id: str
+    completion: str | None
+    failure: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The rows of a file in its order.
+
+    Raises:
+        DataError: the file is missing, or rows (all of them named, first ten and the count) are malformed.
+    """
+    if not path.is_file():
+        raise DataError(f"the predictions {path} do not exist; their folder holds {listing(path.parent)}")
+    rows: list[Prediction] = []
+    malformed: list[str] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            row = read_row(line)
+            if isinstance(row, str):
+                malformed.append(f"line {number}: {row}")
+            else:
+                rows.append(row)
+    if malformed:
+        raise DataError(
+            f'{path}: expected rows of {{"id", "completion"}}; these cannot be read: {first_ten(malformed)}'
+        )
+    return rows
+
+
+def read_row(line: bytes) -> Prediction | str:
+    """The prediction on a line, or what is wrong with it."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return "not one complete JSON object in UTF-8"
+    if not isinstance(row, dict):
+        return "not an object"
+    if missing := [key for key in ("id", "completion") if key not in row]:
+        return f"no {' and no '.join(missing)}"
+    if isinstance(row["id"], bool) or not isinstance(row["id"], str | int):
+        return "id is no text"
+    if row["completion"] is not None and not isinstance(row["completion"], str):
+        return "completion is no text"
+    failure = row.get("failure")
+    extra = {key: value for key, value in row.items() if key not in ("id", "completion", "failure")}
+    return Prediction(str(row["id"]), row["completion"], failure if isinstance(failure, str) else None, extra)
+
+
+def match(
+    predictions: Sequence[Prediction], wanted: Sequence[str], known: Sequence[str], where: str
+) -> list[Prediction]:
+    """One prediction per wanted id, in the order of `wanted`.
+
+    Args:
+        predictions: in any order.
+        wanted: ids that have to be there.
+        known: all ids of the benchmark; predictions for those that are not wanted are left out.
+        where: what messages call the predictions.
+
+    Raises:
+        DataError: naming unknown, missing and repeated ids, of each the first ten and the count.
+    """
+    times = Counter(prediction.id for prediction in predictions)
+    problems = list(_problems(times, wanted, known))
+    if problems:
+        raise DataError(f"{where} does not fit the benchmark's {len(wanted):,} samples: {'; '.join(problems)}")
+    by_id = {prediction.id: prediction for prediction in predictions}
+    return [by_id[name] for name in wanted]
+
+
+def _problems(times: Counter[str], wanted: Sequence[str], known: Sequence[str]) -> Iterator[str]:
+    known_ids = set(known)
+    found = {
+        "ids that the benchmark does not have": [name for name in times if name not in known_ids],
+        "ids without a prediction": [name for name in wanted if name not in times],
+        "ids that occur more than once": [name for name, count in times.items() if count > 1],
+    }
+    yield from (f"{what}: {first_ten(names)}" for what, names in found.items() if names)
