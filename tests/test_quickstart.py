@@ -1,0 +1,132 @@
+import json
+import re
+
+import pytest
+
+from videochat_r1.commands.quickstart import parser
+from videochat_r1.datasets.manifest import read_manifest
+from videochat_r1.errors import ConfigError
+from videochat_r1.evaluation.blind import BlindResult
+from videochat_r1.modeling.load import load_config, load_model, load_processor
+from videochat_r1.quickstart.options import SHIPPED_START, QuickstartOptions
+from videochat_r1.quickstart.run import Quickstart
+from videochat_r1.quickstart.summary import Comparison, table
+
+TASKS = ["temporal_grounding", "tracking", "grounded_qa"]
+
+
+def options(folder, **changes):
+    few = {"num_train": 8, "num_eval": 3, "sft_flags": ("--max_steps", "3"), "from_scratch": True, "compare": True}
+    grpo = ("--max_steps", "2", "--logging_steps", "1", "--max_completion_length", "8", "--save_steps", "2")
+    return QuickstartOptions(output=folder, **{**few, "grpo_flags": grpo, **changes})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quickstart") / "run"
+    return folder, Quickstart(options(folder)).run()
+
+
+def test_summary_has_the_stated_form(run):
+    folder, summary = run
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    for part, tasks in (("tasks", TASKS), ("longer_videos", ["temporal_grounding", "grounded_qa"])):
+        assert sorted(summary[part]) == sorted(tasks)
+        for entry in summary[part].values():
+            assert entry["headline"] in entry
+            for metric in set(entry) - {"headline"}:
+                assert set(entry[metric]) == {"blind", "sft", "grpo", "sft_continued", "ci95"}
+                low, high = entry[metric]["ci95"]
+                assert -1.0 <= low <= high <= 1.0
+                assert all(0.0 <= entry[metric][name] <= 1.0 for name in ("blind", "sft", "grpo", "sft_continued"))
+    assert summary["seconds"]["total"] >= summary["seconds"]["grpo"] > 0
+    # Blind answers always parse; a model of three updates does not.
+    assert summary["tasks"]["tracking"]["parse_rate"]["blind"] == 1.0
+
+
+def test_rollouts_and_answers_are_kept(run):
+    folder, _ = run
+    rollouts = [json.loads(line) for line in (folder / "rollouts.jsonl").open()]
+    assert len(rollouts) == 2 * 8 * 8
+    assert {row["step"] for row in rollouts} == {0, 1}
+    held_out = read_manifest(folder / "data" / "eval.jsonl", folder / "data")
+    for model in ("sft", "grpo", "sft_continued"):
+        ids = {json.loads(line)["id"] for line in (folder / "samples" / f"eval_{model}.jsonl").open()}
+        assert ids == {sample.id for sample in held_out}
+
+
+def test_models_load_again(run):
+    folder, _ = run
+    for name in ("sft", "grpo", "sft_continued"):
+        model = load_model(folder / "checkpoints" / name)
+        assert model.config.model_type == load_config(folder / "checkpoints" / name).model_type == "qwen2_5_vl"
+        assert load_processor(folder / "checkpoints" / name).video_token == "<|video_pad|>"
+
+
+def test_report_is_one_file_with_curves_frames_spans_and_boxes(run):
+    folder, summary = run
+    text = (folder / "report.html").read_text()
+    assert set(re.findall(r'(?:src|href)="([^":]+):', text)) == {"data"}
+    assert "<script" not in text
+    assert text.count("<polyline") == 2 * 7  # format and iou of three tasks, accuracy of one
+    assert text.count("data:image/png;base64,") >= 3 * 8
+    assert 'stroke="#2a9d5c"' in text  # a true box
+    for entry in summary["tasks"].values():
+        assert f"{entry[entry['headline']]['blind']:.3f}" in text
+
+
+def test_a_second_run_gives_the_same_numbers_and_keeps_the_corpus(run, caplog):
+    folder, first = run
+    kept = (folder / "data" / "eval.jsonl").stat().st_mtime_ns
+    (folder / "mine.txt").write_text("not of a run")
+    second = Quickstart(options(folder)).run()
+    assert (folder / "data" / "eval.jsonl").stat().st_mtime_ns == kept
+    assert (folder / "mine.txt").exists()
+    for part in ("tasks", "longer_videos"):
+        for task, entry in first[part].items():
+            for metric in set(entry) - {"headline"}:
+                for column in ("blind", "sft", "grpo", "ci95"):
+                    # How far SFT comes in GRPO's wall-clock time is no function of the seed.
+                    assert second[part][task][metric][column] == entry[metric][column], (task, metric, column)
+
+
+def test_shipped_start_is_small_and_speaks_the_recipes_language():
+    files = [path for path in SHIPPED_START.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 5e6
+    tokenizer = load_processor(SHIPPED_START).tokenizer
+    boxes = ", ".join(["[0.12, 0.34, 0.56, 0.78]"] * 8)
+    assert len(tokenizer(f"<answer>[{boxes}]</answer>")["input_ids"]) <= 60
+    assert len(tokenizer("<answer>2.5 to 7.0</answer>")["input_ids"]) == 5
+
+
+def test_table_aligns_and_marks_headlines():
+    rows = {
+        model: [{"id": "a", "task": "temporal_grounding", "scores": {"mIoU": value}}]
+        for model, value in (("sft", 0.5), ("grpo", 0.625))
+    }
+    blind = {"temporal_grounding": BlindResult("whole video", {"mIoU": 0.25}, {})}
+    tasks = Comparison(blind, rows).tasks()
+    assert tasks == {
+        "temporal_grounding": {
+            "headline": "mIoU",
+            "mIoU": {"blind": 0.25, "sft": 0.5, "grpo": 0.625, "ci95": [0.125, 0.125]},
+        }
+    }
+    header, rule, line = table(tasks).splitlines()
+    assert len(header) == len(rule) == len(line)
+    assert "SFT continued" not in header
+    assert line.split()[:6] == ["temporal_grounding", "mIoU", "*", "0.250", "0.500", "0.625"]
+
+
+def test_bad_choices_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="at least 8 training"):
+        QuickstartOptions(num_train=2)
+    with pytest.raises(ConfigError, match="--from-scratch"):
+        QuickstartOptions(from_scratch=True, start=tmp_path)
+    with pytest.raises(ConfigError, match="holds no model; --from-scratch"):
+        Quickstart(options(tmp_path / "out", from_scratch=False, start=tmp_path)).run()
+
+
+def test_overrides_come_as_one_string():
+    arguments = parser().parse_args(["--compare", "--grpo=--max_steps 3 --learning_rate 1e-4"])
+    assert arguments.grpo == ["--max_steps", "3", "--learning_rate", "1e-4"] and arguments.sft == []

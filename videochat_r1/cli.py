@@ -1,0 +1,55 @@
+"""The console command `videochat-r1`: finds the subcommand and turns this package's errors into exit code 2."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from videochat_r1 import __version__
+from videochat_r1.errors import VideoChatR1Error
+
+COMMANDS = {
+    "quickstart": "train a tiny model on synthetic videos and show what it learned",
+    "grpo": "GRPO fine-tuning from a YAML recipe",
+    "sft": "supervised fine-tuning from a YAML recipe",
+    "data": "check, prepare, synthesize and list annotation data",
+    "eval": "run and score benchmarks",
+    "score": "score completions without a model",
+    "judge": "try, compare and serve judges of captions",
+    "doctor": "check machine, model, data and recipe before a long run",
+}
+"""Subcommand -> one line of help; each lives in `videochat_r1.commands.<name>` as `main(argv) -> exit code`."""
+
+
+def usage() -> str:
+    """The text of `videochat-r1 --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        ["usage: videochat-r1 COMMAND [OPTIONS]", "", *lines, "", "videochat-r1 COMMAND --help says more."]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code (2 for a mistake in the input, with the mend on stderr)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        print(f"videochat-r1: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    # Imported on demand: `score` and `data` must not wait seconds for torch.
+    module = importlib.import_module(f"videochat_r1.commands.{name}")
+    try:
+        return int(module.main(rest))
+    except VideoChatR1Error as error:
+        print(f"videochat-r1 {name}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

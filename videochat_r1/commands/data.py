@@ -1,0 +1,195 @@
+"""`videochat-r1 data`: check annotations and videos, write training manifests, list ids, write the synthetic corpus."""
+
+import argparse
+import collections
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from videochat_r1.datasets import CORPORA, get_corpus
+from videochat_r1.datasets.base import Corpus, Request, with_root
+from videochat_r1.datasets.check import check_samples, missing_videos, undecodable_videos
+from videochat_r1.datasets.manifest import prepare, sidecar
+from videochat_r1.datasets.problems import Problem
+from videochat_r1.datasets.synthetic import write_corpus
+from videochat_r1.errors import VideoError
+from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, benchmark_ids
+from videochat_r1.evaluation.benchmarks.base import ALL
+from videochat_r1.sample import Sample, Video
+from videochat_r1.video.decode import SamplingRequest
+from videochat_r1.video.probe import durations, probe
+from videochat_r1.video.process import decode_in_process
+
+EPILOG = """examples:
+  videochat-r1 data check --dataset charades_sta --annotations charades_sta_train.txt --durations Charades_v1_train.csv
+  videochat-r1 data prepare --dataset nextgqa --annotations nextgqa/val.csv --videos videos --output nextgqa_val.jsonl
+docs/data.md says where each corpus comes from and what the kinds of problems mean."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one subcommand; returns the exit code. Problems found by `check` are a report, not a failure."""
+    arguments = parser().parse_args(argv)
+    return int(arguments.run(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of all subcommands."""
+    top = argparse.ArgumentParser(
+        prog="videochat-r1 data", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="count samples and report problems by kind")
+    _add_source(check)
+    check.add_argument("--json", action="store_true", help="print only one JSON object")
+    check.add_argument("--examples", type=int, default=3, help="examples shown per kind (default 3)")
+    _add_decoding(check, default=True)
+    check.set_defaults(run=_check)
+
+    prepare_ = commands.add_parser("prepare", help="write a training manifest with mended targets")
+    _add_source(prepare_)
+    prepare_.add_argument("--output", type=Path, required=True, help="manifest to write, FILE.jsonl")
+    _add_decoding(prepare_, default=False)
+    prepare_.set_defaults(run=_prepare)
+
+    ids = commands.add_parser("ids", help="print a benchmark's sample ids, one a line, in file order")
+    _add_source(ids, "--benchmark", "--dataset", known=BENCHMARKS)
+    ids.add_argument("--subset", default=ALL, help="part of the benchmark, e.g. videomme's short (default: all)")
+    ids.set_defaults(run=_ids)
+
+    synthesize = commands.add_parser("synthesize", help="write the synthetic corpus: videos with known truth")
+    synthesize.add_argument("--output", type=Path, required=True, help="folder to write videos and manifests to")
+    synthesize.add_argument("--num-train", type=int, default=256, help="training videos of each kind (default 256)")
+    synthesize.add_argument("--num-eval", type=int, default=64, help="held-out videos of each kind (default 64)")
+    synthesize.add_argument(
+        "--num-eval-longer", type=int, default=0, help="held-out videos of each kind that last longer"
+    )
+    synthesize.add_argument("--seed", type=int, default=0, help="draws every scene (default 0)")
+    synthesize.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="videos written at once")
+    synthesize.set_defaults(run=_synthesize)
+    return top
+
+
+def _add_source(command: argparse.ArgumentParser, *names: str, known: Iterable[str] = CORPORA) -> None:
+    command.add_argument(
+        *(names or ("--dataset",)), dest="dataset", required=True, metavar="NAME", help=", ".join(known)
+    )
+    command.add_argument("--annotations", type=Path, required=True, help="file or folder, official or released format")
+    command.add_argument("--videos", type=Path, help="folder that the annotations' video paths start from")
+    command.add_argument("--task", help="one of the dataset's tasks (default: its first)")
+    command.add_argument("--durations", type=Path, help="CSV with columns id, length, for formats without durations")
+
+
+def _add_decoding(command: argparse.ArgumentParser, *, default: bool) -> None:
+    command.add_argument(
+        "--decode",
+        action=argparse.BooleanOptionalAction,
+        default=default,
+        help=f"decode the start of every video that is there, with --videos (default: {'yes' if default else 'no'})",
+    )
+    command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="videos opened at once")
+    command.add_argument("--timeout", type=float, default=60.0, help="seconds that a video may take (default 60)")
+
+
+def _request(arguments: argparse.Namespace) -> tuple[Corpus, Request]:
+    """The corpus and what to read of it; a video that nobody knows the duration of does not stop the reading."""
+    corpus = get_corpus(arguments.dataset)
+    request = corpus.request(
+        arguments.annotations,
+        arguments.videos,
+        task=arguments.task,
+        durations=arguments.durations,
+        probe_durations=partial(durations, workers=arguments.workers, timeout_seconds=arguments.timeout),
+        allow_unknown_durations=True,
+    )
+    return corpus, request
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    corpus, request = _request(arguments)
+    root = corpus.videos_root(request.annotations, request.videos)
+    samples = [with_root(sample, root) for sample in corpus.relative(request)]
+    report = check_samples(
+        samples,
+        corpus.name,
+        look_for_videos=root is not None,
+        probe=partial(_why_undecodable, timeout=arguments.timeout) if arguments.decode else None,
+        workers=arguments.workers,
+        progress=True,
+    )
+    print(json.dumps(report.to_json()) if arguments.json else report.to_text(arguments.examples))
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    corpus, request = _request(arguments)
+    unusable = None
+    if corpus.videos_root(request.annotations, request.videos) is not None:
+        unusable = partial(_unusable, decode=arguments.decode, workers=arguments.workers, timeout=arguments.timeout)
+    meta = prepare(corpus, request, arguments.output, unusable=unusable)
+    print(
+        f"{arguments.output}: {meta['num_samples']:,} of {meta['num_published']:,} samples, {meta['num_videos']:,} videos"
+    )
+    for what in ("dropped", "clipped", "spans_dropped"):
+        for kind, count in meta[what].items():
+            print(f"  {count:>7,}  {what.replace('_', ' ')}: {kind}")
+    print(f"what was changed: {sidecar(arguments.output, 'changes.jsonl')}")
+    return 0
+
+
+def _ids(arguments: argparse.Namespace) -> int:
+    source = Source(
+        arguments.annotations,
+        arguments.videos,
+        task=arguments.task,
+        subset=arguments.subset,
+        durations=arguments.durations,
+    )
+    ids = list(benchmark_ids(arguments.dataset, source))
+    try:
+        print("\n".join(ids), flush=True)
+    except BrokenPipeError:
+        # `| head` has seen enough; without this, Python complains once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _synthesize(arguments: argparse.Namespace) -> int:
+    counts = write_corpus(
+        arguments.output,
+        num_train=arguments.num_train,
+        num_eval=arguments.num_eval,
+        num_eval_longer=arguments.num_eval_longer,
+        seed=arguments.seed,
+        workers=arguments.workers,
+    )
+    for name, count in counts.items():
+        print(f"{arguments.output / name}.jsonl: {count:,} samples")
+    return 0
+
+
+def _unusable(samples: Sequence[Sample], *, decode: bool, workers: int, timeout: float) -> list[Problem]:
+    """Those samples whose video is missing or, if asked for, cannot be decoded."""
+    missing = missing_videos(samples)
+    if not decode:
+        return missing
+    absent = {problem.sample_id for problem in missing}
+    present = [sample for sample in samples if sample.id not in absent]
+    why = partial(_why_undecodable, timeout=timeout)
+    return missing + undecodable_videos(present, why, workers=workers, progress=True)
+
+
+def _why_undecodable(video: Video, timeout: float) -> str | None:
+    """The reason, or None for a video whose index and first frame, or whose list of frames, can be read."""
+    try:
+        if video.path is not None:
+            probe(video, timeout_seconds=timeout)
+        else:
+            _, images = decode_in_process(SamplingRequest(video, times=video.frame_times), timeout)
+            collections.deque(images, maxlen=0)
+    except VideoError as error:
+        return str(error)
+    return None

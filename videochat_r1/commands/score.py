@@ -1,0 +1,42 @@
+"""`videochat-r1 score`: rewards of given completions, JSONL in and out, without a model."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from videochat_r1.scoring import score_rows
+from videochat_r1.tasks import TASKS
+
+_EPILOG = """\
+An input row is {"id", "completion", "thinking": true|false, "target": {...}}, with a target of
+  temporal_grounding   {"span": [start, end], "duration": seconds}
+  tracking             {"boxes": [[x0, y0, x1, y1], ...]}
+  multi_choice_qa      {"options": [...], "answer": "C"}
+  grounded_qa          {"options": [...], "answer": "C", "spans": [[start, end], ...], "duration": seconds}
+  quality_assessment   {"choices": [...], "answer": "..."}
+An output row is {"id", "rewards": {name: value in [0, 1]}, "parsed": the answer as read, or null}.
+A malformed row ends the run with exit code 2 and the number of its line; the rows before it are written.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Score standard input to standard output; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="videochat-r1 score",
+        description="Score completions: videochat-r1 score --task TASK < rows.jsonl > scores.jsonl",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--task", required=True, help=f"one of {', '.join(TASKS)}")
+    parser.add_argument(
+        "--score-given-box",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether tracking counts the first box, which the prompt shows (default: yes, as in the paper)",
+    )
+    arguments = parser.parse_args(argv)
+    options = {"iou": {"score_given_box": arguments.score_given_box}}
+    for row in score_rows(sys.stdin.buffer, arguments.task, reward_options=options):
+        print(json.dumps(row))
+    return 0

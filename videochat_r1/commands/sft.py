@@ -1,0 +1,20 @@
+"""`videochat-r1 sft --config recipe.yaml [--flag value ...]`: supervised fine-tuning on gold answers."""
+
+from collections.abc import Sequence
+
+from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.training.start import start_training_process
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train; under torchrun, as one of its processes."""
+    start_training_process(argv)
+    from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
+    from videochat_r1.sft import VideoSFTConfig, run_sft
+
+    show_library_logs()
+    model_args, data_args, args = parse_recipe([ModelArguments, DataArguments, VideoSFTConfig], argv)
+    folder = run_sft(model_args, data_args, args)
+    if args.process_index == 0:
+        print(f"trained model: {folder}")
+    return 0

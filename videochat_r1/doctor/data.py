@@ -1,0 +1,118 @@
+"""The data of a recipe: whether every corpus can be read, and the first videos of each found and decoded."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from videochat_r1.datasets.base import video_key
+from videochat_r1.datasets.mixture import Mixture, MixtureEntry
+from videochat_r1.doctor.report import Section
+from videochat_r1.errors import ConfigError, DataError, VideoError
+from videochat_r1.recipe import DataArguments
+from videochat_r1.sample import Sample, Video
+from videochat_r1.video.frames import VideoBudget, frame_size
+from videochat_r1.video.probe import probe
+from videochat_r1.video.sampling import TEMPORAL_PATCH, time_grid
+
+FACTOR = 28
+
+
+@dataclass(frozen=True, slots=True)
+class DataFindings:
+    """The section, how many samples an epoch has, and the video tokens of every video that was decoded."""
+
+    section: Section
+    samples_per_epoch: int
+    video_tokens: list[int]
+    tasks: tuple[str, ...]
+
+
+def check_data(data: DataArguments, seed: int, *, num_videos: int, progress: bool = False) -> DataFindings:
+    """Reads every entry of the mixture by itself, so that one report names all that is wrong.
+
+    Args:
+        data: of the resolved recipe.
+        seed: of the recipe; it decides which samples come first.
+        num_videos: how many videos of each entry are looked for and decoded.
+        progress: show a bar on stderr.
+    """
+    section = Section("data", {"data_root": data.data_root})
+    total, tokens, tasks = 0, list[int](), Counter[str]()
+    if not data.mixture:
+        section.problem("the recipe lists no data", "add at least one entry under `mixture`")
+    for number, values in enumerate(data.mixture or []):
+        try:
+            entry = MixtureEntry.from_dict(values)  # type: ignore[arg-type]
+            mixture = Mixture([entry], seed=seed, root=Path(data.data_root))
+        except (ConfigError, DataError) as error:
+            section.problem(
+                f"entry {number + 1}: {error}",
+                "docs/data.md says what each corpus's folder holds; name the folder above it with --data (DATA)",
+            )
+            continue
+        samples = mixture.samples(0)
+        summary = mixture.summaries[0]
+        total += len(samples)
+        tasks.update(sample.task for sample in samples)
+        section.facts[f"{number + 1} {entry.label}"] = (
+            f"{len(samples):,} samples an epoch ({summary.read:,} published, {summary.usable:,} usable)"
+        )
+        tokens += _check_videos(section, entry.label, samples, data.budget(), num_videos, progress)
+    section.facts["samples per epoch"] = total
+    return DataFindings(section, total, tokens, tuple(tasks))
+
+
+def _check_videos(
+    section: Section, label: str, samples: Sequence[Sample], budget: VideoBudget, limit: int, progress: bool
+) -> list[int]:
+    """Video tokens of the first `limit` distinct videos; what is missing or broken becomes problems."""
+    videos = list({video_key(sample.video): sample.video for sample in samples}.values())
+    looked_at = videos[:limit]
+    missing, broken, tokens = list[str](), list[str](), list[int]()
+    for video in tqdm(looked_at, desc=f"videos of {label}", unit="video", disable=not progress, leave=False):
+        absent = next((path for path in (video.frames or (str(video.path),)) if not Path(path).is_file()), None)
+        if absent is not None:
+            missing.append(absent)
+            continue
+        try:
+            info = probe(video, backend=budget.backend, timeout_seconds=budget.timeout_seconds)
+        except VideoError as error:
+            broken.append(str(error))
+            continue
+        tokens.append(_tokens(video, info.duration, info.width, info.height, budget))
+    section.facts[f"  videos of {label}"] = (
+        f"{len(tokens)} of the first {len(looked_at)} (of {len(videos):,}) are there and decode"
+    )
+    if missing:
+        section.problem(
+            f"{label}: {len(missing)} of the first {len(looked_at)} videos are missing, such as {missing[0]}",
+            "put the videos there, or correct `videos` in the recipe's mixture; `videochat-r1 data check` lists them all",
+        )
+    if broken:
+        section.problem(
+            f"{label}: {len(broken)} of the first {len(looked_at)} videos cannot be decoded, such as {broken[0]}",
+            "fetch them again; `videochat-r1 data prepare --decode` leaves out those that stay broken",
+        )
+    return tokens
+
+
+def _tokens(video: Video, duration: float, width: int, height: int, budget: VideoBudget) -> int:
+    if video.frames:
+        return tokens_of_frames(min(len(video.frames), budget.max_frames), width, height, budget)
+    return tokens_of_clip(duration, width, height, budget)
+
+
+def tokens_of_clip(duration: float, width: int, height: int, budget: VideoBudget) -> int:
+    """Video tokens of a clip: frames / 2 x height / 28 x width / 28 after sampling and resizing."""
+    grid = time_grid(duration, budget.fps, budget.min_frames, budget.max_frames)
+    return tokens_of_frames(len(grid.times), width, height, budget)
+
+
+def tokens_of_frames(num_frames: int, width: int, height: int, budget: VideoBudget) -> int:
+    """Video tokens of so many frames of that original size; an odd last frame fills a pair of its own."""
+    steps = -(-num_frames // TEMPORAL_PATCH)
+    resized_width, resized_height = frame_size(width, height, steps * TEMPORAL_PATCH, budget, FACTOR)
+    return steps * (resized_width // FACTOR) * (resized_height // FACTOR)

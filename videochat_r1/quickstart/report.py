@@ -1,0 +1,213 @@
+"""The quickstart's `report.html`: what was learned, how the rewards rose, and what the models say about single videos."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videochat_r1.evaluation.drawing import Lane, Series, film_strip, legend, line_chart, time_line
+from videochat_r1.evaluation.report import cards, example, grid, page, section, table
+from videochat_r1.geometry import Box, Span
+from videochat_r1.quickstart.summary import COLUMNS, Rows, flat_metrics
+from videochat_r1.sample import Sample
+from videochat_r1.video.frames import VideoBudget, load_frames
+
+MODEL_COLOURS = {"sft": "before", "grpo": "after", "sft_continued": "third"}
+REWARD_COLOURS = {"format": "blind", "iou": "after", "accuracy": "truth"}
+TASK_TITLES = {
+    "temporal_grounding": "Temporal grounding",
+    "tracking": "Tracking",
+    "grounded_qa": "Grounded question answering",
+}
+
+_SMOOTHED_STEPS = 21
+
+# The videos as they are, at the rate at which the model sees them.
+_SHOWN = VideoBudget(fps=2.0, min_pixels=28 * 28, max_pixels=112 * 112, backend="pyav", isolation="none")
+
+
+def write_report(
+    output: Path,
+    summary: Mapping[str, Any],
+    details: Mapping[str, Any],
+    samples: Sequence[Sample],
+    rows: Mapping[str, Rows],
+) -> None:
+    """Write `output/report.html`.
+
+    Args:
+        output: the run's folder, which holds `rollouts.jsonl`.
+        summary: what `summary.json` will hold.
+        details: what `details.json` will hold.
+        samples: the held-out samples.
+        rows: model -> its answers to them, in the same order.
+    """
+    title = "VideoChat-R1 quickstart: a tiny Qwen2.5-VL learns from video with GRPO"
+    steps = details["training"]["grpo"]
+    subtitle = (
+        f"{steps['num_steps']} GRPO updates in {steps['seconds']:.0f} s on {details['num_threads']} CPU threads, "
+        f"seed {details['seed']}; {min(details['num_samples'].values())} held-out samples per task."
+    )
+    sections = [
+        _headlines(summary["tasks"]),
+        section("Results", _results(summary["tasks"]), _results_note(details)),
+        section(
+            "Rewards while training",
+            grid([_curves(task, steps) for task, steps in _rewards(output / "rollouts.jsonl").items()]),
+            "Mean over the rollouts of each update (faint), and over the updates around it (bold).",
+        ),
+    ]
+    if "longer_videos" in summary:
+        note = (
+            "Videos of a length that no model was trained on; numbers it never had to write cannot be expected of it."
+        )
+        sections.append(section("Longer videos", _results(summary["longer_videos"]), note))
+    for task in summary["tasks"]:
+        indices = [index for index, sample in enumerate(samples) if sample.task == task]
+        chosen = _chosen(indices, rows, summary["tasks"][task]["headline"])
+        body = "".join(_example(note, samples[index], {m: r[index] for m, r in rows.items()}) for note, index in chosen)
+        colours = {"truth": "truth", **{COLUMNS[model]: MODEL_COLOURS[model] for model in rows}}
+        sections.append(section(TASK_TITLES[task], legend(colours) + body))
+    sections.append(section("How it was made", _settings(details)))
+    (output / "report.html").write_text(page(title, subtitle, sections), encoding="utf-8")
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+def _headlines(tasks: Mapping[str, Any]) -> str:
+    values = []
+    for task, entry in tasks.items():
+        metric = entry[entry["headline"]]
+        low, high = metric["ci95"]
+        meaning = (
+            f"{entry['headline']}, SFT to GRPO: {metric['grpo'] - metric['sft']:+.3f}, "
+            f"95 % interval {low:+.3f} to {high:+.3f}; without looking: {metric['blind']:.3f}"
+        )
+        values.append((TASK_TITLES[task], f"{metric['sft']:.3f} → {metric['grpo']:.3f}", meaning))
+    return cards(values)
+
+
+def _results(tasks: Mapping[str, Any]) -> str:
+    metrics = flat_metrics(tasks)
+    models = [name for name in COLUMNS if any(name in values for _, _, values in metrics)]
+    rows = [
+        [
+            TASK_TITLES[task],
+            metric,
+            *(f"{values[model]:.3f}" for model in models),
+            f"{values['grpo'] - values['sft']:+.3f}",
+            "{:+.3f} to {:+.3f}".format(*values["ci95"]),
+        ]
+        for task, metric, values in metrics
+    ]
+    strong = [index for index, (task, metric, _) in enumerate(metrics) if metric == tasks[task]["headline"]]
+    header = ["task", "metric", *(COLUMNS[model] for model in models), "GRPO - SFT", "95 % interval"]
+    return table(header, rows, text_columns=2, strong=strong)
+
+
+def _results_note(details: Mapping[str, Any]) -> str:
+    blind = "; ".join(f"{TASK_TITLES[task]}: {entry['name']}" for task, entry in details["blind_answers"].items())
+    return (
+        "Headline metrics are bold. The interval is a paired bootstrap of GRPO minus SFT over held-out samples. "
+        f"Blind is the best answer that ignores the video, chosen on the training set ({blind})."
+    )
+
+
+def _rewards(rollouts: Path) -> dict[str, dict[str, dict[int, float]]]:
+    """Task -> reward -> step -> mean over the step's rollouts of that task."""
+    values: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    with rollouts.open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            for name, value in row["rewards"].items():
+                if value is not None:
+                    values[row["task"]][name][row["step"]].append(value)
+    return {
+        task: {name: {step: float(np.mean(v)) for step, v in sorted(steps.items())} for name, steps in rewards.items()}
+        for task, rewards in sorted(values.items())
+    }
+
+
+def _curves(task: str, rewards: Mapping[str, Mapping[int, float]]) -> str:
+    series = [
+        Series(name, REWARD_COLOURS.get(name, "third"), [(float(s), v) for s, v in steps.items()], _SMOOTHED_STEPS)
+        for name, steps in rewards.items()
+    ]
+    return line_chart(TASK_TITLES.get(task, task), series, x_label="update")
+
+
+def _settings(details: Mapping[str, Any]) -> str:
+    rows = [[f"{name}: updates", str(run["num_steps"])] for name, run in details["training"].items()]
+    rows += [[f"{name}: seconds", f"{run['seconds']:.1f}"] for name, run in details["training"].items()]
+    rows += [["SFT start", "trained in this run" if details["from_scratch"] else "given"]]
+    rows += [["commit", str(details["git_commit"])]]
+    rows += [[name, version] for name, version in details["versions"].items()]
+    return table(["what", "value"], rows, text_columns=2)
+
+
+# --- examples -------------------------------------------------------------------------------------------------------
+
+
+def _chosen(indices: Sequence[int], rows: Mapping[str, Rows], metric: str) -> list[tuple[str, int]]:
+    """Samples to show, with the reason: the most gained, the most lost, and two in the middle of the order by gain."""
+    gain = {i: rows["grpo"][i]["scores"][metric] - rows["sft"][i]["scores"][metric] for i in indices}
+    order = sorted(indices, key=lambda index: gain[index])
+    middle = len(order) // 2
+    picks = [
+        ("most gained", order[-1]),
+        ("typical", order[middle]),
+        ("typical", order[middle - 1]),
+        ("most lost", order[0]),
+    ]
+    seen: set[int] = set()
+    return [(note, index) for note, index in picks if not (index in seen or seen.add(index))]  # type: ignore[func-returns-value]
+
+
+def _example(note: str, sample: Sample, answers: Mapping[str, Mapping[str, Any]]) -> str:
+    shown = load_frames(sample.video, _SHOWN)
+    frames: NDArray[np.uint8] = shown.pixels.permute(0, 2, 3, 1).numpy()
+    target = next(iter(answers.values()))["target"]
+    scores = ", ".join(
+        f"{COLUMNS[model]} {name} {value:.2f}"
+        for model, answer in answers.items()
+        for name, value in answer["scores"].items()
+        if name in ("mIoU", "overlap", "accuracy")
+    )
+    texts = {COLUMNS[model]: answer["completion"] for model, answer in answers.items()}
+    if "boxes" in target:
+        lanes = {"truth": target["boxes"]} | {model: answer["parsed"] or [] for model, answer in answers.items()}
+        pictures = [film_strip(frames, _boxes_per_frame(lanes, len(frames)))]
+    else:
+        spans = [Lane("truth", "truth", _spans(target))]
+        spans += [Lane(COLUMNS[m], MODEL_COLOURS[m], _spans(answer["parsed"])) for m, answer in answers.items()]
+        pictures = [film_strip(frames), time_line(spans, float(sample.duration or shown.duration))]
+    question = sample.query
+    if "options" in target:
+        options = ", ".join(f"({letter}) {text}" for letter, text in zip("ABCDEFGH", target["options"], strict=False))
+        question = f"{question} {options}; right: {target['answer']}"
+    return example(f"{question} ({note}: {scores})", texts, pictures)
+
+
+def _spans(value: Any) -> list[Span]:
+    """Spans in the JSON form of a target or an answer of a task about time."""
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        pairs = [value["span"]] if "span" in value else value["spans"]
+    else:
+        pairs = [value]
+    return [Span(float(start), float(end)) for start, end in pairs]
+
+
+def _boxes_per_frame(lanes: Mapping[str, Sequence[Any]], num_frames: int) -> list[list[tuple[Box, str]]]:
+    """For each frame the boxes of truth and models, with colours."""
+    colours = {"truth": "truth", **MODEL_COLOURS}
+    return [
+        [(Box(*boxes[index]), colours[name]) for name, boxes in lanes.items() if index < len(boxes) and boxes[index]]
+        for index in range(num_frames)
+    ]

@@ -1,0 +1,231 @@
+"""The quickstart's trainings, with the project's own trainers and recipes."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from videochat_r1.datasets.base import video_key
+from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.run import load_rewards
+from videochat_r1.grpo.trainer import VideoGRPOTrainer
+from videochat_r1.modeling.load import load_config, load_model, load_processor
+from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.quickstart.options import CONFIGS, QuickstartOptions
+from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe, save_run_record
+from videochat_r1.sample import Sample
+from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
+from videochat_r1.tasks import TASKS
+from videochat_r1.training.console import use_console_log
+from videochat_r1.training.run import load_policy, save_final
+from videochat_r1.video.cache import FrameCache
+
+HIDDEN = 128
+
+SFT_STAGES = ("sft_questions.yaml", "sft_joint.yaml")
+"""Recipes that lead from random weights to the start of GRPO, in order."""
+
+# All frames of the corpus at the size that the model sees take about 200 MB.
+_CACHE_BYTES = 1 << 30
+
+_MANY_STEPS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """A finished training.
+
+    Args:
+        folder: of the final model.
+        num_steps: optimiser updates.
+        seconds: that they took, without loading and saving.
+    """
+
+    folder: Path
+    num_steps: int
+    seconds: float
+
+
+class Workshop:
+    """Trains and prompts on one corpus, decoding each video once whatever uses it."""
+
+    def __init__(self, options: QuickstartOptions) -> None:
+        self.options = options
+        self._cache = FrameCache(memory_bytes=_CACHE_BYTES)
+
+    def builder(self, model: Path) -> PromptBuilder:
+        """Prompts as both recipes state them, for the model in this folder."""
+        model_args, data_args, _ = self._grpo_arguments(model)
+        return self._builder(model_args, data_args)
+
+    def read_videos(self, model: Path, samples: Sequence[Sample], description: str) -> None:
+        """Decode the samples' videos ahead of their use."""
+        builder = self.builder(model)
+        first_of = {video_key(sample.video): sample for sample in samples}
+        with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+            built = pool.map(builder.build, first_of.values())
+            for _ in tqdm(built, total=len(first_of), desc=description, unit="video"):
+                pass
+
+    def make_init(self, folder: Path, samples: Sequence[Sample]) -> None:
+        """Random weights, and a tokenizer trained on the prompts and answers of the samples."""
+        _, data_args, _ = self._grpo_arguments(folder)
+        templates: dict[str, str] = data_args.prompts or {}  # type: ignore[assignment]
+        texts = [
+            text
+            for sample in samples
+            for text in (
+                TASKS[sample.task].instruction(sample, thinking=False, template=templates.get(sample.task)),
+                TASKS[sample.task].gold(sample.target, thinking=False),
+            )
+        ]
+        build_tiny(
+            folder,
+            hidden=HIDDEN,
+            texts=["user\nassistant\n", *texts],
+            initializer_range=HIDDEN**-0.5,
+            seed=self.options.seed,
+        )
+
+    def train_grpo(self, start: Path, folder: Path) -> TrainingRun:
+        """GRPO from `start`; rollouts go to `folder/rollouts.jsonl`."""
+        model_args, data_args, args = self._grpo_arguments(start, folder)
+        rewards, args.reward_weights = load_rewards(args.rewards)
+        save_run_record(folder, model=model_args, data=data_args, grpo=args)
+        model, _ = load_policy(model_args, args)
+        trainer = VideoGRPOTrainer(
+            model,
+            args=args,
+            processor=load_processor(model_args.model_name_or_path),
+            builder=self._builder(model_args, data_args),
+            source=data_args.load_mixture(args.seed),
+            reward_funcs=rewards,
+            max_bad_video_share=data_args.max_bad_video_share,
+        )
+        use_console_log(trainer)
+        return self._run(trainer, folder)
+
+    def train_sft(self, recipe: str, start: Path, folder: Path) -> TrainingRun:
+        """SFT from `start` for as many steps as its recipe says."""
+        trainer = self._sft_trainer(recipe, start, folder, ())
+        use_console_log(trainer)
+        return self._run(trainer, folder)
+
+    def continue_sft(self, start: Path, folder: Path, seconds: float) -> TrainingRun:
+        """SFT from `start` for as many seconds as given, its learning rate falling linearly over them."""
+        flags = ("--max_steps", str(_MANY_STEPS), "--lr_scheduler_type", "constant", "--warmup_steps", "0")
+        trainer = self._sft_trainer(SFT_STAGES[-1], start, folder, flags, _TimeLimit(seconds, "SFT continued"))
+        # Their bar counts steps, of which nobody knows how many there will be.
+        trainer.remove_callback(ProgressCallback)
+        trainer.remove_callback(PrinterCallback)
+        return self._run(trainer, folder)
+
+    def _sft_trainer(
+        self, recipe: str, start: Path, folder: Path, flags: Sequence[str], callback: TrainerCallback | None = None
+    ) -> VideoSFTTrainer:
+        model_args, data_args, args = self._arguments(
+            recipe, VideoSFTConfig, start, folder, (*self.options.sft_flags, *flags)
+        )
+        save_run_record(folder, model=model_args, data=data_args, sft=args)
+        model, _ = load_policy(model_args, args)
+        return VideoSFTTrainer(
+            model,
+            args=args,
+            processor=load_processor(model_args.model_name_or_path),
+            builder=self._builder(model_args, data_args),
+            source=data_args.load_mixture(args.seed),
+            max_bad_video_share=data_args.max_bad_video_share,
+            callbacks=[callback] if callback is not None else [],
+        )
+
+    def _run(self, trainer: Trainer, folder: Path) -> TrainingRun:
+        begin = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - begin
+        save_final(trainer, trainer.processing_class, folder, merge_lora=False)  # type: ignore[arg-type]
+        return TrainingRun(folder, trainer.state.global_step, seconds)
+
+    def _grpo_arguments(
+        self, model: Path, folder: Path | None = None
+    ) -> tuple[ModelArguments, DataArguments, VideoGRPOConfig]:
+        return self._arguments(
+            "grpo.yaml", VideoGRPOConfig, model, folder or self.options.checkpoints / "grpo", self.options.grpo_flags
+        )
+
+    def _arguments(self, recipe: str, args: Callable[..., Any], model: Path, folder: Path, flags: Sequence[str]) -> Any:
+        """Model, data and training arguments of a recipe with this run's paths and seed filled in."""
+        filled = {
+            "model_name_or_path": model,
+            "data_root": self.options.data,
+            "output_dir": folder,
+            "seed": self.options.seed,
+        }
+        named = [part for name, value in filled.items() for part in (f"--{name}", str(value))]
+        return parse_recipe(
+            [ModelArguments, DataArguments, args],  # type: ignore[list-item]
+            ["--config", str(CONFIGS / recipe), *named, *flags],
+        )
+
+    def _builder(self, model_args: ModelArguments, data_args: DataArguments) -> PromptBuilder:
+        return PromptBuilder(
+            load_processor(model_args.model_name_or_path),
+            load_config(model_args.model_name_or_path),
+            data_args.budget(),
+            layout=data_args.prompt_layout,  # type: ignore[arg-type]
+            templates=data_args.prompts,  # type: ignore[arg-type]
+            load=self._cache.load,
+        )
+
+
+class _TimeLimit(TrainerCallback):
+    """Stops after so many seconds; the bar counts them, and the learning rate falls to zero with them."""
+
+    def __init__(self, seconds: float, description: str) -> None:
+        self._seconds = seconds
+        self._total = max(1, round(seconds))
+        self._bar = tqdm(total=self._total, desc=description, unit="s", bar_format="{l_bar}{bar}| {n}/{total} s")
+        self._begin = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The clock starts."""
+        self._begin = time.perf_counter()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Set the learning rate of this step."""
+        left = max(0.0, 1.0 - (time.perf_counter() - self._begin) / self._seconds)
+        for group in kwargs["optimizer"].param_groups:
+            group["lr"] = args.learning_rate * left
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Move the bar, and stop when time is up."""
+        elapsed = time.perf_counter() - self._begin
+        self._bar.update(min(round(elapsed), self._total) - self._bar.n)
+        if elapsed >= self._seconds:
+            self._bar.close()
+            control.should_training_stop = True
+
+
+def save_half(model_folder: Path, output: Path) -> None:
+    """The same model with weights of 16 bits: half the size, as it is shipped."""
+    model = load_model(model_folder, dtype=torch.float16)
+    model.save_pretrained(str(output))
+    load_processor(model_folder).save_pretrained(str(output))
