@@ -68,7 +68,7 @@ def test_state_bytes_by_hand() -> None:
 
 def test_activation_bytes_by_hand() -> None:
     shape = ModelShape(1000, 100, layers=3, hidden=4, intermediate=10, key_width=2, vision_layers=2, vision_hidden=5,
-                       vision_intermediate=7)  # fmt: skip
+                       vision_intermediate=7, vocabulary=11, tied=False)  # fmt: skip
     same = {"tokens": 10, "video_tokens": 2, "bf16": True}
     inside, vision_inside = 8 * 4 + 2 * 2 + 3 * 10, 8 * 5 + 3 * 7
     language, vision = 10 * (3 * 4 + 2 * inside), 8 * (2 * 5 + 2 * vision_inside)

@@ -16,6 +16,7 @@ COMMANDS = {
     "score": "score completions without a model",
     "judge": "try, compare and serve judges of captions",
     "doctor": "check machine, model, data and recipe before a long run",
+    "estimate": "tokens, operations, seconds and memory of a recipe's update on a kind of GPU",
 }
 """Subcommand -> one line of help; each lives in `videochat_r1.commands.<name>` as `main(argv) -> exit code`."""
 

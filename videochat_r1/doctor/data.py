@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from videochat_r1.datasets.base import video_key
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
+from videochat_r1.doctor.flops import VideoGrid
 from videochat_r1.doctor.report import Section
 from videochat_r1.errors import ConfigError, DataError, VideoError
 from videochat_r1.recipe import DataArguments
@@ -107,12 +108,21 @@ def _tokens(video: Video, duration: float, width: int, height: int, budget: Vide
 
 def tokens_of_clip(duration: float, width: int, height: int, budget: VideoBudget) -> int:
     """Video tokens of a clip: frames / 2 x height / 28 x width / 28 after sampling and resizing."""
+    return grid_of_clip(duration, width, height, budget).tokens
+
+
+def grid_of_clip(duration: float, width: int, height: int, budget: VideoBudget) -> VideoGrid:
+    """The same, along each axis."""
     grid = time_grid(duration, budget.fps, budget.min_frames, budget.max_frames)
-    return tokens_of_frames(len(grid.times), width, height, budget)
+    return _grid_of_frames(len(grid.times), width, height, budget)
 
 
 def tokens_of_frames(num_frames: int, width: int, height: int, budget: VideoBudget) -> int:
     """Video tokens of so many frames of that original size; an odd last frame fills a pair of its own."""
+    return _grid_of_frames(num_frames, width, height, budget).tokens
+
+
+def _grid_of_frames(num_frames: int, width: int, height: int, budget: VideoBudget) -> VideoGrid:
     steps = -(-num_frames // TEMPORAL_PATCH)
     resized_width, resized_height = frame_size(width, height, steps * TEMPORAL_PATCH, budget, FACTOR)
-    return steps * (resized_width // FACTOR) * (resized_height // FACTOR)
+    return VideoGrid(steps, resized_height // FACTOR, resized_width // FACTOR)

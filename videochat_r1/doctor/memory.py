@@ -1,7 +1,8 @@
 """How much GPU memory a run takes, from formulas. Estimates: the allocator's slack and the libraries' own are not in them.
 
 N parameters, n of them trained, W processes, b bytes a value (2 in bf16, 4 in fp32), L layers of width H and MLP width I,
-K width of keys (and of values), G completions of C tokens after a prompt of P tokens, S = P + G C the packed row of a group.
+K width of keys (and of values), V vocabulary, G completions of C tokens after a prompt of P tokens, S = P + G C the packed row of
+a group, or G (P + C) where prompts are repeated.
 
 Weights and optimiser (`state_bytes`):
   weights b N, gradients b n, fp32 copy of bf16 weights 4 n (DeepSpeed keeps it; without it the weights are fp32), two
@@ -11,7 +12,8 @@ Update of one micro-batch (`update_bytes`):
   gathered weights of ZeRO-3, at most 1e9 values: b 1e9;
   with gradient checkpointing b S H per layer, and for the layer being recomputed 2 b S (8 H + 2 K + 3 I), values and their
   gradients; without it that sum of values for every layer. The vision tower likewise over its patches.
-  Logits are computed in chunks and left out.
+  The head (`head_bytes`): logits and their gradient share a tile of at most 4,096 tokens x 32,768 words, b each; the head's weight
+  is gathered, b V H, and where it is trained its gradient is added up in fp32, 4 V H.
 Rollout (`rollout_bytes`):
   whole weights b N under ZeRO-3 (gathered for generation), keys and values 2 b L K (P + G C) for each group.
 The peak is the state plus the larger of update and rollout.
@@ -28,6 +30,9 @@ from videochat_r1.modeling.load import MODEL_CLASSES
 LIVE_PARAMETERS = 1e9
 """`stage3_max_live_parameters` of the configs."""
 
+LOGIT_TILE = (4096, 32768)
+"""Tokens and words whose logits TRL's fused head holds at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -42,6 +47,8 @@ class ModelShape:
     vision_layers: int
     vision_hidden: int
     vision_intermediate: int
+    vocabulary: int
+    tied: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,8 @@ def model_shape(config: PretrainedConfig) -> ModelShape:
         vision_layers=vision.depth,
         vision_hidden=vision_hidden,
         vision_intermediate=wide,
+        vocabulary=text.vocab_size,
+        tied=bool(config.tie_word_embeddings),
     )
 
 
@@ -121,6 +130,14 @@ def update_bytes(
 
 def _activations(tokens: float, layers: int, hidden: int, inside: float, checkpointing: bool) -> float:
     return tokens * (layers * hidden + 2 * inside) if checkpointing else tokens * inside * layers
+
+
+def head_bytes(shape: ModelShape, strategy: Strategy, *, scored_tokens: float, bf16: bool, trained: bool) -> float:
+    """Bytes of the head's forward and backward over a micro-batch's completion tokens."""
+    width = 2 if bf16 else 4
+    tile = min(scored_tokens, LOGIT_TILE[0]) * min(shape.vocabulary, LOGIT_TILE[1]) * width
+    weight = shape.vocabulary * shape.hidden
+    return tile + weight * ((width if strategy.stage == 3 else 0) + (4 if trained else 0))
 
 
 def rollout_bytes(shape: ModelShape, strategy: Strategy, *, tokens: float, groups: int, bf16: bool) -> float:

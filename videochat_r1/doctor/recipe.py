@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,6 +16,7 @@ from videochat_r1.doctor.memory import (
     STRATEGIES,
     ModelShape,
     Strategy,
+    head_bytes,
     rollout_bytes,
     state_bytes,
     update_bytes,
@@ -139,10 +141,10 @@ def processes_of_one_pass(recipe: Recipe) -> int:
     """The number of processes that need no accumulation for the recipe's prompts (or samples) per update."""
     args = recipe.args
     wanted = (args.prompts_per_step if recipe.kind == "grpo" else args.samples_per_step) or 1
-    return max(1, wanted // _rows(recipe))
+    return max(1, wanted // rows_per_process(recipe))
 
 
-def _rows(recipe: Recipe) -> int:
+def rows_per_process(recipe: Recipe) -> int:
     """Prompts (or samples) in a micro-batch of one process."""
     size: int = recipe.args.per_device_train_batch_size
     return size // recipe.args.num_generations if recipe.kind == "grpo" else size
@@ -157,7 +159,7 @@ def _check_layout(section: Section, recipe: Recipe, processes: int, samples_per_
     except ConfigError as error:
         section.problem(str(error), mend)
         return 1
-    per_device = _rows(recipe)
+    per_device = rows_per_process(recipe)
     per_update = per_device * processes * passes
     what = "prompts" if recipe.kind == "grpo" else "samples"
     section.facts[f"{what} per update"] = per_update
@@ -225,43 +227,94 @@ def _describe_memory(
         )
 
 
-def peak_bytes(
-    recipe: Recipe, strategy: Strategy, processes: int, passes: int, shape: ModelShape, video_tokens: int
-) -> tuple[float, float]:
-    """Estimated peak of one process by the formulas of `doctor.memory`: (bytes on the GPU, bytes on the host)."""
+@dataclass(frozen=True, slots=True)
+class MemoryParts:
+    """Estimated bytes of one process: what lies there throughout, and what update and rollout take besides."""
+
+    state: float
+    update: float
+    head: float
+    rollout: float
+    host: float
+
+    @property
+    def peak(self) -> float:
+        """On the GPU. Update and rollout follow each other."""
+        return self.state + max(self.update + self.head, self.rollout)
+
+
+def memory_parts(
+    recipe: Recipe,
+    strategy: Strategy,
+    processes: int,
+    passes: int,
+    shape: ModelShape,
+    video_tokens: int,
+    *,
+    share_logps: bool = True,
+    share_rollout: bool = True,
+) -> MemoryParts:
+    """By the formulas of `doctor.memory`, with completions at their longest.
+
+    Args:
+        recipe: resolved.
+        strategy: where the state lies.
+        processes: of the launch.
+        passes: micro-batches of each process per update.
+        shape: of the model.
+        video_tokens: of one video.
+        share_logps: one prompt per group in forward and backward, instead of one per completion.
+        share_rollout: the same in generation.
+    """
     args, model = recipe.args, recipe.model
     grpo = recipe.kind == "grpo"
     lora = model.lora is not None
-    rows = _rows(recipe)
+    bf16 = bool(args.bf16)
+    rows = rows_per_process(recipe)
     completions = args.num_generations if grpo else 1
-    tokens = video_tokens + PROMPT_TEXT_TOKENS + completions * args.max_completion_length
+    prompt = video_tokens + PROMPT_TEXT_TOKENS
+    shared = prompt + completions * args.max_completion_length
+    repeated = completions * (prompt + args.max_completion_length)
+    copies = 1 if share_logps else completions
     trained = shape.parameters - (shape.vision_parameters if model.freeze_vision_tower else 0)
     state, host = state_bytes(
         shape.parameters,
         0.01 * shape.parameters if lora else trained,
         strategy,
         processes,
-        bf16=bool(args.bf16),
+        bf16=bf16,
         reference=grpo and args.beta > 0 and not lora,
         lora=lora,
     )
     update = update_bytes(
         shape,
         strategy,
-        tokens=tokens,
-        video_tokens=video_tokens,
+        tokens=shared if share_logps else repeated,
+        video_tokens=copies * video_tokens,
         rows=rows,
-        bf16=bool(args.bf16),
+        bf16=bf16,
         checkpointing=bool(args.gradient_checkpointing),
         frozen_vision=model.freeze_vision_tower,
     )
+    scored = rows * completions * args.max_completion_length
+    head = head_bytes(shape, strategy, scored_tokens=scored, bf16=bf16, trained=not lora)
     rollout = 0.0
     if grpo:
         # The completions of a whole update are drawn together, unless rollout_batch_rows says how many at a time.
         together = args.rollout_batch_rows or rows * passes * completions
         groups = -(-together // completions)
-        rollout = rollout_bytes(shape, strategy, tokens=tokens, groups=groups, bf16=bool(args.bf16))
-    return state + max(update, rollout), host
+        tokens = shared if share_rollout else repeated
+        rollout = rollout_bytes(shape, strategy, tokens=tokens, groups=groups, bf16=bf16)
+    return MemoryParts(state, update, head, rollout, host)
+
+
+def peak_bytes(
+    recipe: Recipe, strategy: Strategy, processes: int, passes: int, shape: ModelShape, video_tokens: int
+) -> tuple[float, float]:
+    """Estimated peak of one process: (bytes on the GPU, bytes on the host)."""
+    share = recipe.kind == "sft" or bool(recipe.args.share_prompt)
+    parts = memory_parts(recipe, strategy, processes, passes, shape, video_tokens, share_logps=share)
+    return parts.peak, parts.host
 
 
 def checkpoint_bytes(recipe: Recipe, shape: ModelShape) -> float:

@@ -1,0 +1,197 @@
+"""The formulas of `estimate` against operations counted by torch, and against figures worked out by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.tiny_prompts import MODEL_TYPES, PAD, make_completions, make_model, make_prompt
+from videochat_r1.cli import main as cli
+from videochat_r1.commands.estimate import main
+from videochat_r1.doctor import flops
+from videochat_r1.doctor.estimate import GPUS
+from videochat_r1.doctor.memory import ModelShape, Strategy, head_bytes, model_shape
+from videochat_r1.grpo.packing import pack_rows, repeat_rows
+from videochat_r1.modeling.prefix_attention import install_prefix_attention
+from videochat_r1.modeling.published import PUBLISHED, published_config
+from videochat_r1.modeling.tiny import ModelType
+from videochat_r1.modeling.video_features import video_arguments
+
+ROOT = Path(__file__).resolve().parent.parent
+JOINT = str(ROOT / "configs" / "grpo" / "joint.yaml")
+GRID = flops.VideoGrid(steps=6, rows=5, columns=7)
+LENGTH, COMPLETIONS = 40, 4
+
+
+def attention_flops(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+    """torch counts none for the CPU's kernel: two products for each (query, key) pair, half the pairs where causal."""
+    batch, heads, queries, size = query
+    causal = len(rest) > 1 and rest[1]
+    return 4 * batch * heads * size * queries * key[2] // (2 if causal else 1)
+
+
+def counted(call: Any) -> float:
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping={kernel: attention_flops}) as counter:
+        call()
+    return float(counter.get_total_flops())
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_vision_tower_as_counted(model_type: ModelType) -> None:
+    model = make_model(model_type)
+    prompt = make_prompt(model, 1, (GRID.steps, 2 * GRID.rows, 2 * GRID.columns), 0.5)
+    actual = counted(lambda: model.base_model.visual(prompt.pixel_values_videos, grid_thw=prompt.video_grid_thw))
+    assert flops.vision_forward(flops.tower_sizes(model.config), GRID) == pytest.approx(actual, rel=0.01)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_log_probabilities_as_counted(share: bool) -> None:
+    """The decoder's layers; the head is added, because TRL's fused one scores padding too on the CPU."""
+    model = make_model()
+    install_prefix_attention(model)
+    prompt = make_prompt(model, 1, (GRID.steps, 2 * GRID.rows, 2 * GRID.columns), 0.5)
+    batch = ([prompt] * COMPLETIONS, *make_completions([LENGTH] * COMPLETIONS))
+    rows = pack_rows(*batch) if share else repeat_rows(*batch, PAD)
+    packed = {"shared_prefix": rows.layout, "scored_positions": rows.scored_positions} if share else {}
+
+    def forward() -> None:
+        # Without a mask, as the rows are equally long and causal.
+        model.base_model(
+            input_ids=rows.input_ids,
+            position_ids=rows.position_ids,
+            use_cache=False,
+            **packed,
+            **video_arguments(rows.prompts, None, torch.device("cpu")),
+        )
+
+    sizes = flops.decoder_sizes(model.config)
+    head = 2 * sizes.hidden * sizes.vocabulary * LENGTH * COMPLETIONS
+    towers = flops.vision_forward(flops.tower_sizes(model.config), GRID) * (1 if share else COMPLETIONS)
+    formula = flops.logps_shared if share else flops.logps_repeated
+    expected = formula(sizes, prompt.num_tokens, COMPLETIONS, LENGTH)
+    assert expected - head + towers == pytest.approx(counted(forward), rel=0.02)
+
+
+def test_decoder_by_hand() -> None:
+    """2 layers, H 4, A 4, K 2, I 3, V 5: a token costs 2 x 4 x (8 + 4 + 9) = 168 in a layer, a pair 16, a word 8."""
+    sizes = flops.DecoderSizes(layers=2, hidden=4, query_width=4, key_width=2, intermediate=3, vocabulary=5)
+    assert sizes.per_token == 168
+    # One whole layer over 10 tokens and 50 pairs, and keys and values in the other: 4 x 4 x 2 a token.
+    assert flops.prefill(sizes, 10) == 1680 + 800 + 320
+    assert flops.prefill_repeated(sizes, 10, 3) == 3 * (2 * (1680 + 800) + 40)
+    # 3 completions of 2 tokens: 3 x (20 + 2) pairs in each layer.
+    assert flops.decode(sizes, 10, 3, 2) == 6 * (336 + 40) + 2 * 66 * 16
+    assert flops.logps_shared(sizes, 10, 3, 2) == flops.prefill(sizes, 10) + flops.decode(sizes, 10, 3, 2)
+    assert flops.logps_repeated(sizes, 10, 3, 2) == 3 * (2 * (12 * 168 + 72 * 16) + 2 * 40)
+
+
+def test_windows_that_are_cut_off_hold_fewer_patches() -> None:
+    assert flops._mean_window(8, 4) == 4
+    assert flops._mean_window(9, 4) == (2 * 16 + 1) / 9
+    assert flops._mean_window(3, 4) == 3
+    assert flops._mean_window(7, 0) == 7
+
+
+def test_head_bytes_by_hand() -> None:
+    shape = ModelShape(1000, 100, layers=3, hidden=4, intermediate=10, key_width=2, vision_layers=2, vision_hidden=5,
+                       vision_intermediate=7, vocabulary=40000, tied=False)  # fmt: skip
+    same = {"scored_tokens": 10, "bf16": True}
+    assert head_bytes(shape, Strategy(3), trained=True, **same) == 10 * 32768 * 2 + 160000 * (2 + 4)
+    assert head_bytes(shape, Strategy(2), trained=False, **same) == 10 * 32768 * 2
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes_give_the_published_numbers_of_parameters(name: str) -> None:
+    billions = {"Qwen2-VL-2B": 2.209, "Qwen2-VL-7B": 8.291, "Qwen2.5-VL-3B": 3.755, "Qwen2.5-VL-7B": 8.292,
+                "Qwen2.5-VL-32B": 33.453, "Qwen2.5-VL-72B": 73.411}  # fmt: skip
+    config = published_config(f"Qwen/{name}-Instruct")
+    assert config is not None
+    assert model_shape(config).parameters / 1e9 == pytest.approx(billions[name], abs=5e-4)
+    assert published_config(f"{name}5") is None
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["--config", JOINT, *arguments, "--json"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_the_joint_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(capsys, "--gpu", "H200", "--num_gpus", "4", "--mfu", "0.5")
+    assert result["update"] == {
+        "prompts": 8,
+        "completions": 64,
+        "prompt_tokens": 3390,
+        "video_tokens": 3240,
+        "completion_tokens": 200,
+    }
+    shared, repeated = result["shared"], result["repeated"]
+    assert shared["tokens"]["reference"] == 8 * (3390 + 8 * 200)
+    assert repeated["tokens"]["policy"] == 8 * 8 * 3590
+    assert shared["flops"]["old_policy"] == shared["seconds"]["old_policy"] == 0
+    # Forward and backward are three forwards; with checkpointing a fourth.
+    assert shared["flops"]["policy"] == pytest.approx(3 * shared["flops"]["reference"])
+    assert shared["flops"]["recomputation"] == pytest.approx(shared["flops"]["reference"])
+    per_second = 4 * GPUS["H200"].teraflops * 1e12
+    assert shared["seconds"]["policy"] == pytest.approx(shared["flops"]["policy"] / (0.5 * per_second))
+    assert repeated["flops"]["vision tower"] == pytest.approx(8 * shared["flops"]["vision tower"])
+    assert 5 < result["ratio"]["flops"] < 8
+    assert result["ratio"]["gigabytes"] > 1
+
+
+def test_decoding_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    """8 GPUs decode a group each; a step reads 7.07e9 weights and the keys of 3,390 + 8 x 100 tokens."""
+    read = 2 * (8_292_166_656 - 676_550_144 - 152064 * 3584 + 2 * 28 * 512 * (3390 + 800))
+    slow = run(capsys, "--launch_ms", "0", "--bandwidth_use", "0.5")
+    assert slow["shared"]["seconds"]["decode"] == pytest.approx(200 * read / (0.5 * 3.35e12))
+    copies = 2 * 2 * 28 * 512 * 7 * 3390
+    assert slow["repeated"]["seconds"]["decode"] == pytest.approx(200 * (read + copies) / (0.5 * 3.35e12))
+    launched = run(capsys, "--launch_ms", "2")
+    assert launched["shared"]["seconds"]["decode"] == pytest.approx(200 * 28 * 2e-3)
+    # Half of the rows at a time take twice as many steps.
+    parts = run(capsys, "--launch_ms", "2", "--num_gpus", "4", "--rollout_batch_rows", "8")
+    assert parts["shared"]["seconds"]["decode"] == pytest.approx(2 * 200 * 28 * 2e-3)
+
+
+def test_recipe_flags_change_what_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = run(capsys)["shared"]["flops"]
+    no_reference = run(capsys, "--beta", "0", "--gradient_checkpointing", "false")["shared"]["flops"]
+    assert no_reference["reference"] == no_reference["recomputation"] == 0
+    assert no_reference["policy"] == plain["policy"]
+    frozen = run(capsys, "--freeze_vision_tower", "true")
+    tower = frozen["shared"]["flops"]["vision tower"]
+    assert frozen["repeated"]["flops"]["vision tower"] == pytest.approx(8 * 3 * tower)
+    assert plain["vision tower"] == pytest.approx((1 + 1 + 3 + 1) * tower)
+    iterations = run(capsys, "--num_iterations", "2")["shared"]["flops"]
+    assert iterations["prefill"] == plain["prefill"] / 2
+    assert iterations["old_policy"] == iterations["reference"] == plain["reference"] / 2
+    lora = run(capsys, "--lora.r", "16")["shared"]["flops"]
+    assert lora["policy"] == pytest.approx(2 * lora["reference"])
+
+
+def test_text_and_sft(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", JOINT]) == 0
+    text = capsys.readouterr().out
+    assert "8,292,166,656 parameters" in text and "ratio" in text
+    assert main(["--config", str(ROOT / "configs" / "sft" / "joint.yaml")]) == 0
+    text = capsys.readouterr().out
+    assert "repeated" not in text and "decode" not in text and "policy" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model_name_or_path", "Qwen/Qwen9-VL"], "no folder here and no checkpoint whose sizes are known"),
+        (["--mfu", "1.5"], "--mfu 1.5 is a share"),
+        (["--clip", "30x480"], "expected seconds:width:height"),
+        (["--num_gpus", "3"], "nearest that can"),
+        (["--learning_rat", "1"], "did you mean"),
+    ],
+)
+def test_mistakes_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["estimate", "--config", JOINT, *arguments]) == 2
+    assert message in capsys.readouterr().err
