@@ -39,6 +39,9 @@ while (($#)); do
       (($# >= 2)) || fail "$1 needs a path"
       case "$2" in /* | ./*) path=$(realpath -m "$2") ;; *) path=$data/$2 ;; esac
       flags+=("$1" "$path"); shift 2 ;;
+    --judge) # the caller's file
+      (($# >= 2)) || fail "--judge needs a YAML file"
+      flags+=("$1" "$(realpath -m "$2")"); shift 2 ;;
     --train-annotations) # a baseline more, where the file is at hand
       (($# >= 2)) || fail "$1 needs a path"
       case "$2" in /* | ./*) path=$(realpath -m "$2") ;; *) path=$data/$2 ;; esac

@@ -16,6 +16,7 @@ from videochat_r1.parsing.choices import same_option
 from videochat_r1.sample import (
     LETTERS,
     BoxesTarget,
+    CaptionTarget,
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
@@ -62,6 +63,9 @@ def compute_baselines(benchmark: Benchmark, samples: Sequence[Sample], train: Se
     if isinstance(target, BoxesTarget):
         baselines.metrics["copied_box"] = copied_box(benchmark, samples)
         baselines.notes["copied_box"] = "the given box in every frame"
+    if isinstance(target, CaptionTarget):
+        baselines.metrics["same_caption"] = None
+        baselines.notes["same_caption"] = "one caption for every video takes a judge: score it with --predictions"
     return baselines
 
 

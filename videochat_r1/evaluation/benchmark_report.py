@@ -39,8 +39,10 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
         samples: of the rows, in their order; one whose video cannot be read is shown without frames.
     """
     headline, settings = results["headline"], results["settings"]
-    scores = [float(row["scores"].get(headline, 0.0)) for row in rows]
+    scores = [_headline_score(row, headline) for row in rows]
     failed = f"{results['num_failed']:,} of {results['num_samples']:,} failed"
+    if "num_unscored" in results:
+        failed += f", {results['num_unscored']:,} unscored"
     made = settings.get("model") or settings.get("predictions") or "scored answers"
     sections = [
         cards([(headline, _percent(results["metrics"].get(headline)), f"{_interval(results, headline)}; {failed}")]),
@@ -48,11 +50,13 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
             "Metrics", _metrics(results), "In percent, with bootstrap intervals, beside answers that ignore the video."
         ),
         _notes(results),
-        _distribution(headline, scores),
+        _distribution(headline, [score for score, row in zip(scores, rows, strict=True) if row["scores"] is not None]),
         *(section(f"By {name.replace('_', ' ')}", _groups(groups)) for name, groups in results["by"].items()),
     ]
     if results["failures"]:
         sections.append(section("Failures", _failures(results["failures"]), "Each counts 0."))
+    if results.get("unscored"):
+        sections.append(section("Unscored", _failures(results["unscored"]), "Left out of all means."))
     for heading, chosen in _choose(rows, scores).items():
         shown = "".join(_example(samples[i], rows[i], headline) for i in chosen)
         if shown:
@@ -129,7 +133,7 @@ def _interval(results: Mapping[str, Any], name: str) -> str:
 
 def _choose(rows: Sequence[Row], scores: Sequence[float]) -> dict[str, list[int]]:
     """Heading -> indices of samples; of equally good ones, some from everywhere in the benchmark."""
-    answered = [index for index, row in enumerate(rows) if row["failure"] is None]
+    answered = [index for index, row in enumerate(rows) if row["failure"] is None and row["scores"] is not None]
     failed = [index for index, row in enumerate(rows) if row["failure"] is not None]
     best = _topmost(answered, [-score for score in scores])
     taken = set(best)
@@ -151,7 +155,7 @@ def _spread(indices: Sequence[int]) -> list[int]:
 
 
 def _example(sample: Sample, row: Row, headline: str) -> str:
-    score = row["scores"].get(headline, 0.0)
+    score = _headline_score(row, headline)
     failure = f", {row['failure']}" if row["failure"] else ""
     texts = {"question": sample.query[-_TEXT_CHARS:], "truth": _truth(row["target"])}
     if row["completion"] is not None:
@@ -161,7 +165,14 @@ def _example(sample: Sample, row: Row, headline: str) -> str:
     return example(f"{sample.id} ({headline} {score:.2f}{failure})", texts, _pictures(sample, row))
 
 
+def _headline_score(row: Row, headline: str) -> float:
+    """0.0 for an unscored row, which is shown nowhere as scored."""
+    return float((row["scores"] or {}).get(headline, 0.0))
+
+
 def _truth(target: Mapping[str, Any]) -> str:
+    if "caption" in target:
+        return str(target["caption"])
     if "options" in target:
         options = [f"({letter}) {text}" for letter, text in zip(LETTERS, target["options"], strict=False)]
         return f"{target['answer']} of {', '.join(options)}"

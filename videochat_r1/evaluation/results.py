@@ -18,7 +18,20 @@ SAMPLES = "samples.jsonl"
 RUN_SETTINGS = "settings.json"
 """Written when a model run begins."""
 
-_SCORED_KEYS = ("id", "task", "video", "query", "target", "completion", "parsed", "scores", "failure", "by")
+_SCORED_KEYS = (
+    "id",
+    "task",
+    "video",
+    "query",
+    "target",
+    "completion",
+    "parsed",
+    "scores",
+    "failure",
+    "by",
+    "unscored",
+    "verdicts",
+)
 _PARSING_FAILURES = ("no_completion", "empty_completion", "cut_off", "unparsable")
 
 

@@ -62,6 +62,8 @@ def result_table(results: Mapping[str, Any]) -> str:
     if results["failures"]:
         kinds = [f"{kind} {found['count']:,}" for kind, found in results["failures"].items()]
         head += f" ({', '.join(kinds)})"
+    if "num_unscored" in results:
+        head += "\n" + _judged(results)
     subset = results["settings"].get("subset", "all")
     published = BENCHMARKS[name].num_samples.get(subset) if name in BENCHMARKS else None
     limited = results["settings"].get("limit") is not None
@@ -109,6 +111,14 @@ def _value(column: Column, results: Sequence[Mapping[str, Any]]) -> float | None
         means = one["by"].get(column.group[0], {}).get(column.group[1])
         return None if means is None else means.get(column.metric)
     return None
+
+
+def _judged(results: Mapping[str, Any]) -> str:
+    """Who judged, and what it could not tell."""
+    judge = results["judge"]
+    reasons = "; ".join(f"{found['count']:,} for: {reason}" for reason, found in results["unscored"].items())
+    left_out = f"{results['num_unscored']:,} unscored, left out of the means" + (f" ({reasons})" if reasons else "")
+    return f"judge: {judge['model']}, prompts {judge['prompt_version']}; {left_out}" if judge else left_out
 
 
 def _breakdown(name: str, groups: Mapping[str, Mapping[str, float | None]], metric: str) -> str:

@@ -8,6 +8,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.benchmarks.activitynet import ActivityNet
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
 from videochat_r1.evaluation.benchmarks.charades_sta import CharadesSTA
+from videochat_r1.evaluation.benchmarks.dream1k import Dream1k
 from videochat_r1.evaluation.benchmarks.got10k import GOT10k
 from videochat_r1.evaluation.benchmarks.longvideobench import LongVideoBench
 from videochat_r1.evaluation.benchmarks.mvbench import MVBench
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mvbench": MVBench(),
     "perception_test": PerceptionTest(),
     "longvideobench": LongVideoBench(),
+    "dream1k": Dream1k(),
 }
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,8 @@ from videochat_r1.datasets.base import DurationProbe, check_paths, with_root
 from videochat_r1.datasets.problems import right_option
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.evaluation.messages import first_ten
+from videochat_r1.evaluation.score_table import Derived
+from videochat_r1.judge import Judge
 from videochat_r1.sample import ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample
 from videochat_r1.tasks import get_task
 
@@ -46,6 +48,21 @@ class Source:
     probe_durations: DurationProbe | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge made of one answer.
+
+    Args:
+        scores: metric -> value in [0, 1]; None for an unscored answer.
+        verdicts: what they rest on, for result files.
+        unscored: why there are none.
+    """
+
+    scores: dict[str, float] | None
+    verdicts: dict[str, Any] = field(default_factory=dict)
+    unscored: str | None = None
+
+
 class Benchmark(ABC):
     """One annotation format, one or more tasks, one set of metrics. Targets are the published ones, not mended."""
 
@@ -57,6 +74,8 @@ class Benchmark(ABC):
     definitions: ClassVar[Mapping[str, str]]
     """Metric -> what it is and whose definition that is."""
     takes_subtitles: ClassVar[bool] = False
+    judged: ClassVar[bool] = False
+    """Whether answers are scored by `judge`; `score` then only says what can be told without one."""
 
     def load(self, source: Source) -> list[Sample]:
         """The samples in file order, with unique ids and video paths joined to the videos folder.
@@ -110,8 +129,20 @@ class Benchmark(ABC):
         """Metric -> value of one sample in [0, 1]; for None, 0 in every metric that does not depend on the form of the answer."""
         return get_task(sample.task).scores(parsed, sample.target)
 
+    async def judge(self, judge: Judge, parsed: Any, sample: Sample) -> Judgement:
+        """The scores of one answer by a judge; 0 in every metric for None, without asking.
+
+        Raises:
+            UnscoredError: the judge gives no usable answer.
+        """
+        raise NotImplementedError(f"benchmark {self.name} is not judged")
+
     def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
         """Metric -> weight of every sample, for metrics that are no plain mean over samples."""
+        return {}
+
+    def derived(self) -> Mapping[str, Derived]:
+        """Metrics that are computed from the means of others, and how; their per-sample values are for reports."""
         return {}
 
     def groups(self, sample: Sample) -> dict[str, str]:

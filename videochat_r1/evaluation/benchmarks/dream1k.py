@@ -1,0 +1,136 @@
+"""Dream-1k: detailed captions of 1,000 short videos from five origins, scored with AutoDQ (Wang et al. 2024, Tarsier)."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from videochat_r1.datasets.annotation_files import Row
+from videochat_r1.datasets.base import VideoFinder, check_paths, with_root
+from videochat_r1.datasets.captions import read_events
+from videochat_r1.errors import DataError
+from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows
+from videochat_r1.evaluation.benchmarks.base import ALL, Benchmark, Judgement, Source
+from videochat_r1.evaluation.score_table import Array, Derived, harmonic_mean
+from videochat_r1.judge import Judge
+from videochat_r1.judge.events import Verdict, event_precision, event_recall, f1_score
+from videochat_r1.sample import CaptionTarget, Sample, Video
+from videochat_r1.tasks.captioning import REQUEST
+
+SUBSETS = ("movie_animation", "movie_live_action", "shorts", "stock", "youtube")
+METRICS = ("F1", "precision", "recall")
+
+
+class Dream1k(Benchmark):
+    """The authors' JSON lines, in both forms that they published; the true events come with them."""
+
+    name = "dream1k"
+    tasks = ("captioning",)
+    num_samples: ClassVar = {ALL: 1000, **dict.fromkeys(SUBSETS, 200)}
+    judged = True
+    definitions: ClassVar = {
+        "recall": "share of the true events that the caption entails; mean of the subsets' means (AutoDQ, Wang et al. 2024)",
+        "precision": "share of the caption's events, as the judge extracts them, that the true caption entails; likewise",
+        "F1": "harmonic mean of precision and recall as given here, of a subset or of all (paper, Table 6)",
+    }
+
+    def read(self, source: Source) -> Iterator[Sample]:
+        """One sample per row, `vid` (or `idx`) its id; videos are `<vid>.mp4`."""
+        find = VideoFinder(source.videos)
+        for row in read_rows(source.annotations):
+            sample = _sample(row, find)
+            if source.subset in (ALL, sample.extra["subset"]):
+                check_paths(sample.video, row.where)
+                yield with_root(sample, source.videos)
+
+    def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
+        """What can be told without a judge."""
+        return {"parse_rate": float(parsed is not None)}
+
+    async def judge(self, judge: Judge, parsed: Any, sample: Sample) -> Judgement:
+        """The two sides of AutoDQ, three questions in all; a caption in which the judge finds no event has precision 0."""
+        target = sample.target
+        assert isinstance(target, CaptionTarget)
+        if parsed is None:
+            return Judgement({**dict.fromkeys(METRICS, 0.0), **self.score(parsed, sample)})
+        recalled, precise = await asyncio.gather(
+            event_recall(judge, parsed, target.caption, target.events),
+            event_precision(judge, parsed, target.caption),
+        )
+        scores = {
+            "F1": f1_score(precise.share, recalled.share),
+            "precision": precise.share,
+            "recall": recalled.share,
+            **self.score(parsed, sample),
+        }
+        return Judgement(scores, {"recall": _labelled(recalled), "precision": _labelled(precise)})
+
+    def derived(self) -> Mapping[str, Derived]:
+        """F1 is that of the means, not the mean of the samples' F1."""
+        return {"F1": _f1}
+
+    def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
+        """Every subset weighs the same, however many of its samples are scored."""
+        subsets = [sample.extra["subset"] for sample in samples]
+        shares = [1.0 / subsets.count(subset) for subset in subsets]
+        return dict.fromkeys((*METRICS, "parse_rate"), shares)
+
+    def groups(self, sample: Sample) -> dict[str, str]:
+        """By subset, and by the authors' ranges of subjects, shots and events."""
+        assert isinstance(sample.target, CaptionTarget)
+        groups = {"subset": sample.extra["subset"], "events": _event_range(len(sample.target.events))}
+        for name in ("subjects", "shots"):
+            if (count := sample.extra.get(name)) is not None:
+                groups[name] = "4 or more" if count >= 4 else str(max(1, count))
+        return groups
+
+    def headline(self, task: str) -> str:
+        """F1, as in the paper."""
+        return "F1"
+
+
+def _sample(row: Row, find: VideoFinder) -> Sample:
+    extra = Row.of(row.get("extra_info"), f"{row.where}, 'extra_info'")
+    vid = str(row.values["vid"] if "vid" in row.values else row.get("idx"))
+    subset = row.text("dataset").rpartition("/")[2]
+    if subset not in SUBSETS:
+        raise DataError(f"{row.where}: 'dataset' is {row.text('dataset')!r}; expected DREAM/ and one of {SUBSETS}")
+    query, caption = _texts(row)
+    return Sample(
+        id=vid,
+        task="captioning",
+        video=Video(path=find(vid)),
+        query=query.replace("<video>", "").strip() or REQUEST,
+        target=CaptionTarget(caption.strip(), read_events(extra)),
+        duration=extra.number("duration") if "duration" in extra.values else None,
+        source=Dream1k.name,
+        extra={"subset": subset, "subjects": extra.values.get("n_subjects"), "shots": extra.values.get("n_shots")},
+    )
+
+
+def _texts(row: Row) -> tuple[str, str]:
+    """The question and the true caption: in `text`, or in the `messages` of a chat."""
+    if "text" in row.values:
+        text = Row.of(row.get("text"), f"{row.where}, 'text'")
+        return text.text("prompt"), text.text("response")
+    found: dict[str, str] = {}
+    for number, message in enumerate(row.items("messages")):
+        turn = Row.of(message, f"{row.where}, 'messages'[{number}]")
+        for part in turn.items("content"):
+            values = Row.of(part, f"{turn.where}, 'content'").values
+            if values.get("type") == "text":
+                found[turn.text("role")] = str(values.get("reference") or values.get("text") or "")
+    if not found.get("assistant", "").strip():
+        raise DataError(f"{row.where}: 'messages' hold no true caption (an assistant's text with a `reference`)")
+    return found.get("user", ""), found["assistant"]
+
+
+def _labelled(verdict: Verdict) -> list[list[str]]:
+    return [[event, label] for event, label in zip(verdict.events, verdict.labels, strict=True)]
+
+
+def _f1(means: Mapping[str, Array]) -> Array:
+    return harmonic_mean(means["precision"], means["recall"])
+
+
+def _event_range(count: int) -> str:
+    return next((text for most, text in ((3, "0 to 3"), (5, "4 to 5"), (7, "6 to 7")) if count <= most), "8 or more")

@@ -1,0 +1,96 @@
+"""Scores that a judge gives: asked about all answers at once; what it cannot tell is unscored, never 0 and never left out silently."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from videochat_r1.errors import ConfigError
+from videochat_r1.evaluation.benchmarks.base import Benchmark, Judgement
+from videochat_r1.judge import Judge, JudgeConfig, UnscoredError
+from videochat_r1.judge.prompts import PROMPT_VERSION
+from videochat_r1.sample import Sample
+
+logger = logging.getLogger(__name__)
+
+NO_JUDGE = "no judge was named"
+
+
+def judge_answers(
+    benchmark: Benchmark, samples: Sequence[Sample], parsed: Sequence[Any], config: JudgeConfig | None
+) -> list[Judgement]:
+    """One judgement per sample, in their order; without a judge all are unscored.
+
+    Raises:
+        ConfigError, JudgeError: the judge cannot be used.
+    """
+    if config is None:
+        return [Judgement(None, unscored=NO_JUDGE)] * len(samples)
+    return asyncio.run(_judge_all(benchmark, samples, parsed, config))
+
+
+def check_judge(benchmark: Benchmark, config: JudgeConfig | None, *, required: bool) -> None:
+    """See that a judge is named where one is needed, and that it answers, before anything is spent on the rest.
+
+    Args:
+        benchmark: to be scored.
+        config: the judge that was named.
+        required: whether a judged benchmark without a judge is refused; else its answers are written and stay unscored.
+
+    Raises:
+        ConfigError: none is named, or one that nobody asks.
+        JudgeError: it cannot be used.
+    """
+    if config is None:
+        if benchmark.judged and required:
+            raise ConfigError(
+                f"a judge scores the captions of {benchmark.name}: name one with --judge YAML (docs/judge.md)"
+            )
+        if benchmark.judged:
+            logger.warning("no --judge: the answers will be unscored until --rescore DIR --judge YAML")
+        return
+    if not benchmark.judged:
+        raise ConfigError(f"benchmark {benchmark.name} is scored without a judge; leave --judge out")
+
+    async def check() -> None:
+        async with Judge(config) as judge:
+            await judge.check()
+
+    asyncio.run(check())
+
+
+def judge_record(config: JudgeConfig) -> dict[str, Any]:
+    """What a verdict depends on, for result files."""
+    return {
+        "model": config.model,
+        "prompt_version": PROMPT_VERSION,
+        "base_url": config.base_url,
+        "temperature": config.temperature,
+        "decoy": config.decoy,
+    }
+
+
+def judge_settings(config: JudgeConfig) -> dict[str, Any]:
+    """The whole configuration as JSON, so that a result can be scored again; the key itself is in none of it."""
+    return {**dataclasses.asdict(config), "extra_body": dict(config.extra_body)}
+
+
+async def _judge_all(
+    benchmark: Benchmark, samples: Sequence[Sample], parsed: Sequence[Any], config: JudgeConfig
+) -> list[Judgement]:
+    async with Judge(config) as judge:
+        await judge.check()
+        with tqdm(total=len(samples), desc=f"judged by {config.model}", unit="answer") as bar:
+
+            async def one(answer: Any, sample: Sample) -> Judgement:
+                try:
+                    return await benchmark.judge(judge, answer, sample)
+                except UnscoredError as error:
+                    return Judgement(None, unscored=error.reason)
+                finally:
+                    bar.update()
+
+            return await asyncio.gather(*(one(*pair) for pair in zip(parsed, samples, strict=True)))
