@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from videochat_r1.datasets.manifest import write_manifest
+from videochat_r1.datasets.synthetic_captions import caption_sample
 from videochat_r1.datasets.synthetic_scene import COLOURS, Scene, events_scene, tracking_scene
 from videochat_r1.errors import ConfigError
 from videochat_r1.geometry import Box
@@ -58,13 +59,14 @@ def write_corpus(
     workers: int = 2,
     progress: bool = True,
 ) -> dict[str, int]:
-    """Write `videos/*.mp4` and the manifests `train.jsonl`, `eval.jsonl` and, if asked for, `eval_longer.jsonl`.
+    """Write `videos/*.mp4` and the manifests `train.jsonl`, `eval.jsonl` and, if asked for, `eval_longer.jsonl`. Beside each lies
+    one of captions of its videos with events, `train_captions.jsonl` and so on.
 
     Each number counts videos with events, and as many for tracking. Video paths are relative to `output`. In
     `eval_longer` videos with events last 10 to 14 s instead of 4 to 8.
 
     Returns:
-        Samples per manifest.
+        Samples per manifest, those of captions not counted.
 
     Raises:
         ConfigError: a number below zero, or nothing to write.
@@ -84,24 +86,30 @@ def write_corpus(
 
 
 def write_split(output: Path, split: Split, *, seed: int, workers: int, progress: bool) -> int:
-    """Write the videos and the manifest of one split; returns its number of samples."""
+    """Write the videos and the manifests of one split; returns its number of samples without captions."""
     (output / "videos").mkdir(parents=True, exist_ok=True)
     jobs = [(kind, number) for kind in ("events", "track") for number in range(split.num_videos)]
 
-    def write_one(job: tuple[str, int]) -> list[Sample]:
+    def write_one(job: tuple[str, int]) -> tuple[list[Sample], list[Sample]]:
         kind, number = job
         name = f"videos/{split.name}_{kind}_{number:05d}.mp4"
         rng = np.random.default_rng([seed, *split.name.encode(), *kind.encode(), number])
         scene = events_scene(rng, *split.durations) if kind == "events" else tracking_scene(rng, NUM_BOXES)
         write_video(output / name, scene)
-        ask = event_samples if kind == "events" else tracking_samples
-        return list(ask(scene, Video(path=name), f"{split.name}-{kind}-{number:05d}", rng, split.every_shape))
+        video, stem = Video(path=name), f"{split.name}-{kind}-{number:05d}"
+        if kind == "track":
+            return list(tracking_samples(scene, video, stem, rng, split.every_shape)), []
+        captions = [caption_sample(scene, video, stem, SOURCE)]
+        return list(event_samples(scene, video, stem, rng, split.every_shape)), captions
 
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         rows = pool.map(write_one, jobs)
         bar = tqdm(rows, total=len(jobs), desc=f"videos of {split.name}", unit="video", disable=not progress)
-        samples = [sample for row in bar for sample in row]
+        written = list(bar)
+    samples = [sample for row, _ in written for sample in row]
+    captions = [sample for _, row in written for sample in row]
     meta = {"corpus": SOURCE, "split": split.name, "seed": seed, "num_videos": len(jobs)}
+    write_manifest(output / f"{split.name}_captions.jsonl", captions, meta=meta)
     return write_manifest(output / f"{split.name}.jsonl", samples, meta=meta)
 
 
