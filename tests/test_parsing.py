@@ -346,6 +346,7 @@ def test_options_with_the_same_text_are_one():
     assert parse_letter("A or B", options) is None
     assert same_option("A", "C", options)
     assert not same_option("A", "B", options)
+    assert not same_option("Z", "Z", options)
 
 
 @pytest.mark.parametrize(

@@ -77,14 +77,14 @@ def test_prompts_per_update_do_not_depend_on_the_number_of_processes(tmp_path, m
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     args = VideoGRPOConfig.__new__(VideoGRPOConfig)
     args.prompts_per_step, args.per_device_train_batch_size, args.num_generations = 8, 8, 8
-    assert args._accumulation(processes) == accumulation
+    assert args.accumulation(processes) == accumulation
 
 
 def test_a_layout_that_cannot_give_the_batch_names_the_nearest_that_can():
     args = VideoGRPOConfig.__new__(VideoGRPOConfig)
     args.prompts_per_step, args.per_device_train_batch_size, args.num_generations = 8, 8, 8
     with pytest.raises(ConfigError, match=r"nearest that can: 4 processes; or prompts_per_step=9 on 3"):
-        args._accumulation(3)
+        args.accumulation(3)
 
 
 def test_a_micro_batch_that_splits_a_group_is_refused(tmp_path):
@@ -100,3 +100,21 @@ def test_a_run_keeps_its_config_versions_and_command(tmp_path):
     assert resolved["data"]["video"] == {"fps": 2.0, "max_frames": 64}
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert {"torch", "trl", "transformers"} <= set(environment["packages"])
+
+
+def test_several_trackers_on_the_command_line(tmp_path):
+    _, _, args = parse(tmp_path, "--report_to", "wandb", "tensorboard", "--learning_rate", "1e-5")
+    assert args.report_to == ["wandb", "tensorboard"]
+    assert args.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"skip_uninformative_groups": True, "beta": 0.04}, "skip_uninformative_groups would change the loss with beta"),
+        ({"dynamic_sampling_draws": 2, "scale_rewards": "batch"}, "advantages depend on the whole batch"),
+    ],
+)
+def test_options_that_would_change_the_loss_silently_are_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        parse(tmp_path, **changes)

@@ -317,6 +317,15 @@ def test_an_incomplete_checkpoint_is_refused_by_name(folder):
         checkpoint.read_marker(path)
 
 
+def test_a_checkpoint_of_another_precision_is_refused(tmp_path):
+    args = make_trainer(tmp_path).args
+    path = Path(args.output_dir) / "checkpoint-1"
+    path.mkdir(parents=True)
+    checkpoint.mark_complete(path, 1, {"bf16": True})
+    with pytest.raises(ConfigError, match=r"checkpoint-1 was saved with bf16=True and this run has bf16=False"):
+        checkpoint.resume_folder(args)
+
+
 OVERRIDDEN = {
     "_generate_and_score_completions": "(self, inputs: list[dict[str, torch.Tensor | typing.Any]]) -> dict[str, torch.Tensor | typing.Any]",
     "_generate_single_turn": "(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False)",

@@ -11,6 +11,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
 from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.video.frames import VideoBudget
+from videochat_r1.video.probe import durations
+
+# Videos opened together when an annotation file leaves their durations out.
+_PROBES_AT_ONCE = 8
 
 
 @dataclass
@@ -92,7 +97,8 @@ class DataArguments:
             raise ConfigError("the recipe lists no data: add at least one entry under `mixture`")
         root = Path(self.data_root)
         entries = [MixtureEntry.from_dict(entry) for entry in self.mixture]  # type: ignore[arg-type]
-        return Mixture(entries, seed=seed, root=root)
+        probe = partial(durations, workers=_PROBES_AT_ONCE, timeout_seconds=self.budget().timeout_seconds)
+        return Mixture(entries, seed=seed, root=root, probe_durations=probe)
 
 
 def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> tuple[Any, ...]:
@@ -104,6 +110,7 @@ def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> t
     config, flags = _read_config(list(arguments))
     valid = [f.name for cls in dataclass_types for f in dataclasses.fields(cls) if f.init]
     flags = _apply_nested_flags(config, flags, valid)
+    flags = _apply_trackers(config, flags)
     check_keys(config, valid, where=str(config.pop("__file__", "the recipe")))
     unknown = [
         flag for flag in flags if flag.startswith("--") and flag[2:].split("=")[0].replace("-", "_") not in valid
@@ -190,6 +197,16 @@ def _apply_nested_flags(config: dict[str, Any], flags: list[str], valid: Sequenc
             raise ConfigError(f"unknown flag {flag!r}{_nearest(outer, valid)}")
         config[outer] = _with_nested(config.get(outer), inner, _number(yaml.safe_load(text)), flag)
     return rest
+
+
+def _apply_trackers(config: dict[str, Any], flags: list[str]) -> list[str]:
+    """Move `--report_to wandb tensorboard` into the config, as transformers' own flag takes one name only."""
+    if "--report_to" not in flags:
+        return flags
+    at = flags.index("--report_to") + 1
+    end = next((index for index in range(at, len(flags)) if flags[index].startswith("--")), len(flags))
+    config["report_to"] = flags[at:end]
+    return flags[: at - 1] + flags[end:]
 
 
 def _with_nested(value: Any, keys: list[str], leaf: Any, flag: str) -> Any:

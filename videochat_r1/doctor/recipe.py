@@ -179,7 +179,7 @@ def accumulation(args: VideoGRPOConfig | VideoSFTConfig, processes: int) -> int:
         ConfigError: the layout cannot give the recipe's prompts or samples per update.
     """
     if isinstance(args, VideoGRPOConfig):
-        return args._accumulation(processes) if args.prompts_per_step is not None else args.gradient_accumulation_steps
+        return args.accumulation(processes) if args.prompts_per_step is not None else args.gradient_accumulation_steps
     if args.samples_per_step is None:
         return args.gradient_accumulation_steps
     per_pass = args.per_device_train_batch_size * processes

@@ -65,10 +65,11 @@ class VideoGRPOConfig(GRPOConfig):
     def __post_init__(self) -> None:
         if self.prompts_per_step is not None:
             # TRL and transformers derive further values from this one in their own __post_init__.
-            self.gradient_accumulation_steps = self._accumulation(_world_size())
+            self.gradient_accumulation_steps = self.accumulation(_world_size())
         super().__post_init__()
         if self.use_vllm:
             self._check_vllm()
+        self._check_uninformative_groups()
         if self.per_device_train_batch_size % self.num_generations:
             raise ConfigError(
                 f"per_device_train_batch_size counts completions and must hold whole groups: "
@@ -115,8 +116,6 @@ class VideoGRPOConfig(GRPOConfig):
             if (value := getattr(self, name)) not in only:
                 raise ConfigError(f"{name}={value!r} cannot be used with videos; leave it out")
 
-        self._check_uninformative_groups()
-
     def _check_uninformative_groups(self) -> None:
         if self.skip_uninformative_groups:
             blockers = {
@@ -137,7 +136,12 @@ class VideoGRPOConfig(GRPOConfig):
                 "scale_rewards 'group' or 'none' with multi_objective_aggregation 'sum_then_normalize'"
             )
 
-    def _accumulation(self, num_processes: int) -> int:
+    def accumulation(self, num_processes: int) -> int:
+        """Micro-batches per update that give `prompts_per_step` on so many processes.
+
+        Raises:
+            ConfigError: no number does; the nearest layouts that work are named.
+        """
         groups = self.per_device_train_batch_size // self.num_generations
         if groups == 0:
             raise ConfigError(

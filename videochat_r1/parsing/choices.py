@@ -51,8 +51,10 @@ def parse_letter(text: str, options: Sequence[str], *, bare: bool = False) -> st
 
 
 def same_option(letter: str, other: str, options: Sequence[str]) -> bool:
-    """Whether two letters name the same option, or two options with the same text."""
-    first, second = LETTERS.index(letter), LETTERS.index(other)
+    """Whether two letters name the same option, or two options with the same text; letters past the last name none."""
+    first, second = _index(letter, options), _index(other, options)
+    if first is None or second is None:
+        return False
     return first == second or _fold(options[first]) == _fold(options[second])
 
 

@@ -104,7 +104,7 @@ class ResumableTrainer:
         self.save_more(folder)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            mark_complete(folder, self.state.global_step, self.bad_samples.state())
+            mark_complete(folder, self.state.global_step, {"bf16": self.args.bf16, **self.bad_samples.state()})
             rotate(output_dir, limit)
         self.accelerator.wait_for_everyone()
 
@@ -159,13 +159,19 @@ def resume_folder(args: TrainingArguments) -> str | None:
     """What to resume from: the folder that the recipe names, else the newest complete checkpoint of the output folder.
 
     Raises:
-        ConfigError: the named folder is not a complete checkpoint.
+        ConfigError: the named folder is not a complete checkpoint, or was saved in another precision.
     """
     named = args.resume_from_checkpoint
-    if isinstance(named, str) and named.lower() not in ("true", "auto"):
-        read_marker(Path(named))
-        return named
-    newest = last_checkpoint(Path(args.output_dir))
-    if newest is not None:
-        logger.info("resuming from %s", newest)
-    return None if newest is None else str(newest)
+    by_name = isinstance(named, str) and named.lower() not in ("true", "auto")
+    folder = Path(str(named)) if by_name else last_checkpoint(Path(args.output_dir))
+    if folder is None:
+        return None
+    # DeepSpeed ends without a word when its optimiser states come in another precision.
+    saved = read_marker(folder)["bf16"]
+    if saved != args.bf16:
+        raise ConfigError(
+            f"{folder} was saved with bf16={saved} and this run has bf16={args.bf16}: resume it with --bf16 {saved}, or "
+            "choose another output_dir"
+        )
+    logger.info("resuming from %s", folder)
+    return str(folder)
