@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_prompting, yes_no
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, get_benchmark
 from videochat_r1.evaluation.benchmarks.base import ALL, SUBTITLE_CHARS
@@ -19,6 +20,7 @@ from videochat_r1.evaluation.results import RESULTS, read_results
 from videochat_r1.evaluation.score_answers import ScoringOptions
 from videochat_r1.evaluation.score_files import recorded_options, rescore, score_predictions
 from videochat_r1.evaluation.summary import paper_table, result_table
+from videochat_r1.judge import read_judge_config
 from videochat_r1.video.probe import durations
 
 EPILOG = """examples:
@@ -27,8 +29,6 @@ EPILOG = """examples:
   videochat-r1 eval --rescore out/charades
   videochat-r1 eval --table out
 docs/evaluation.md says what every metric means and where it comes from."""
-
-YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -96,8 +96,9 @@ def parser() -> argparse.ArgumentParser:
     _add_source(top.add_argument_group("what is asked"))
     _add_modes(top.add_argument_group("what is scored (one of the first four)"))
     _add_reading(top.add_argument_group("how answers are read and averaged"))
-    _add_prompting(top.add_argument_group("what the model sees"))
-    _add_decoding(top.add_argument_group("how the model answers (greedy unless told otherwise)"))
+    add_prompting(top.add_argument_group("what the model sees"))
+    add_decoding(top.add_argument_group("how the model answers (greedy unless told otherwise)"))
+    add_clues(top.add_argument_group("a second look at the clues of an answer (paper, Algorithm 1)"))
     _add_running(top.add_argument_group("how the work is done (no influence on results)"))
     return top
 
@@ -139,40 +140,13 @@ def _add_reading(group: Any) -> None:
         help="native_absolute: also read boxes as pixels of the frames shown (Qwen2.5-VL's own form)",
     )
     group.add_argument("--bootstrap", type=int, help="resamples of the confidence intervals (default 1000)")
+    group.add_argument(
+        "--judge",
+        type=Path,
+        metavar="YAML",
+        help="scores captions (dream1k): a file with base_url and model, or a recipe",
+    )
     group.add_argument("--bootstrap-seed", type=int, help="of the resamples (default 0)")
-
-
-def _add_prompting(group: Any) -> None:
-    group.add_argument(
-        "--thinking", type=yes_no, default=False, metavar="true|false", help="ask for <think> (default: false)"
-    )
-    group.add_argument("--prompt-layout", choices=("video_first", "text_first"), default="video_first")
-    group.add_argument("--prompt", help="template that replaces the task's own, e.g. of another project's checkpoint")
-    group.add_argument("--fps", type=float, default=2.0, help="frames per second (default 2, as in training)")
-    group.add_argument("--min-frames", type=int, default=4)
-    group.add_argument("--max-frames", type=int, default=768)
-    group.add_argument("--total-pixels", type=int, default=3584 * 28 * 28, help="of all frame pairs together")
-    group.add_argument("--min-pixels", type=int, default=16 * 28 * 28, help="of a frame")
-    group.add_argument("--max-pixels", type=int, default=768 * 28 * 28, help="of a frame")
-    group.add_argument("--max-prompt-length", type=int, help="tokens; longer prompts get a smaller video")
-    group.add_argument("--video-backend", default="decord", help="decord, pyav, torchcodec")
-    group.add_argument("--video-timeout", type=float, default=60.0, help="seconds a video may take (default 60)")
-
-
-def _add_decoding(group: Any) -> None:
-    group.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
-    group.add_argument("--max-new-tokens", type=int, default=1024)
-    group.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
-    group.add_argument("--top-p", type=float, default=1.0)
-    group.add_argument("--top-k", type=int, default=0)
-    group.add_argument("--min-p", type=float, default=0.0)
-    group.add_argument("--repetition-penalty", type=float, default=1.0)
-    group.add_argument("--seed", type=int, default=0, help="of the sampling noise; no influence when greedy")
-    group.add_argument(
-        "--dtype", choices=("bfloat16", "float16", "float32"), help="default: bfloat16 on a GPU, else float32"
-    )
-    group.add_argument("--attn-implementation", default="sdpa")
-    group.add_argument("--adapter", help="folder of a LoRA adapter to put on the model")
 
 
 def _add_running(group: Any) -> None:
@@ -181,13 +155,6 @@ def _add_running(group: Any) -> None:
     group.add_argument("--device", help="cuda, cuda:1, cpu (default: this process's GPU, else the CPU)")
     group.add_argument("--shard", type=shard, metavar="I/N", help="only the I-th of N parts (from 0); torchrun sets it")
     group.add_argument("--retry-failed", action="store_true", help="ask again where no answer could be drawn")
-
-
-def yes_no(text: str) -> bool:
-    """True or False of `true`, `false` and the like."""
-    if text.lower() not in YES_NO:
-        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
-    return YES_NO[text.lower()]
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -239,6 +206,7 @@ def _options(arguments: argparse.Namespace, base: ScoringOptions | None = None) 
         "box_format": arguments.box_format,
         "bootstrap": arguments.bootstrap,
         "seed": arguments.bootstrap_seed,
+        "judge": None if arguments.judge is None else read_judge_config(arguments.judge),
     }
     values = {name: getattr(base, name) if value is None else value for name, value in given.items()}
     return ScoringOptions(**values)

@@ -29,6 +29,8 @@ class Answerer:
     Attributes:
         builder: of the prompts.
         sampling: how completions are drawn.
+        patch_size: pixels of a side of the vision tower's patches.
+        factor: pixels of a side of what one token shows.
 
     Args:
         options: model, prompt, decoding.
@@ -52,7 +54,8 @@ class Answerer:
         config = load_config(options.model)
         processor = load_processor(options.model)
         self.tokenizer = processor.tokenizer
-        self._patch_size = int(config.vision_config.patch_size)
+        self.patch_size = int(config.vision_config.patch_size)
+        self.factor = self.patch_size * int(config.vision_config.spatial_merge_size)
         self.builder = (NativeBoxPromptBuilder if native_boxes else PromptBuilder)(
             processor,
             config,
@@ -102,7 +105,7 @@ class Answerer:
             "num_prompt_tokens": inputs.num_tokens,
             "num_tokens": len(rollout.completion_ids),
             "finished": rollout.finished,
-            "frame_size": [columns * self._patch_size, rows * self._patch_size],
+            "frame_size": [columns * self.patch_size, rows * self.patch_size],
             "temporal_steps": steps,
         }
         return Prediction(prompt.sample.id, self.text(rollout), None, extra)

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from videochat_r1.errors import DataError
 from videochat_r1.evaluation.answerer import Answerer, pick_device
 from videochat_r1.evaluation.benchmarks import get_benchmark
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
+from videochat_r1.evaluation.clue_perception import TASK as CLUE_TASK
+from videochat_r1.evaluation.clue_perception import CluePerception, clue_question
+from videochat_r1.evaluation.judged_scores import check_judge
 from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.prompt_stream import group_by_video, shard_of, stream_prompts
 from videochat_r1.evaluation.results import write_results
@@ -55,11 +59,15 @@ def run_benchmark(
     Raises:
         ConfigError: the folder holds answers of other settings, or settings that cannot work.
         DataError: annotations are malformed, or none of the videos is there.
+        JudgeError: the judge cannot be used.
     """
     benchmark = get_benchmark(name)
+    check_judge(benchmark, scoring.judge, required=False)
     index, count = shard or (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     device = pick_device(options.device)
     samples = benchmark.load(source)[:limit]
+    if options.clue_perception is not None:
+        clue_question(samples[0])
     train = read_train(benchmark, source, train_annotations)
     settings = {
         "mode": "run",
@@ -78,7 +86,7 @@ def run_benchmark(
             answerer = Answerer(
                 options,
                 device,
-                templates=None if options.prompt is None else {samples[0].task: options.prompt},
+                templates=None if options.prompt is None else {_task_asked(samples[0], options): options.prompt},
                 native_boxes=scoring.box_format == "native_absolute",
             )
             title = name if count == 1 else f"{name} {index}/{count}"
@@ -104,21 +112,33 @@ def _answer_all(
     title: str,
 ) -> None:
     """Ask every sample and write every answer as soon as its batch is done; a bar shows the time left and the score so far."""
+    clues, by_id = options.clue_perception, {sample.id: sample for sample in samples}
+    asked = samples if clues is None else [clue_question(sample) for sample in samples]
     # A mistake in the template should not wait for the first video.
-    answerer.builder.render(samples[0])
-    prompts = stream_prompts(answerer.builder, samples, options.workers, ahead=options.batch_size)
-    headline = benchmark.headline(samples[0].task)
+    answerer.builder.render(asked[0])
+    prompts = stream_prompts(answerer.builder, asked, options.workers, ahead=options.batch_size)
+    headline = "parse_rate" if benchmark.judged else benchmark.headline(samples[0].task)
     total, done = 0.0, 0
     show = os.environ.get("LOCAL_RANK", "0") == "0"
-    with tqdm(total=len(samples), desc=title, unit="sample", disable=not show) as bar:
+    with ExitStack() as stack:
+        answer = answerer.answer
+        if clues is not None:
+            passes = CluePerception(answerer, clues, workers=options.workers, untagged=scoring.untagged)
+            answer = stack.enter_context(passes).answer
+        bar = stack.enter_context(tqdm(total=len(samples), desc=title, unit="sample", disable=not show))
         while batch := list(islice(prompts, options.batch_size)):
-            predictions = answerer.answer(batch)
+            predictions = answer(batch)
             writer.add(predictions)
-            for prompt, prediction in zip(batch, predictions, strict=True):
-                total += _score(benchmark, prompt.sample, prediction, scoring, headline)
+            for prediction in predictions:
+                total += _score(benchmark, by_id[prediction.id], prediction, scoring, headline)
             done += len(batch)
             bar.update(len(batch))
             bar.set_postfix_str(f"{headline} {100 * total / done:.1f}")
+
+
+def _task_asked(sample: Sample, options: RunOptions) -> str:
+    """The task whose prompt a template replaces."""
+    return sample.task if options.clue_perception is None else CLUE_TASK.name
 
 
 def _score(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.evaluation.clue_view import ClueOptions
 from videochat_r1.modeling.prompts import Layout
 from videochat_r1.rollout.base import SamplingSettings
 from videochat_r1.video.frames import VideoBudget
@@ -19,7 +20,16 @@ _FINGERPRINT_BLOCKS, _BLOCK_BYTES = 16, 1 << 16
 # How the work is done, not what comes out.
 _WORK_FIELDS = ("batch_size", "workers", "device", "retry_failed")
 _WORK_VIDEO_FIELDS = ("timeout_seconds", "num_threads", "isolation")
-_NOT_IDENTITY = ("annotations", "videos", "durations", "bootstrap", "bootstrap_seed", "train_annotations")
+CLUE_FLAGS = {
+    "resolution_boost": "resolution_boost",
+    "fps_boost": "fps_boost",
+    "clue_tokens": "max_tokens",
+    "clue_time": "time",
+    "clue_rounds": "rounds",
+    "clue_padding": "padding",
+}
+"""The command's argument -> the field of `ClueOptions`."""
+_NOT_IDENTITY = ("annotations", "videos", "durations", "bootstrap", "bootstrap_seed", "train_annotations", "judge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ class RunOptions:
         prompt: template that replaces the task's own.
         max_prompt_length: longer prompts get a smaller video; None for no limit.
         video: how videos are sampled and sized.
+        clue_perception: how to look again at the clues of an answer; None for one pass.
         max_new_tokens: longest completion.
         temperature: 0 is greedy.
         top_p: this and the next three: see `SamplingSettings`.
@@ -60,6 +71,7 @@ class RunOptions:
     prompt: str | None = None
     max_prompt_length: int | None = None
     video: VideoBudget = dataclasses.field(default_factory=VideoBudget)
+    clue_perception: ClueOptions | None = None
     max_new_tokens: int = 1024
     temperature: float = 0.0
     top_p: float = 1.0
@@ -84,8 +96,9 @@ class RunOptions:
         names = ("fps", "min_frames", "max_frames", "total_pixels", "min_pixels", "max_pixels")
         budget = {name: values[name] for name in names}
         video = VideoBudget(**budget, backend=values["video_backend"], timeout_seconds=values["video_timeout"])
-        own = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name != "video"}
-        return cls(**own, video=video)
+        made: dict[str, Any] = {"video": video, "clue_perception": clue_options(values)}
+        own = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name not in made}
+        return cls(**own, **made)
 
     def sampling(self, eos: Iterable[int], suppressed: Sequence[int]) -> SamplingSettings:
         """Every field explicit, so that the checkpoint's generation_config has no say."""
@@ -127,6 +140,21 @@ class RunOptions:
         dtype = getattr(torch, self.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
         assert isinstance(dtype, torch.dtype)
         return dtype
+
+
+def clue_options(values: Mapping[str, Any]) -> ClueOptions | None:
+    """From the command's arguments; None without `clue_perception`.
+
+    Raises:
+        ConfigError: a value out of range, or an option of a second pass that there is none of.
+    """
+    given = {name: values[flag] for flag, name in CLUE_FLAGS.items() if values[flag] is not None}
+    if values["clue_perception"]:
+        return ClueOptions(**given)
+    if given:
+        flags = [f"--{flag.replace('_', '-')}" for flag, name in CLUE_FLAGS.items() if name in given]
+        raise ConfigError(f"{', '.join(flags)} say how to look again: add --clue-perception, or leave them out")
+    return None
 
 
 def identity(settings: Mapping[str, Any]) -> list[str]:

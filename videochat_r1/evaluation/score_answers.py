@@ -7,15 +7,21 @@ from typing import Any, Literal
 
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.evaluation.baselines import Baselines, compute_baselines
-from videochat_r1.evaluation.benchmarks.base import Benchmark
+from videochat_r1.evaluation.benchmarks.base import Benchmark, Judgement
+from videochat_r1.evaluation.judged_scores import judge_answers, judge_record
 from videochat_r1.evaluation.messages import first_ten
 from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.score_table import ScoreTable
+from videochat_r1.judge import JudgeConfig
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import get_task
 
 BoxFormat = Literal["normalised", "native_absolute"]
 NATIVE_SUFFIX = "_native"
+FIRST_PASS_SUFFIX = "_first_pass"
+"""Of the metrics of clue-perception's first answers, beside those of the answers that stand."""
+CLUE_PERCEPTION = "clue_perception"
+"""Key of a prediction under which its passes are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +33,14 @@ class ScoringOptions:
         box_format: `native_absolute` also reads boxes as pixels of the frames shown (`frame_size` of each prediction).
         bootstrap: resamples for the confidence intervals; 0 for none.
         seed: of the resamples.
+        judge: scores the answers of judged benchmarks; None leaves them unscored.
     """
 
     untagged: bool = False
     box_format: BoxFormat = "normalised"
     bootstrap: int = 1000
     seed: int = 0
+    judge: JudgeConfig | None = None
 
     def __post_init__(self) -> None:
         if self.bootstrap < 0:
@@ -73,13 +81,19 @@ def score_answers(
     Raises:
         ConfigError: native boxes asked for where answers have no boxes.
         DataError: native boxes without the size of the frames.
+        JudgeError: the judge cannot be used.
     """
     if options.box_format == "native_absolute":
         _check_frame_sizes(predictions)
-    rows = [_score(benchmark, sample, one, options) for sample, one in zip(samples, predictions, strict=True)]
-    weights = benchmark.weights(samples)
-    weights |= {f"{name}{NATIVE_SUFFIX}": column for name, column in weights.items()}
-    table = ScoreTable.of([row["scores"] for row in rows], weights)
+    passes = any(_first_completion(one) is not None for one in predictions)
+    rows = [_score(benchmark, sample, one, options, passes) for sample, one in zip(samples, predictions, strict=True)]
+    judged = _judge(benchmark, samples, rows, options) if benchmark.judged else {}
+    scored = [place for place, row in enumerate(rows) if row["scores"] is not None]
+    own_weights = benchmark.weights([samples[place] for place in scored])
+    weights = dict(own_weights)
+    for suffix in (NATIVE_SUFFIX, FIRST_PASS_SUFFIX):
+        weights |= {f"{name}{suffix}": column for name, column in own_weights.items()}
+    table = ScoreTable.of([rows[place]["scores"] for place in scored], weights, benchmark.derived())
     failures = _failures(rows)
     task = samples[0].task
     results = {
@@ -89,16 +103,19 @@ def score_answers(
         "num_samples": len(rows),
         "num_failed": sum(kind["count"] for kind in failures.values()),
         "failures": failures,
+        **judged,
         "metrics": table.means(),
         "ci95": table.intervals(options.bootstrap, options.seed),
-        "by": _breakdowns(table, [row["by"] for row in rows]),
+        "by": _breakdowns(table, [rows[place]["by"] for place in scored]),
         **_baseline_results(compute_baselines(benchmark, samples, train)),
         "definitions": dict(benchmark.definitions),
     }
     return Evaluation(results, rows)
 
 
-def _score(benchmark: Benchmark, sample: Sample, prediction: Prediction, options: ScoringOptions) -> dict[str, Any]:
+def _score(
+    benchmark: Benchmark, sample: Sample, prediction: Prediction, options: ScoringOptions, several_passes: bool
+) -> dict[str, Any]:
     """The row of one sample."""
     completion = prediction.completion
     parsed = None if completion is None else benchmark.parse(completion, sample, untagged=options.untagged)
@@ -108,6 +125,10 @@ def _score(benchmark: Benchmark, sample: Sample, prediction: Prediction, options
         if parsed is not None:
             native = benchmark.scale_boxes(parsed, *prediction.extra["frame_size"])
         scores |= {f"{name}{NATIVE_SUFFIX}": value for name, value in benchmark.score(native, sample).items()}
+    if several_passes:
+        first = _first_completion(prediction)
+        first_parsed = None if first is None else benchmark.parse(first, sample, untagged=options.untagged)
+        scores |= {f"{name}{FIRST_PASS_SUFFIX}": value for name, value in benchmark.score(first_parsed, sample).items()}
     return {
         "id": sample.id,
         "task": sample.task,
@@ -121,6 +142,30 @@ def _score(benchmark: Benchmark, sample: Sample, prediction: Prediction, options
         "by": benchmark.groups(sample),
         **prediction.extra,
     }
+
+
+def _judge(
+    benchmark: Benchmark, samples: Sequence[Sample], rows: Sequence[dict[str, Any]], options: ScoringOptions
+) -> dict[str, Any]:
+    """Ask the judge for the scores of all rows, and what the result says about that."""
+    judgements: list[Judgement] = judge_answers(benchmark, samples, [row["parsed"] for row in rows], options.judge)
+    reasons: dict[str, list[str]] = {}
+    for row, judgement in zip(rows, judgements, strict=True):
+        row |= {"scores": judgement.scores, "unscored": judgement.unscored, "verdicts": judgement.verdicts}
+        if judgement.unscored is not None:
+            reasons.setdefault(judgement.unscored, []).append(row["id"])
+    return {
+        "judge": None if options.judge is None else judge_record(options.judge),
+        "num_unscored": sum(map(len, reasons.values())),
+        "unscored": {reason: {"count": len(ids), "first": ids[:10]} for reason, ids in sorted(reasons.items())},
+    }
+
+
+def _first_completion(prediction: Prediction) -> str | None:
+    """What the first pass of clue-perception said; None for a prediction of one pass."""
+    record = prediction.extra.get(CLUE_PERCEPTION)
+    passes = record.get("passes") if isinstance(record, dict) else None
+    return str(passes[0]["completion"]) if passes else None
 
 
 def failure_of(prediction: Prediction, parsed: Any) -> str | None:

@@ -7,10 +7,12 @@ from typing import Any
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.evaluation.benchmarks import get_benchmark
 from videochat_r1.evaluation.benchmarks.base import SUBTITLE_CHARS, Benchmark, Source
+from videochat_r1.evaluation.judged_scores import check_judge, judge_settings
 from videochat_r1.evaluation.predictions import match, read_predictions
 from videochat_r1.evaluation.results import RESULTS, RUN_SETTINGS, read_results, read_scored, write_results
 from videochat_r1.evaluation.score_answers import ScoringOptions, score_answers
 from videochat_r1.evaluation.settings import environment, hash_files, refuse_changes, source_settings
+from videochat_r1.judge import JudgeConfig
 from videochat_r1.sample import Sample
 
 SOURCE_KEYS = ("benchmark", "task", "subset", "limit", "annotations_sha256", "subtitles", "subtitle_chars")
@@ -30,7 +32,8 @@ def score_predictions(
     """Score a prediction file and write the result; returns what `results.json` holds.
 
     Raises:
-        ConfigError: the output folder holds a result of other questions, or of a model run.
+        ConfigError: the output folder holds a result of other questions, or of a model run; a judge is missing.
+        JudgeError: the judge cannot be used.
         DataError: annotations or predictions are malformed, or do not belong together. Nothing is written then.
     """
     benchmark = get_benchmark(benchmark_name)
@@ -51,6 +54,7 @@ def score_predictions(
         raise ConfigError(f"{output} holds the answers of a model; name another --output for {predictions}")
     if (output / RESULTS).is_file():
         refuse_changes(read_results(output)["settings"], settings, ("mode", *SOURCE_KEYS), output)
+    check_judge(benchmark, options.judge, required=True)
     evaluation = score_answers(benchmark, wanted, answers, options, read_train(benchmark, source, train_annotations))
     return write_results(output, evaluation, settings, wanted)
 
@@ -73,6 +77,7 @@ def rescore(
         train_annotations: None for those of the run.
 
     Raises:
+        ConfigError, JudgeError: a judge is missing, or cannot be used.
         DataError: there is no finished run, or the annotations have changed since and were not named anew.
     """
     settings = read_results(folder)["settings"]
@@ -87,6 +92,7 @@ def rescore(
     wanted = samples[: settings["limit"]]
     answers = match(read_scored(folder), [one.id for one in wanted], [one.id for one in samples], str(folder))
     options = recorded_options(settings) if options is None else options
+    check_judge(benchmark, options.judge, required=True)
     train = train_annotations or _path(settings.get("train_annotations"))
     evaluation = score_answers(benchmark, wanted, answers, options, read_train(benchmark, source, train))
     renewed = {
@@ -107,7 +113,9 @@ def read_train(benchmark: Benchmark, source: Source, annotations: Path | None) -
 
 def scoring_settings(options: ScoringOptions, train_annotations: Path | None) -> dict[str, Any]:
     """What decides how answers become numbers."""
+    judge = {} if options.judge is None else {"judge": judge_settings(options.judge)}
     return {
+        **judge,
         "untagged": options.untagged,
         "box_format": options.box_format,
         "bootstrap": options.bootstrap,
@@ -118,8 +126,13 @@ def scoring_settings(options: ScoringOptions, train_annotations: Path | None) ->
 
 def recorded_options(settings: Mapping[str, Any]) -> ScoringOptions:
     """The options of a recorded result."""
+    judge = settings.get("judge")
     return ScoringOptions(
-        settings["untagged"], settings["box_format"], settings["bootstrap"], settings["bootstrap_seed"]
+        settings["untagged"],
+        settings["box_format"],
+        settings["bootstrap"],
+        settings["bootstrap_seed"],
+        None if judge is None else JudgeConfig.from_dict(judge, "the judge of the recorded run"),
     )
 
 

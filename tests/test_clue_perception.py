@@ -1,0 +1,320 @@
+"""Clue-perception on a tiny model: what the second pass sees and at which positions, which answer stands, both commands."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.video_files import number_of, write_video
+from videochat_r1.cli import main
+from videochat_r1.evaluation.answerer import Answerer
+from videochat_r1.evaluation.clue_perception import (
+    FREE_TEMPLATE,
+    TASK,
+    CluePerception,
+    clue_question,
+    free_question,
+)
+from videochat_r1.evaluation.clue_view import ClueOptions, Plan, closer_prompt
+from videochat_r1.evaluation.predictions import Prediction
+from videochat_r1.evaluation.run_options import RunOptions
+from videochat_r1.geometry import Span
+from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.rollout.base import Rollout
+from videochat_r1.sample import ChoiceTarget, Sample, Video
+from videochat_r1.training.loader import load_prompt
+from videochat_r1.video.frames import VideoBudget
+
+# 10 s at 8 fps; frame k shows the number k.
+BUDGET = VideoBudget(fps=1.0, max_frames=32, min_pixels=28 * 28, max_pixels=56 * 28, backend="pyav", isolation="none")
+OPTIONS = ClueOptions(resolution_boost=2.0, fps_boost=2.0, padding=0.5)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    build_tiny(folder / "model", hidden=64, layers=2, vision_hidden=32)
+    write_video(folder / "video.mp4", num_frames=80, fps=8)
+    return folder
+
+
+class Scripted(Answerer):
+    """Says what it is told, pass after pass, and remembers what it was asked."""
+
+    script: list[list[str]]
+    asked: list[PromptInputs]
+
+    def complete(self, inputs: Sequence[PromptInputs], sampling: Any, names: Sequence[str]) -> list[Rollout]:
+        if not inputs:
+            return []
+        self.asked += inputs
+        said = self.script.pop(0)
+        assert len(said) == len(inputs)
+        ids = [[*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id] for text in said]
+        return [Rollout(tokens, [0.0] * len(tokens), True) for tokens in ids]
+
+
+@pytest.fixture(scope="module")
+def answerer(world: Path) -> Scripted:
+    options = RunOptions(str(world / "model"), video=BUDGET, max_new_tokens=8, dtype="float32")
+    return Scripted(options, torch.device("cpu"))
+
+
+def question(world: Path, name: str = "q") -> Sample:
+    return free_question(Video(path=str(world / "video.mp4")), "What is it?", ("cat", "dog"), name=name)
+
+
+def ask(answerer: Scripted, samples: list[Sample], script: list[list[str]], options: ClueOptions = OPTIONS, **more: Any) -> list[Prediction]:  # fmt: skip
+    answerer.script, answerer.asked = [list(part) for part in script], []
+    with CluePerception(answerer, options, **more) as passes:
+        found = passes.answer([load_prompt(answerer.builder, sample) for sample in samples])
+    assert not answerer.script, "every pass of the script was asked for"
+    return found
+
+
+def said(answer: str, *clues: tuple[float, float]) -> str:
+    return f"<answer>{answer}</answer><glue>{[*clues]}</glue>"
+
+
+def test_the_second_answer_stands_and_everything_is_recorded(world: Path, answerer: Scripted) -> None:
+    first, second = said("A", (2.5, 3.5), (3, 4.5)), said("B", (3, 4))
+    (found,) = ask(answerer, [question(world)], [[first], [second]])
+    record = found.extra["clue_perception"]
+    assert found.completion == second and record["answered_by"] == 1 and "problem" not in record
+    coarse, close = record["passes"]
+    assert (coarse["completion"], coarse["answer"], coarse["clues"]) == (first, "A", [[2.5, 3.5], [3.0, 4.5]])
+    assert (close["completion"], close["answer"], close["clues"]) == (second, "B", [[3.0, 4.0]])
+    assert coarse["saw"] == {"segments": [], "num_frames": 10, "fps": 1.0, "frame_size": [56, 28], "num_tokens": 10}
+    # 2 to 5 s at 2 fps; 56 x 28 pixels doubled.
+    assert close["saw"] == {"segments": [[2.0, 5.0]], "num_frames": 6, "fps": 2.0, "frame_size": [112, 56], "num_tokens": 24}  # fmt: skip
+    prompt, again = answerer.asked
+    assert prompt.text == again.text
+    assert again.num_tokens - prompt.num_tokens == 24 - 10
+
+
+def test_absolute_time_is_the_videos_own_and_relative_time_a_clips(world: Path, answerer: Scripted) -> None:
+    """At 2 positions per second: segments 2 to 4 and 6 to 7 s, two instants each second."""
+    clues = said("A", (2.5, 3.5), (6.5, 6.75))
+    starts = {}
+    for time in ("absolute", "relative"):
+        options = replace(OPTIONS, time=time, padding=0.5)
+        (found,) = ask(answerer, [question(world)], [[clues], [said("B")]], options)
+        segments = found.extra["clue_perception"]["passes"][1]["saw"]["segments"]
+        assert segments == [[2.0, 4.0], [6.0, 7.25]]
+        inputs = answerer.asked[1]
+        video = inputs.input_ids == answerer.tokenizer.convert_tokens_to_ids("<|video_pad|>")
+        times = inputs.position_ids[0, video] - int(video.nonzero()[0])
+        starts[time] = times.unique().tolist()
+        after = int(video.nonzero()[-1]) + 1
+        assert int(inputs.position_ids[0, after]) == int(inputs.position_ids[:, :after].max()) + 1
+    # Pairs of frames begin at 2, 3 and 6 s; in the clip at 0, 1 and 2 s.
+    assert starts == {"absolute": [4, 6, 12], "relative": [0, 2, 4]}
+
+
+def test_the_frames_are_those_of_the_segments(world: Path, answerer: Scripted) -> None:
+    plan = Plan((Span(2, 3), Span(6, 7)), (2.0, 2.5, 6.0, 6.5), BUDGET, (56, 28), 4)
+    seen = []
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        from videochat_r1.video.frames import load_frames
+
+        frames = load_frames(*arguments, **options)
+        seen.extend(number_of(image) for image in frames.pixels.permute(0, 2, 3, 1).numpy())
+        return frames
+
+    video = Video(path=str(world / "video.mp4"))
+    text = answerer.builder.render_text("?")
+    inputs, look = closer_prompt(answerer.builder, video, text, plan, "absolute", factor=28, load=load)
+    assert seen == [16, 20, 48, 52] and look.fps == 2.0
+    assert inputs.video_grid_thw is not None and inputs.video_grid_thw.tolist() == [[2, 2, 4]]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        said("A"),
+        said("A", (4, 4), (6, 5)),
+        said("A", (50, 60)),
+        "<answer>A</answer>",
+        "no idea",
+    ],
+)
+def test_without_a_valid_clue_the_first_answer_stands(world: Path, answerer: Scripted, first: str) -> None:
+    (found,) = ask(answerer, [question(world)], [[first]])
+    assert found.completion == first
+    assert found.extra["clue_perception"]["answered_by"] == 0
+    assert len(found.extra["clue_perception"]["passes"]) == 1
+
+
+def test_an_answer_that_cannot_be_read_replaces_none(world: Path, answerer: Scripted) -> None:
+    first = said("A", (2, 3))
+    (found,) = ask(answerer, [question(world)], [[first], ["hm"]])
+    assert found.completion == first and found.extra["clue_perception"]["answered_by"] == 0
+    assert found.extra["clue_perception"]["passes"][1]["completion"] == "hm"
+
+
+def test_only_questions_with_clues_are_asked_again(world: Path, answerer: Scripted) -> None:
+    samples = [question(world, name) for name in ("a", "b", "c")]
+    gone = replace(question(world, "gone"), video=Video(path="gone.mp4"))
+    found = ask(answerer, [*samples, gone], [[said("A"), said("A", (1, 2)), said("B")], [said("B")]])
+    assert [one.id for one in found] == ["a", "b", "c", "gone"]
+    assert [one.extra.get("clue_perception", {}).get("answered_by") for one in found] == [0, 1, 0, None]
+    assert found[3].completion is None and found[3].failure == "video_error"
+
+
+def test_rounds_follow_the_latest_clues_and_boost_once_more(world: Path, answerer: Scripted) -> None:
+    script = [[said("A", (2, 6))], [said("A", (4, 5))], [said("B")]]
+    (found,) = ask(answerer, [question(world)], script, replace(OPTIONS, rounds=5, padding=0.0))
+    looks = [one["saw"] for one in found.extra["clue_perception"]["passes"]]
+    assert [look["segments"] for look in looks] == [[], [[2.0, 6.0]], [[4.0, 5.0]]]
+    assert [look["fps"] for look in looks] == [1.0, 2.0, 4.0]
+    assert looks[2]["frame_size"] == [140, 56]  # the video's own 128 x 64, rounded to the factor
+
+
+def test_clues_of_a_clip_are_told_in_the_time_of_the_video(world: Path, answerer: Scripted) -> None:
+    script = [[said("A", (2, 4), (7, 9))], [said("B", (1.0, 3.5))]]
+    (found,) = ask(answerer, [question(world)], script, replace(OPTIONS, time="relative", padding=0.0))
+    assert found.completion == "<answer>B</answer><glue>[(3.0, 4.0), (7.0, 8.5)]</glue>"
+    assert found.extra["clue_perception"]["passes"][1]["completion"] == script[1][0]
+
+
+def test_tokens_of_the_second_pass_are_limited(world: Path, answerer: Scripted) -> None:
+    (found,) = ask(answerer, [question(world)], [[said("A", (0, 9))], [said("B")]], replace(OPTIONS, max_tokens=12))
+    assert found.extra["clue_perception"]["passes"][1]["saw"]["num_tokens"] <= 12
+
+
+def test_a_video_that_fails_later_leaves_the_first_answer(world: Path, answerer: Scripted, tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", num_frames=16, fps=8)
+    prompt = load_prompt(answerer.builder, replace(question(world), video=Video(path=str(tmp_path / "v.mp4"))))
+    (tmp_path / "v.mp4").unlink()
+    answerer.script, answerer.asked = [[said("A", (0, 1))]], []
+    with CluePerception(answerer, OPTIONS) as passes:
+        (found,) = passes.answer([prompt])
+    assert found.extra["clue_perception"]["answered_by"] == 0
+    assert "v.mp4" in found.extra["clue_perception"]["problem"]
+
+
+def test_a_free_question_is_answered_in_words(world: Path) -> None:
+    options = RunOptions(str(world / "model"), video=BUDGET, max_new_tokens=8, dtype="float32")
+    answerer = Scripted(options, torch.device("cpu"), templates={TASK.name: FREE_TEMPLATE})
+    sample = free_question(Video(path=str(world / "video.mp4")), "Who {comes} in?")
+    (found,) = ask(answerer, [sample], [[said("a man", (2, 3))], [said("a tall man", (2, 3))]])
+    assert found.extra["clue_perception"]["passes"][1]["answer"] == "a tall man"
+    assert "Who {comes} in?" in answerer.asked[0].text
+
+
+def test_other_tasks_have_no_clues(world: Path) -> None:
+    choice = Sample("c", "multi_choice_qa", Video(path="v"), "q", ChoiceTarget(("x", "y"), "B"), 3.0)
+    asked = clue_question(choice)
+    assert asked.task == "grounded_qa" and asked.target.options == ("x", "y") and asked.id == "c"
+    assert clue_question(asked) is asked
+
+
+@pytest.mark.vllm
+def test_absolute_time_with_vllm(world: Path) -> None:
+    """Positions travel with every prompt, so a jump in time needs no engine of its own."""
+    completions, spans = {}, [Span(1.0, 2.0), Span(6.0, 8.0)]
+    for engine in ("transformers", "vllm"):
+        options = RunOptions(str(world / "model"), engine=engine, video=BUDGET, max_new_tokens=8, dtype="float32")
+        answerer = Answerer(options, torch.device("cpu"))
+        prompt = load_prompt(answerer.builder, question(world))
+        with CluePerception(answerer, OPTIONS, look_at=lambda *_: spans) as passes:
+            (found,) = passes.answer([prompt])
+        completions[engine] = [one["completion"] for one in found.extra["clue_perception"]["passes"]]
+    assert completions["vllm"] == completions["transformers"] and len(completions["vllm"]) == 2
+
+
+# --- the commands ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def speaking(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The model computes as ever; what it says is taken from a list, the last entry again and again."""
+    texts = [said("A", (1, 2)), said("B", (1, 2))]
+    monkeypatch.setattr(Answerer, "text", lambda self, rollout, sampling=None: texts.pop(0) if texts[1:] else texts[0])
+    yield texts
+
+
+FLAGS = (
+    "--fps 1 --min-pixels 784 --max-pixels 1568 --max-new-tokens 4 --dtype float32 --device cpu --video-backend pyav"
+)
+
+
+def test_ask(world: Path, speaking: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["ask", "--model", str(world / "model"), "--video", str(world / "video.mp4"), "What is it?"]
+    more = ["--options", "cat", "dog", "--clue-perception", "--json", "--clue-padding", "0"]
+    assert main([*command, *more, *FLAGS.split()]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] == "B" and found["clues"] == [[1.0, 2.0]] and found["answered_by"] == 1
+    assert found["passes"][0]["completion"] == said("A", (1, 2))
+    assert found["passes"][1]["saw"]["segments"] == [[1.0, 2.0]] and found["passes"][1]["saw"]["fps"] == 2.0
+    assert found["settings"]["clue_perception"]["padding"] == 0.0
+    assert main([*command, "--options", "cat", "dog", *FLAGS.split()]) == 0
+    shown = capsys.readouterr().out
+    assert "answer: (B) dog" in shown and "pass 2" not in shown and "clues: 1.00 to 2.00 s" in shown
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--video", "nowhere.mp4"], "nowhere.mp4"),
+        (["--fps-boost", "3"], "add --clue-perception"),
+        (["--clue-perception", "--fps-boost", "0.1"], "fps_boost is 0.1"),
+        (["--options", "one"], "expected 2 to 26"),
+        (["--model", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_in_ask(world: Path, changed: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["ask", "What?", "--model", str(world / "model"), "--video", str(world / "video.mp4")]
+    assert main([*command, *changed]) == 2
+    assert message in capsys.readouterr().err
+
+
+def run(world: Path, output: str, *more: str) -> int:
+    rows = {
+        "video": {
+            "metadata": {"video_id": "video"},
+            "mc_question": [
+                {"id": k, "question": f"What {k}?", "options": ["cat", "dog", "cow"], "answer_id": k % 2, "area": "physics", "reasoning": "x", "tag": []}
+                for k in range(3)
+            ],
+        }
+    }  # fmt: skip
+    (world / "questions.json").write_text(json.dumps(rows))
+    asked = f"--benchmark perception_test --annotations {world / 'questions.json'} --videos {world}"
+    return main(["eval", *asked.split(), "--model", str(world / "model"), "--output", str(world / output), *FLAGS.split(), *more])  # fmt: skip
+
+
+def test_eval_scores_both_passes_and_records_the_settings(
+    world: Path, speaking: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    speaking[:] = [said("A", (1, 2))] * 3 + [said("B", (1, 2))]
+    assert run(world, "clues", "--clue-perception", "--clue-time", "relative", "--workers", "0") == 0
+    found = json.loads((world / "clues" / "results.json").read_text())
+    assert found["metrics"]["accuracy_first_pass"] == pytest.approx(2 / 3)
+    assert found["metrics"]["accuracy"] == pytest.approx(1 / 3)
+    assert found["ci95"]["accuracy_first_pass"] is not None
+    assert found["settings"]["clue_perception"] == {
+        "resolution_boost": 2.0, "fps_boost": 2.0, "max_tokens": None, "time": "relative", "rounds": 1, "padding": 1.0,
+    }  # fmt: skip
+    row = json.loads((world / "clues" / "samples.jsonl").read_text().splitlines()[0])
+    assert row["task"] == "multi_choice_qa" and row["parsed"] == "B"
+    assert [one["answer"] for one in row["clue_perception"]["passes"]] == ["A", "B"]
+    assert main(["eval", "--rescore", str(world / "clues")]) == 0
+    assert json.loads((world / "clues" / "results.json").read_text())["metrics"] == found["metrics"]
+    assert run(world, "clues", "--clue-perception", "--clue-time", "absolute") == 2
+    assert "'time': 'absolute'" in capsys.readouterr().err
+    assert run(world, "clues") == 2
+
+
+def test_eval_refuses_clues_where_there_are_no_options(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (world / "moments.json").write_text(json.dumps({"video": {"duration": 10.0, "timestamps": [[0, 1]], "sentences": ["x"]}}))  # fmt: skip
+    moments = ["--benchmark", "charades_sta", "--annotations", str(world / "moments.json")]
+    assert run(world, "moments", "--clue-perception", *moments) == 2
+    assert "questions with options" in capsys.readouterr().err
+    assert not (world / "moments").exists()

@@ -1,0 +1,117 @@
+"""`videochat-r1 ask`: one question about one video, with the clues of its answer and, if told, a second look at them."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_prompting
+from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.sample import LETTERS, Video
+from videochat_r1.video.probe import probe
+
+EPILOG = """examples:
+  videochat-r1 ask --model MODEL --video cat.mp4 "What does the cat jump on?"
+  videochat-r1 ask --model MODEL --video cat.mp4 "What does the cat jump on?" --options table bed box --clue-perception
+docs/evaluation.md says how the second look is taken."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Ask and print; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    options = arguments.options or []
+    if options and not 2 <= len(options) <= len(LETTERS):
+        raise ConfigError(f"--options names {len(options)} options; expected 2 to {len(LETTERS)}, or none")
+    if not arguments.question.strip():
+        raise ConfigError("the question is empty; write it in quotes")
+    show_library_logs()
+    video = Video(path=str(arguments.video))
+    # A video that cannot be used should not wait for the model.
+    probe(video, backend=arguments.video_backend, timeout_seconds=arguments.video_timeout)
+    result = ask(arguments, video, options)
+    print(json.dumps(result, indent=2, ensure_ascii=False) if arguments.json else as_text(result))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All arguments."""
+    top = argparse.ArgumentParser(
+        prog="videochat-r1 ask", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawTextHelpFormatter
+    )
+    top.add_argument("question")
+    top.add_argument("--model", required=True, help="model folder, or a hub name that can be reached")
+    top.add_argument("--video", required=True, type=Path, help="video file")
+    top.add_argument("--options", nargs="+", metavar="OPTION", help="texts to choose from (default: a free answer)")
+    top.add_argument("--json", action="store_true", help="print one JSON object, with the settings")
+    top.add_argument("--device", help="cuda, cuda:1, cpu (default: the GPU, else the CPU)")
+    add_prompting(top.add_argument_group("what the model sees"))
+    add_decoding(top.add_argument_group("how the model answers (greedy unless told otherwise)"))
+    add_clues(top.add_argument_group("a second look at the clues of the answer (paper, Algorithm 1)"))
+    return top
+
+
+def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> dict[str, Any]:
+    """The answer, its clues, and what every pass saw and said.
+
+    Raises:
+        ConfigError: the model cannot be loaded, or settings that cannot work.
+        VideoError: the video cannot be used.
+    """
+    # Only here: mistakes in the arguments must not wait seconds for torch.
+    from videochat_r1.evaluation.answerer import Answerer, pick_device
+    from videochat_r1.evaluation.clue_perception import FREE_TEMPLATE, TASK, CluePerception, free_question
+    from videochat_r1.evaluation.run_options import RunOptions
+    from videochat_r1.evaluation.score_answers import CLUE_PERCEPTION
+    from videochat_r1.training.loader import load_prompt
+
+    run = RunOptions.of({**vars(arguments), "batch_size": 1, "workers": 1, "retry_failed": False})
+    template = run.prompt if options or run.prompt is not None else FREE_TEMPLATE
+    device = pick_device(run.device)
+    answerer = Answerer(run, device, templates=None if template is None else {TASK.name: template})
+    prompt = load_prompt(answerer.builder, free_question(video, arguments.question, options))
+    if prompt.inputs is None:
+        raise VideoError(str(prompt.problem))
+    with CluePerception(answerer, run.clue_perception) as passes:
+        (prediction,) = passes.answer([prompt])
+    record = prediction.extra[CLUE_PERCEPTION]
+    chosen = record["passes"][record["answered_by"]]
+    return {
+        "question": arguments.question,
+        "options": list(options),
+        "video": str(arguments.video),
+        "answer": chosen["answer"],
+        "clues": chosen["clues"],
+        **record,
+        "settings": run.settings(device),
+    }
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """The result for people: every pass, then the answer."""
+    lines: list[str] = []
+    for number, one in enumerate(result["passes"], start=1):
+        saw = one["saw"]
+        where = _spans(saw["segments"]) or "the whole video"
+        width, height = saw["frame_size"]
+        lines += [
+            f"pass {number}: {saw['num_frames']} frames of {width} x {height} at {saw['fps']:.2f} fps, "
+            f"{saw['num_tokens']} tokens, of {where}",
+            f"  {one['completion']}",
+        ]
+    if problem := result.get("problem"):
+        lines.append(f"no further pass: {problem}")
+    answer = result["answer"]
+    if answer is None:
+        lines.append("answer: none that can be read")
+    elif result["options"]:
+        lines.append(f"answer: ({answer}) {result['options'][LETTERS.index(answer)]}")
+    else:
+        lines.append(f"answer: {answer}")
+    lines.append(f"clues: {_spans(result['clues']) or 'none'}")
+    return "\n".join(lines)
+
+
+def _spans(spans: Sequence[Sequence[float]]) -> str:
+    return ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in spans)
