@@ -47,7 +47,7 @@ def test_summary_has_the_stated_form(run):
 def test_rollouts_and_answers_are_kept(run):
     folder, _ = run
     rollouts = [json.loads(line) for line in (folder / "rollouts.jsonl").open()]
-    assert len(rollouts) == 2 * 8 * 8
+    assert len(rollouts) == 2 * 32 * 8
     assert {row["step"] for row in rollouts} == {0, 1}
     held_out = read_manifest(folder / "data" / "eval.jsonl", folder / "data")
     for model in ("sft", "grpo", "sft_continued"):

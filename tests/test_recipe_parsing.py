@@ -118,3 +118,8 @@ def test_several_trackers_on_the_command_line(tmp_path):
 def test_options_that_would_change_the_loss_silently_are_refused(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         parse(tmp_path, **changes)
+
+
+def test_a_whole_mixture_on_the_command_line(tmp_path):
+    _, data, _ = parse(tmp_path, "--mixture", '[{"manifest": "a.jsonl", "task": "tracking"}]')
+    assert data.mixture == [{"manifest": "a.jsonl", "task": "tracking"}]

@@ -51,7 +51,7 @@ class ModelArguments:
 class DataArguments:
     """Which samples are trained on, how their videos are read and how they are asked."""
 
-    mixture: list[dict] | str = field(
+    mixture: list[dict] | str | None = field(
         default_factory=list,
         metadata={"help": "Corpora: dataset, annotations, videos, task, weight, max_samples, queries_per_video."},
     )

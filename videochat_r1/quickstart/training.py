@@ -128,7 +128,16 @@ class Workshop:
 
     def continue_sft(self, start: Path, folder: Path, seconds: float) -> TrainingRun:
         """SFT from `start` for as many seconds as given, its learning rate falling linearly over them."""
-        flags = ("--max_steps", str(_MANY_STEPS), "--lr_scheduler_type", "constant", "--warmup_steps", "0")
+        flags = (
+            "--max_steps",
+            str(_MANY_STEPS),
+            "--lr_scheduler_type",
+            "constant",
+            "--lr_scheduler_kwargs",
+            "{}",
+            "--warmup_steps",
+            "0",
+        )
         trainer = self._sft_trainer(SFT_STAGES[-1], start, folder, flags, _TimeLimit(seconds, "SFT continued"))
         # Their bar counts steps, of which nobody knows how many there will be.
         trainer.remove_callback(ProgressCallback)
