@@ -111,7 +111,10 @@ def test_several_trackers_on_the_command_line(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"skip_uninformative_groups": True, "beta": 0.04}, "skip_uninformative_groups would change the loss with beta"),
+        (
+            {"skip_uninformative_groups": True, "beta": 0.04},
+            "skip_uninformative_groups would change the loss with beta",
+        ),
         ({"dynamic_sampling_draws": 2, "scale_rewards": "batch"}, "advantages depend on the whole batch"),
     ],
 )
