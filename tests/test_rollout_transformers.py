@@ -268,6 +268,37 @@ def test_each_prompt_is_encoded_and_prefilled_once_without_padding() -> None:
     assert last_mlp[0] == (1, 0)
 
 
+def test_decoding_keeps_and_reads_one_copy_of_each_prompts_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    prompts = ragged_prompts(model)
+    lengths = sorted(prompt.num_tokens - 1 for prompt in prompts)
+    kept: set[int] = set()
+    read: list[int] = []
+    attend = prefix_cache.SharedPrefixCache.attend
+    kernel = prefix_cache.choose_kernel(torch.device("cpu"), torch.float32, 32)
+
+    def watched(self, layer_idx, query, key, value, scale):
+        kept.add(sum(block.keys[layer_idx].numel() // key.shape[1] // key.shape[-1] for block in self.blocks))
+        read.append(0)
+        out = attend(self, layer_idx, query, key, value, scale)
+        read[-1] -= key.shape[0] * key.shape[2]
+        return out
+
+    def forward(query, key, value, *args):
+        read[-1] += key.shape[0] * key.shape[2]
+        return kernel.forward(query, key, value, *args)
+
+    monkeypatch.setattr(prefix_cache.SharedPrefixCache, "attend", watched)
+    monkeypatch.setattr(prefix_cache, "choose_kernel", lambda *args: dataclasses.replace(kernel, forward=forward))
+    TransformersEngine(model, PAD).generate(
+        prompts, num_generations=5, settings=sampling(model, 4), noise_seeds=seeds(3, 5)
+    )
+    # Prompts of nearly one length are padded to it; there is no factor of 5.
+    (tokens,) = kept
+    assert sum(lengths) <= tokens <= 1.25 * sum(lengths)
+    assert set(read) == {tokens}
+
+
 def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
     model = make_model()
     prompts = ragged_prompts(model)

@@ -234,6 +234,48 @@ def test_one_wrong_position_shows(place: int) -> None:
     assert difference.abs().max() > 10 * TOLERANCE
 
 
+def shift_one_position(prompt: PromptInputs) -> PromptInputs:
+    positions = prompt.position_ids.clone()
+    positions[0, 10] -= 2
+    return dataclasses.replace(prompt, position_ids=positions)
+
+
+@pytest.mark.parametrize("variant", ["plain", "qwen2_vl", "lora", "frozen tower", "checkpointing"])
+@pytest.mark.parametrize("wrong", ["nothing", "seconds", "position", "mask"])
+def test_every_comparison_with_repeated_prompts_notices_one_wrong_entry(variant: str, wrong: str) -> None:
+    """Shared prompts with one thing wrong against repeated ones without, in log-probabilities and in gradients."""
+    model = prepare(make_model("qwen2_vl" if variant == "qwen2_vl" else "qwen2_5_vl"))
+    prompts, ids, mask = ragged_batch(model)
+    features = None
+    wrapped: torch.nn.Module = model
+    if variant == "lora":
+        wrapped = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    elif variant == "frozen tower":
+        model.base_model.visual.requires_grad_(False)
+        made = {id(prompt): encode_video(model, prompt) for prompt in prompts}
+        features = [made[id(prompt)] for prompt in prompts]
+    elif variant == "checkpointing":
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+    repeated = logps_and_gradients(wrapped, prompts, ids, mask, share_prompt=False)
+    if wrong == "seconds":
+        if variant == "qwen2_vl":
+            pytest.skip("Qwen2-VL counts temporal steps, whatever their seconds")
+        first = make_prompt(model, 1, (4, 4, 6), 1.0)
+        prompts = [first] * 3 + prompts[3:]
+    elif wrong == "position":
+        prompts = [shift_one_position(prompts[0])] * 3 + prompts[3:]
+    elif wrong == "mask":
+        mask = mask.index_put((torch.tensor(0), torch.tensor(10)), torch.tensor(0))
+    shared = logps_and_gradients(wrapped, prompts, ids, mask, share_prompt=True, video_features=features)
+    logps = (shared[0] - repeated[0]).abs().max()
+    gradients = (shared[2] - repeated[2]).norm() / repeated[2].norm()
+    if wrong == "nothing":
+        assert logps < TOLERANCE and gradients < TOLERANCE
+    else:
+        assert logps > 10 * TOLERANCE and gradients > 10 * TOLERANCE
+
+
 def test_one_wrong_completion_mask_entry_shows() -> None:
     model = prepare(make_model())
     prompt, ids, mask = make_prompt(model, 1, (4, 4, 6), 0.7), *make_completions([6, 4])

@@ -1,11 +1,13 @@
 """The trainer end to end on a tiny model: what is learned from, what is logged, what a kill loses (nothing)."""
 
 import inspect
+import itertools
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,9 +17,11 @@ from trl import GRPOTrainer
 
 from tests.tiny_runs import make_corpus, make_trainer
 from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.grpo import trainer as grpo_trainer
+from videochat_r1.grpo.shared_prefix import SharedPrefixDifference
 from videochat_r1.grpo.trainer import VideoGRPOTrainer, noise_seed
 from videochat_r1.sample import Sample, Video
-from videochat_r1.training import checkpoint
+from videochat_r1.training import checkpoint, loader
 
 
 def weights_of(trainer):
@@ -97,6 +101,44 @@ def test_repeating_prompts_gives_the_same_weights(plain_run, folder):
     repeated = make_trainer(folder, share_prompt=False, output_dir=str(folder / "repeated"))
     repeated.train()
     assert largest_difference(weights_of(trainer), weights_of(repeated)) < 2e-4  # Adam amplifies the last digits
+
+
+@pytest.mark.parametrize("options", [{"beta": 0.0}, {"num_iterations": 2, "max_steps": 4}], ids=["beta", "iterations"])
+def test_repeating_prompts_gives_the_same_weights_with(folder, options):
+    """Plain gradient steps, which amplify nothing; old policies count in the second iteration."""
+    exact = {**options, "optim": "sgd", "learning_rate": 0.05, "max_grad_norm": 0.0}
+    shared = make_trainer(folder, **exact)
+    before = weights_of(shared)
+    shared.train()
+    repeated = make_trainer(folder, **exact, share_prompt=False, output_dir=str(folder / "repeated"))
+    repeated.train()
+    assert largest_difference(before, weights_of(shared)) > 1e-3
+    assert largest_difference(weights_of(shared), weights_of(repeated)) < 1e-6
+
+
+def test_the_first_batch_is_verified_when_asked(folder, monkeypatch):
+    compared = []
+
+    def too_far(*args, **kwargs):
+        compared.append(1)
+        return SharedPrefixDifference(logps=2e-4 if len(compared) > 1 else 5e-5, entropy=0.0)
+
+    monkeypatch.setattr(grpo_trainer, "verify_shared", too_far)
+    make_trainer(folder, verify_shared_prompt=True).train()
+    assert compared == [1]
+    with pytest.raises(ConfigError, match=r"differ by 0.0002 .* Train with share_prompt=false"):
+        make_trainer(folder, verify_shared_prompt=True).train()
+    make_trainer(folder).train()
+    assert compared == [1, 1]
+
+
+def test_the_time_that_a_step_waits_for_videos_is_logged(folder, monkeypatch):
+    """A clock that moves one second each time somebody looks at it."""
+    clock = itertools.count()
+    monkeypatch.setattr(loader, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    trainer = make_trainer(folder)
+    trainer.train()
+    assert history_value(trainer, "time/video_wait") == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"])
