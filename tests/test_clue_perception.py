@@ -1,11 +1,14 @@
 """Clue-perception on a tiny model: what the second pass sees and at which positions, which answer stands, both commands."""
 
+import importlib.util
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,7 +31,7 @@ from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.sample import ChoiceTarget, Sample, Video
 from videochat_r1.training.loader import load_prompt
-from videochat_r1.video.frames import VideoBudget
+from videochat_r1.video.frames import VideoBudget, load_frames
 
 # 10 s at 8 fps; frame k shows the number k.
 BUDGET = VideoBudget(fps=1.0, max_frames=32, min_pixels=28 * 28, max_pixels=56 * 28, backend="pyav", isolation="none")
@@ -121,8 +124,6 @@ def test_the_frames_are_those_of_the_segments(world: Path, answerer: Scripted) -
     seen = []
 
     def load(*arguments: Any, **options: Any) -> Any:
-        from videochat_r1.video.frames import load_frames
-
         frames = load_frames(*arguments, **options)
         seen.extend(number_of(image) for image in frames.pixels.permute(0, 2, 3, 1).numpy())
         return frames
@@ -227,6 +228,36 @@ def test_absolute_time_with_vllm(world: Path) -> None:
             (found,) = passes.answer([prompt])
         completions[engine] = [one["completion"] for one in found.extra["clue_perception"]["passes"]]
     assert completions["vllm"] == completions["transformers"] and len(completions["vllm"]) == 2
+
+
+def test_the_benchmarks_coarse_frames_do_not_tell_the_answer(tmp_path: Path) -> None:
+    """Scenes that differ in nothing but their colours and signs are one at the coarse rate, and two in a closer look."""
+    path = Path(__file__).resolve().parent.parent / "benchmarks" / "clue_perception.py"
+    spec = importlib.util.spec_from_file_location("clue_perception_benchmark", path)
+    assert spec is not None and spec.loader is not None
+    benchmark = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    scene = benchmark.episode_scene(np.random.default_rng(0))
+    turned = {
+        "colour": dict(zip(benchmark.COLOURS, [*list(benchmark.COLOURS)[1:], "red"], strict=True)),
+        "sign": dict(zip(benchmark.SIGNS, [*benchmark.SIGNS[1:], "across"], strict=True)),
+    }
+    frames = []
+    for name in ("own", "colour", "sign"):
+        episodes = scene.episodes
+        if name != "own":
+            episodes = tuple(replace(one, **{name: turned[name][getattr(one, name)]}) for one in episodes)
+        video = tmp_path / f"{name}.mp4"
+        benchmark.write_video(video, replace(scene, episodes=episodes))
+        flash = scene.episodes[0].flash
+        close = replace(benchmark.COARSE, min_pixels=84 * 84, max_pixels=84 * 84, total_pixels=84 * 84 * 8)
+        coarse = load_frames(Video(path=str(video)), benchmark.COARSE)
+        closer = load_frames(Video(path=str(video)), close, times=(flash.start, flash.start + 0.25))
+        frames.append([one.pixels.int() for one in (coarse, closer)])
+    own, *others = frames
+    for other in others:
+        assert int((own[0] - other[0]).abs().max()) <= 12
+        assert int((own[1] - other[1]).abs().max()) >= 80
 
 
 # --- the commands ---------------------------------------------------------------------------------------------------
