@@ -13,6 +13,7 @@ from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
 from videochat_r1.rewards import Unscored, make_reward
 from videochat_r1.rewards.recall import length_factor, recall
 from videochat_r1.sample import CaptionTarget
+from videochat_r1.scoring import score_rows
 from videochat_r1.tasks import TASKS
 from videochat_r1.tasks.captioning import REQUEST
 
@@ -147,7 +148,7 @@ def test_what_cannot_be_judged_is_unscored_with_its_reason_and_the_rest_is_score
 
 def test_an_outage_asks_training_to_stop(server):
     server.stop()
-    settings = {"max_attempts": 1, "max_wait_seconds": 0.3}
+    settings = {"max_attempts": 1, "on_outage": "stop"}
     values, _ = judged(server, answers("A dog barks.", "A cat sleeps."), settings=settings)
     assert all(value.stop for value in values)
 
@@ -162,6 +163,42 @@ def test_what_was_asked_is_logged(server):
     logged = {}
     judged(server, answers("A dog barks.", "A cat sleeps."), log_metric=logged.__setitem__)
     assert logged == {"judge/requests": 2.0, "judge/retries": 0.0, "judge/cache_hits": 0.0}
+
+
+# --- the command `score` ------------------------------------------------------------------------------------------------
+
+
+def scored(server, rows, **options):
+    config = JudgeConfig(base_url=server.base_url, model=MODEL, cache_dir=None, backoff_seconds=0.005, max_attempts=2)
+    lines = [json.dumps({"thinking": False, "target": TARGET, **row}) for row in rows]
+    return list(score_rows(lines, "captioning", judge=Judge(config), **options))
+
+
+def test_captions_are_scored_by_a_judge_in_their_order(server):
+    server.poison = "cat"
+    texts = [f"A dog barks. A man opens door {number}." for number in range(5)] + ["A cat sleeps.", "A dog barks."]
+    found = scored(server, [{"id": place, "completion": text} for place, text in enumerate(answers(*texts))])
+    assert [row["id"] for row in found] == list(range(7))
+    assert [row["rewards"]["recall"] for row in found] == [1.0] * 5 + [None, 0.5]
+    assert all(row["rewards"]["format"] == 1.0 for row in found)
+    assert "HTTP 500" in found[5]["unscored"] and "unscored" not in found[0]
+
+
+def test_rows_before_a_malformed_one_are_scored(server):
+    config = JudgeConfig(base_url=server.base_url, model=MODEL, cache_dir=None)
+    row = json.dumps({"id": 1, "thinking": False, "target": TARGET, "completion": "<answer>A dog barks.</answer>"})
+    rows = score_rows([row, row, "{}"], "captioning", judge=Judge(config))
+    assert [next(rows)["rewards"]["recall"] for _ in range(2)] == [0.5, 0.5]
+    with pytest.raises(DataError, match="line 3: the row has no id"):
+        next(rows)
+
+
+def test_a_judge_is_needed_exactly_where_captions_are_scored(server):
+    with pytest.raises(ConfigError, match="captioning needs a judge"):
+        next(score_rows([], "captioning"))
+    judge = Judge(JudgeConfig(base_url=server.base_url, model=MODEL))
+    with pytest.raises(ConfigError, match="tracking is scored without a judge"):
+        next(score_rows([], "tracking", judge=judge))
 
 
 # --- corpora ------------------------------------------------------------------------------------------------------------

@@ -91,6 +91,7 @@ TRACKING = ("got10k", "tracking", "all")
 GROUNDED_QA = ("nextgqa", "grounded_qa", "all")
 QA = ("nextgqa", "multi_choice_qa", "all")
 QUALITY = ("vidtab_quality", "quality_assessment", "all")
+CAPTIONS = ("carebench", "captioning", "all")
 # Recipe -> what the paper's row changes: mixture, epochs, thinking.
 ROWS: dict[str, tuple[list[tuple[str, str, int | str]], float, bool]] = {
     "grpo/joint": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, False),
@@ -100,6 +101,7 @@ ROWS: dict[str, tuple[list[tuple[str, str, int | str]], float, bool]] = {
     "grpo/grounded_qa": ([GROUNDED_QA], 1.0, False),
     "grpo/multi_choice_qa": ([QA], 1.0, False),
     "grpo/quality_assessment": ([QUALITY], 1.0, False),
+    "grpo/captioning": ([CAPTIONS], 1.0, False),
     "grpo/ablations/table2_grounding_and_grounded_qa": ([GROUNDING, GROUNDED_QA], 1.0, False),
     "grpo/ablations/table3_three_epochs": ([GROUNDING], 3.0, False),
     "grpo/ablations/table3_thinking": ([GROUNDING], 1.0, True),
@@ -110,6 +112,7 @@ ROWS: dict[str, tuple[list[tuple[str, str, int | str]], float, bool]] = {
     "sft/grounded_qa": ([GROUNDED_QA], 1.0, False),
     "sft/multi_choice_qa": ([QA], 1.0, False),
     "sft/quality_assessment": ([QUALITY], 1.0, False),
+    "sft/captioning": ([CAPTIONS], 1.0, False),
     "sft/ablations/table3_three_epochs": ([GROUNDING], 3.0, False),
 }
 
@@ -143,7 +146,8 @@ def test_recipe_pins_the_papers_values(path: Path) -> None:
     found = {name: getattr(args, name) for name in expected}
     assert found == expected
     assert str(args.optim) in {"adamw_torch_fused", "OptimizerNames.ADAMW_TORCH_FUSED"}
-    assert model.model_name_or_path == "Qwen/Qwen2.5-VL-7B-Instruct"
+    family = "Qwen2" if path.stem == "captioning" else "Qwen2.5"
+    assert model.model_name_or_path == f"Qwen/{family}-VL-7B-Instruct"
     assert (model.freeze_vision_tower, model.lora) == (False, None), "full fine-tuning"
     assert data.budget() == replace(BUDGET, num_threads=data.budget().num_threads)
     assert (data.max_prompt_length, data.prompt_layout, data.prompts) == (8192, "video_first", None)
@@ -179,11 +183,19 @@ def test_rewards_are_those_of_the_tasks_with_weight_one(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", GRPO, ids=name_of)
+def test_a_judge_is_named_where_captions_are_rewarded(path: Path) -> None:
+    _, _, args = resolve(path)
+    config = args.judge_config()
+    assert (config is not None) == (path.stem == "captioning")
+    assert config is None or config.model == "Qwen/Qwen2.5-72B-Instruct", "the paper's"
+
+
+@pytest.mark.parametrize("path", GRPO, ids=name_of)
 def test_eight_prompts_an_update_on_any_number_of_gpus(path: Path) -> None:
     _, _, args = resolve(path)
-    assert [args._accumulation(processes) for processes in (1, 2, 4, 8)] == [8, 4, 2, 1]
+    assert [args.accumulation(processes) for processes in (1, 2, 4, 8)] == [8, 4, 2, 1]
     with pytest.raises(ConfigError, match=r"prompts_per_step=8\. nearest that can: 4 processes"):
-        args._accumulation(3)
+        args.accumulation(3)
 
 
 def test_mixture_of_videochat_r1_is_the_papers_18k(shared_dir: Path) -> None:

@@ -1,11 +1,16 @@
-"""Scores completions without a model: one JSON row in, one row of rewards out."""
+"""Scores completions without a model of one's own: one JSON row in, one row of rewards out."""
 
+import asyncio
+import inspect
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from videochat_r1.errors import DataError
-from videochat_r1.rewards import make_reward
+from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.judge import Judge
+from videochat_r1.rewards import Unscored, make_reward, option_names
 from videochat_r1.tasks import Task, get_task
 
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -14,44 +19,98 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "thinking": (bool,),
     "target": (dict,),
 }
+# Rows that a judge is asked about at once; without one every row is scored as soon as it is read.
+_JUDGED_TOGETHER = 256
 
 
 def score_rows(
-    lines: Iterable[str | bytes], task_name: str, *, reward_options: Mapping[str, Mapping[str, Any]] | None = None
+    lines: Iterable[str | bytes],
+    task_name: str,
+    *,
+    reward_options: Mapping[str, Mapping[str, Any]] | None = None,
+    judge: Judge | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows `{"id", "rewards", "parsed"}` in the order of the lines, each as soon as its line is read.
+    """Rows `{"id", "rewards", "parsed"}` in the order of the lines, each as soon as its line is read (with a judge: some together).
+
+    A reward that the judge could not tell is None, with the reason under `unscored`.
 
     Args:
         lines: JSONL of `{"id", "completion", "thinking", "target"}`; blank lines are passed over, further keys ignored.
         task_name: in `videochat_r1.tasks.TASKS`; only its rewards are reported.
         reward_options: reward name -> options, as in a recipe.
+        judge: for tasks that have a judged reward.
 
     Raises:
-        ConfigError: an unknown task or option.
+        ConfigError: an unknown task or option, a judge that is missing or that nobody asks.
+        JudgeError: the judge cannot be used.
         DataError: a malformed row, naming its line (from 1).
     """
     task = get_task(task_name)
     options = reward_options or {}
     rewards = {name: make_reward(name, **options.get(name, {})) for name in task.reward_names}
+    judged = [name for name, reward in rewards.items() if "judge" in option_names(reward)]
+    if judge is None and judged:
+        raise ConfigError(f"task {task_name} needs a judge for the reward {judged[0]}: --judge YAML (docs/judge.md)")
+    if judge is not None and not judged:
+        raise ConfigError(f"task {task_name} is scored without a judge; leave --judge out")
+    if judge is not None:
+        asyncio.run(_with_judge(judge, None))
+        rewards |= {name: make_reward(name, **options.get(name, {}), judge=judge) for name in judged}
+    rows = _read_rows(lines, task)
+    for first in rows:
+        together = [first, *islice(rows, _JUDGED_TOGETHER - 1)] if judge is not None else [first]
+        problem = together.pop() if isinstance(together[-1], DataError) else None
+        yield from _score([row for row in together if isinstance(row, dict)], task, rewards, judge)
+        if isinstance(problem, DataError):
+            raise problem
+
+
+def _read_rows(lines: Iterable[str | bytes], task: Task[Any, Any]) -> Iterator[dict[str, Any] | DataError]:
+    """The rows, up to the first that is malformed; in its place the error, so that those before it are scored first."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             row = _read_row(line)
-            yield _score(row, task, rewards)
+            yield {**row, "typed_target": task.target_from_json(row["target"])}
         except DataError as error:
-            raise DataError(f"line {number}: {error}") from error
+            problem = DataError(f"line {number}: {error}")
+            problem.__cause__ = error
+            yield problem
+            return
 
 
-def _score(row: Mapping[str, Any], task: Task[Any, Any], rewards: Mapping[str, Any]) -> dict[str, Any]:
-    completion, target = row["completion"], row["target"]
-    columns = {"task": [task.name], "target": [target], "thinking": [row["thinking"]], "sample_id": [row["id"]]}
-    parsed = task.parse(completion, task.target_from_json(target))
-    return {
-        "id": row["id"],
-        "rewards": {name: reward([completion], **columns)[0] for name, reward in rewards.items()},
-        "parsed": task.parsed_to_json(parsed),
+def _score(
+    rows: Sequence[Mapping[str, Any]], task: Task[Any, Any], rewards: Mapping[str, Any], judge: Judge | None
+) -> Iterator[dict[str, Any]]:
+    completions = [row["completion"] for row in rows]
+    columns = {
+        "task": [task.name] * len(rows),
+        "target": [row["target"] for row in rows],
+        "thinking": [row["thinking"] for row in rows],
+        "sample_id": [row["id"] for row in rows],
     }
+    values = {}
+    for name, reward in rewards.items():
+        given = reward(completions, **columns)
+        values[name] = asyncio.run(_with_judge(judge, given)) if inspect.iscoroutine(given) else given
+    for place, row in enumerate(rows):
+        parsed = task.parse(row["completion"], row["typed_target"])
+        found = {name: column[place] for name, column in values.items()}
+        reasons = [value.reason for value in found.values() if isinstance(value, Unscored)]
+        yield {
+            "id": row["id"],
+            "rewards": {name: None if value is None or math.isnan(value) else value for name, value in found.items()},
+            "parsed": task.parsed_to_json(parsed),
+            **({"unscored": reasons[0]} if reasons else {}),
+        }
+
+
+async def _with_judge(judge: Judge | None, work: Any) -> Any:
+    """What the coroutine returns, asked in an event loop of its own; the judge's check where there is none."""
+    assert judge is not None
+    async with judge:
+        return await (judge.check() if work is None else work)
 
 
 def _read_row(line: str | bytes) -> dict[str, Any]:

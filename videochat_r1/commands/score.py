@@ -4,7 +4,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from videochat_r1.judge import Judge, read_judge_config
 from videochat_r1.scoring import score_rows
 from videochat_r1.tasks import TASKS
 
@@ -15,7 +17,9 @@ An input row is {"id", "completion", "thinking": true|false, "target": {...}}, w
   multi_choice_qa      {"options": [...], "answer": "C"}
   grounded_qa          {"options": [...], "answer": "C", "spans": [[start, end], ...], "duration": seconds}
   quality_assessment   {"choices": [...], "answer": "..."}
-An output row is {"id", "rewards": {name: value in [0, 1]}, "parsed": the answer as read, or null}.
+  captioning           {"caption": "...", "events": ["...", ...]}; the events may be left out; needs --judge
+An output row is {"id", "rewards": {name: value in [0, 1]}, "parsed": the answer as read, or null};
+a reward that a judge could not tell is null, with the reason under "unscored".
 A malformed row ends the run with exit code 2 and the number of its line; the rows before it are written.
 """
 
@@ -35,8 +39,12 @@ def main(argv: Sequence[str]) -> int:
         default=True,
         help="whether tracking counts the first box, which the prompt shows (default: yes, as in the paper)",
     )
+    parser.add_argument(
+        "--judge", type=Path, metavar="YAML", help="judge of captions: a file with base_url and model, or a recipe"
+    )
     arguments = parser.parse_args(argv)
     options = {"iou": {"score_given_box": arguments.score_given_box}}
-    for row in score_rows(sys.stdin.buffer, arguments.task, reward_options=options):
+    judge = None if arguments.judge is None else Judge(read_judge_config(arguments.judge))
+    for row in score_rows(sys.stdin.buffer, arguments.task, reward_options=options, judge=judge):
         print(json.dumps(row))
     return 0

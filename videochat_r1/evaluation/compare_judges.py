@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from videochat_r1.datasets.annotation_files import Row, read_text
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, JudgeError
 from videochat_r1.evaluation.agreement import agreement
 from videochat_r1.judge import Judge, JudgeConfig
 from videochat_r1.rewards import Unscored
@@ -114,6 +114,12 @@ async def _ask(config: JudgeConfig, rows: Sequence[CaptionRow], precision_weight
                     precision_weight=precision_weight,
                 )
                 values += [value for value in given if value is not None]
+                for value in given:
+                    if isinstance(value, Unscored) and value.stop:
+                        raise JudgeError(
+                            f"the judge {config.model} has stopped answering after {len(values) - len(part):,} of {len(rows):,} "
+                            f"captions: {value.reason}. The same command goes on from its cache"
+                        )
                 bar.update(len(part))
     return values
 

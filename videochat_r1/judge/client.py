@@ -16,6 +16,9 @@ from videochat_r1.judge.session import Session
 
 T = TypeVar("T")
 
+# Answers that arrive within this time are written to the cache together.
+_GATHER_SECONDS = 0.005
+
 
 class Judge:
     """Asks a judge, through the cache. Usable from any event loop, from one thread at a time.
@@ -104,8 +107,20 @@ class Judge:
         except UnscoredError:
             self.counts["unscorable"] += 1
             raise
-        # Another process may have been faster; all go by the answer that is kept.
-        return answer if self.config.cache_dir is None else self._open_cache().put(key, answer)
+        return answer if self.config.cache_dir is None else await self._keep(key, answer)
+
+    async def _keep(self, key: bytes, answer: str) -> str:
+        """The answer that the cache keeps: another process may have been faster, and all go by the same."""
+        session = self._session()
+        session.unwritten[key] = answer
+        if session.writing is None:
+            session.writing = asyncio.create_task(self._write(session))
+        return (await asyncio.shield(session.writing))[key]
+
+    async def _write(self, session: Session) -> dict[bytes, str]:
+        await asyncio.sleep(_GATHER_SECONDS)
+        answers, session.unwritten, session.writing = session.unwritten, {}, None
+        return self._open_cache().put_all(answers)
 
     def _session(self) -> Session:
         loop = asyncio.get_running_loop()

@@ -140,6 +140,8 @@ def data_block(data: Mapping[str, Any]) -> str:
 
 def clean(text: str) -> str:
     """The text on one line, without control, invisible, private and unpaired characters."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())  # nothing to look for, which is most texts
     visible = (" " if unicodedata.category(character).startswith("C") else character for character in text)
     return " ".join("".join(visible).split())
 

@@ -40,6 +40,8 @@ class Session:
         self.counts = counts
         self.server = Server(config)
         self.in_flight: dict[bytes, asyncio.Task[str]] = {}
+        self.unwritten: dict[bytes, str] = {}
+        self.writing: asyncio.Task[dict[bytes, str]] | None = None
         self._slots = asyncio.Semaphore(config.concurrency)
         self._interval = 60.0 / config.requests_per_minute if config.requests_per_minute else 0.0
         self._next_turn = 0.0
