@@ -16,8 +16,9 @@ TASKS = ["temporal_grounding", "tracking", "grounded_qa"]
 
 
 def options(folder, **changes):
-    few = {"num_train": 8, "num_eval": 3, "sft_flags": ("--max_steps", "3"), "from_scratch": True, "compare": True}
-    grpo = ("--max_steps", "2", "--logging_steps", "1", "--max_completion_length", "8", "--save_steps", "2")
+    few = {"num_train": 32, "num_eval": 3, "sft_flags": ("--max_steps", "3"), "from_scratch": True, "compare": True}
+    grpo = "--max_steps 2 --logging_steps 1 --max_completion_length 8 --save_steps 2 --prompts_per_step 16"
+    grpo = (*grpo.split(), "--per_device_train_batch_size", "128")
     return QuickstartOptions(output=folder, **{**few, "grpo_flags": grpo, **changes})
 
 
@@ -47,7 +48,7 @@ def test_summary_has_the_stated_form(run):
 def test_rollouts_and_answers_are_kept(run):
     folder, _ = run
     rollouts = [json.loads(line) for line in (folder / "rollouts.jsonl").open()]
-    assert len(rollouts) == 2 * 32 * 8
+    assert len(rollouts) == 2 * 16 * 8
     assert {row["step"] for row in rollouts} == {0, 1}
     held_out = read_manifest(folder / "data" / "eval.jsonl", folder / "data")
     for model in ("sft", "grpo", "sft_continued"):
@@ -119,8 +120,8 @@ def test_table_aligns_and_marks_headlines():
 
 
 def test_bad_choices_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="at least 8 training"):
-        QuickstartOptions(num_train=2)
+    with pytest.raises(ConfigError, match="at least 32 training"):
+        QuickstartOptions(num_train=31)
     with pytest.raises(ConfigError, match="--from-scratch"):
         QuickstartOptions(from_scratch=True, start=tmp_path)
     with pytest.raises(ConfigError, match="holds no model; --from-scratch"):

@@ -9,6 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGS = ROOT / "configs" / "quickstart"
 SHIPPED_START = ROOT / "data" / "quickstart" / "sft"
 
+# One update of GRPO takes 32 prompts, each of which has to be another one.
+_LEAST_TRAIN = 32
+
 
 @dataclass(frozen=True, slots=True)
 class QuickstartOptions:
@@ -37,9 +40,10 @@ class QuickstartOptions:
     start: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.num_train < 8 or self.num_eval < 2:
+        if self.num_train < _LEAST_TRAIN or self.num_eval < 2:
             raise ConfigError(
-                f"the quickstart needs at least 8 training and 2 held-out videos, got {self.num_train} and {self.num_eval}"
+                f"the quickstart needs at least {_LEAST_TRAIN} training and 2 held-out videos of each kind, "
+                f"got {self.num_train} and {self.num_eval}"
             )
         if self.from_scratch and self.start is not None:
             raise ConfigError("--from-scratch makes the start itself: leave --start out")
