@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Set before any test module imports these libraries: nothing may look for a model hub or report to a server.
+# Set before any test module imports these libraries: nothing may look for a model hub or report to a server, and on models this small a
+# second thread gains nothing on an idle machine and waits for its turn on a busy one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")

@@ -49,7 +49,7 @@ def write_report(
     title = "VideoChat-R1 quickstart: a tiny Qwen2.5-VL learns from video with GRPO"
     steps = details["training"]["grpo"]
     subtitle = (
-        f"{steps['num_steps']} GRPO updates in {steps['seconds']:.0f} s on {details['num_threads']} CPU threads, "
+        f"{steps['num_steps']} GRPO updates in {steps['seconds']:.0f} s on {details['num_threads']} CPU thread{'s' * (details['num_threads'] > 1)}, "
         f"seed {details['seed']}; {min(details['num_samples'].values())} held-out samples per task."
     )
     sections = [
