@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -45,7 +45,8 @@ from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 from trl.trainer.utils import add_fused_lm_head  # noqa: E402
 
 from videochat_r1.doctor import flops  # noqa: E402
-from videochat_r1.doctor.estimate import GPUS  # noqa: E402
+from videochat_r1.doctor.estimate import GPUS, gpu_named  # noqa: E402
+from videochat_r1.errors import ConfigError  # noqa: E402
 from videochat_r1.geometry import Span  # noqa: E402
 from videochat_r1.grpo.config import VideoGRPOConfig  # noqa: E402
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix  # noqa: E402
@@ -238,10 +239,16 @@ def the_sample(folder: Path, preset: Preset) -> Sample:
     return Sample("bench", "temporal_grounding", video, "the square is red", target, duration)
 
 
+def prompt_builder(folder: Path, preset: Preset) -> PromptBuilder:
+    """For a question of a few words, and as many digits as TRL's prompt has tokens around its images."""
+    template = "{query}? " + "1" * preset.frames
+    processor, config = load_processor(folder / "model"), load_config(folder / "model")
+    return PromptBuilder(processor, config, budget(preset), templates={"temporal_grounding": template})
+
+
 def the_prompt(folder: Path, preset: Preset) -> PromptInputs:
     """That question as the model gets it."""
-    builder = PromptBuilder(load_processor(folder / "model"), load_config(folder / "model"), budget(preset))
-    return builder.build(the_sample(folder, preset))
+    return prompt_builder(folder, preset).build(the_sample(folder, preset))
 
 
 def budget(preset: Preset) -> VideoBudget:
@@ -276,12 +283,12 @@ def common_options(preset: Preset, folder: Path) -> dict[str, Any]:
 
 def video_trainer(folder: Path, preset: Preset, *, share_prompt: bool) -> TimedVideo:
     """(b) or (c), told never to end a completion early."""
-    processor = load_processor(folder / "model")
+    builder = prompt_builder(folder, preset)
     trainer = TimedVideo(
         load_model(folder / "model", dtype=preset.dtype),
         args=VideoGRPOConfig(**common_options(preset, folder), share_prompt=share_prompt, log_rollouts=False),
-        processor=processor,
-        builder=PromptBuilder(processor, load_config(folder / "model"), budget(preset)),
+        processor=builder.processor,
+        builder=builder,
         source=OneSample(the_sample(folder, preset), preset.steps + 2),
         reward_funcs=[varied_reward],
     )
@@ -582,16 +589,8 @@ def rates(step: dict[str, Any], preset: Preset) -> dict[str, float]:
         "teraflops": step["flops"] / seconds / 1e12,
     }
     if preset.on_gpu:
-        device = torch.cuda.get_device_name()
-        memory = torch.cuda.get_device_properties(0).total_memory / 1e9
-        alike = [
-            gpu
-            for key, gpu in GPUS.items()
-            if key.split("-")[0] in device.split()[-1].replace(" ", "-") or key.split("-")[0] in device
-        ]
-        if alike:
-            nearest = min(alike, key=lambda gpu: abs(gpu.gigabytes - memory))
-            result["mfu"] = result["teraflops"] / nearest.teraflops
+        with suppress(ConfigError):  # a GPU whose peak is not known
+            result["mfu"] = result["teraflops"] / GPUS[gpu_named(torch.cuda.get_device_name())].teraflops
     return result
 
 

@@ -12,7 +12,7 @@ from tests.tiny_prompts import MODEL_TYPES, PAD, make_completions, make_model, m
 from videochat_r1.cli import main as cli
 from videochat_r1.commands.estimate import main
 from videochat_r1.doctor import flops
-from videochat_r1.doctor.estimate import GPUS
+from videochat_r1.doctor.estimate import GPUS, gpu_named
 from videochat_r1.doctor.memory import ModelShape, Strategy, head_bytes, model_shape
 from videochat_r1.grpo.packing import pack_rows, repeat_rows
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
@@ -182,12 +182,45 @@ def test_text_and_sft(capsys: pytest.CaptureFixture[str]) -> None:
     assert "repeated" not in text and "decode" not in text and "policy" in text
 
 
+def test_vllm_takes_its_share_of_a_gpu_unless_it_sleeps(capsys: pytest.CaptureFixture[str]) -> None:
+    """0.3 of 80 GB; on its own it needs 16.6 GB of weights, and the keys of a prompt and 1,024 tokens."""
+    plain = run(capsys)["shared"]["gigabytes"]
+    assert plain["vllm"] == 0
+    resident = run(capsys, "--use_vllm", "true")["shared"]["gigabytes"]
+    assert resident["vllm"] == pytest.approx(24) and resident["rollout"] == 0
+    assert resident["peak"] == pytest.approx(plain["state"] + plain["update"] + plain["head"] + 24)
+    sleeping = run(capsys, "--use_vllm", "true", "--vllm_enable_sleep_mode", "true")["shared"]["gigabytes"]
+    assert sleeping["peak"] == pytest.approx(plain["state"] + max(24, plain["update"] + plain["head"]))
+    small = run(capsys, "--use_vllm", "true", "--vllm_gpu_memory_utilization", "0.1")["shared"]["gigabytes"]
+    assert small["vllm"] == pytest.approx(2 * (8_292_166_656 + 2 * 28 * 512 * (3390 + 1024)) / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("h100", "H100"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA A100-SXM4-80GB", "A100-80GB"),
+        ("NVIDIA H200", "H200"),
+        ("4090", "RTX-4090"),
+        ("NVIDIA GeForce RTX 4090", "RTX-4090"),
+        ("rtx4090", "RTX-4090"),
+    ],
+)
+def test_gpus_by_the_names_that_people_and_drivers_give_them(name: str, key: str) -> None:
+    assert gpu_named(name) == key
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model_name_or_path", "Qwen/Qwen9-VL"], "no folder here and no checkpoint whose sizes are known"),
         (["--mfu", "1.5"], "--mfu 1.5 is a share"),
         (["--clip", "30x480"], "expected seconds:width:height"),
+        (["--clip", "1:4800:20"], "no video whose sides differ by a factor of 200"),
+        (["--launch_ms", "nan"], "--launch_ms nan is a time"),
+        (["--gpu", "A100"], "'A100' may be A100-40GB or A100-80GB"),
+        (["--gpu", "H100 PCIe"], "is none of the GPUs whose data sheet is known; known are A100-40GB"),
         (["--num_gpus", "3"], "nearest that can"),
         (["--learning_rat", "1"], "did you mean"),
     ],

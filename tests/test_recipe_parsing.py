@@ -116,9 +116,11 @@ def test_several_trackers_on_the_command_line(tmp_path):
             "skip_uninformative_groups would change the loss with beta",
         ),
         ({"dynamic_sampling_draws": 2, "scale_rewards": "batch"}, "advantages depend on the whole batch"),
+        ({"dynamic_sampling_draws": -1}, "expected 0"),
+        ({"rollout_batch_rows": 0}, "expected at least 1"),
     ],
 )
-def test_options_that_would_change_the_loss_silently_are_refused(tmp_path, changes, message):
+def test_options_that_cannot_work_or_would_change_the_loss_silently_are_refused(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         parse(tmp_path, **changes)
 

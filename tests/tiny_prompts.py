@@ -1,6 +1,7 @@
 """Tiny random models whose attention notices a wrong position, and random prompts for them, built by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -56,6 +57,21 @@ def make_prompt(
     )
     pixels = torch.randn(steps * height * width, 3 * 2 * 14 * 14, generator=generator)
     return PromptInputs(input_ids, positions, pixels, video_grid_thw, seconds, "")
+
+
+def shift_one_position(prompt: PromptInputs) -> PromptInputs:
+    """The same prompt with one wrong entry: a video token two positions earlier in time."""
+    positions = prompt.position_ids.clone()
+    positions[0, 10] -= 2
+    return replace(prompt, position_ids=positions)
+
+
+def without_last_token(mask: torch.Tensor) -> torch.Tensor:
+    """The same completion mask with one wrong entry: the longest row's last."""
+    row = int(mask.sum(1).argmax())
+    wrong = mask.clone()
+    wrong[row, int(mask[row].sum()) - 1] = 0
+    return wrong
 
 
 def make_completions(lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

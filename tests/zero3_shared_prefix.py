@@ -1,6 +1,7 @@
 """Run by torchrun: shared against repeated prompts on ZeRO-3 shards, with gradient checkpointing and an untied head.
 
-Every rank has rows of its own, unequally many. Rank 0 writes the largest differences over ranks to the file named.
+Every rank has rows of its own, unequally many. Rank 0 writes the largest differences over ranks to the file named: with
+nothing wrong in the shared prompts, and with one thing wrong at a time.
 """
 
 import json
@@ -14,7 +15,7 @@ from deepspeed.utils import safe_get_full_grad
 from transformers.integrations import HfDeepSpeedConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from tests.tiny_prompts import PAD, make_model, ragged_batch
+from tests.tiny_prompts import PAD, make_model, make_prompt, ragged_batch, shift_one_position, without_last_token
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
 
 
@@ -38,22 +39,37 @@ def main(result: Path) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == 0
     prompts, ids, mask = ragged_batch(model)
     rows = slice(0, 3) if rank == 0 else slice(2, 5)
-    logps, gradients = [], []
-    for share_prompt in (True, False):
+    prompts, ids, mask = prompts[rows], ids[rows], mask[rows]
+    first, others = prompts[0], [prompt for prompt in prompts if prompt is not prompts[0]]
+    copies = len(prompts) - len(others)
+    slower = make_prompt(model, 1, (4, 4, 6), 1.0)
+    cases = {
+        "repeated": (prompts, mask),
+        "nothing": (prompts, mask),
+        "seconds": ([slower] * copies + others, mask),
+        "position": ([shift_one_position(first)] * copies + others, mask),
+        "mask": (prompts, without_last_token(mask)),
+    }
+    logps, gradients = {}, {}
+    for case, (its_prompts, its_mask) in cases.items():
         values, _ = completion_logps(
-            engine, prompts[rows], ids[rows], mask[rows],
-            share_prompt=share_prompt, compute_entropy=False, pad_token_id=PAD,
+            engine, its_prompts, ids, its_mask,
+            share_prompt=case != "repeated", compute_entropy=False, pad_token_id=PAD,
         )  # fmt: skip
         weights = torch.randn(values.shape, generator=torch.Generator().manual_seed(rank))
         engine.backward((values * weights).sum())
-        gradients.append(torch.cat([safe_get_full_grad(parameter).flatten() for parameter in model.parameters()]))
+        gradients[case] = torch.cat([safe_get_full_grad(parameter).flatten() for parameter in model.parameters()])
         engine.optimizer.zero_grad()
         engine.zero_grad()
-        logps.append(values.detach())
-    worst = torch.stack([(logps[0] - logps[1]).abs().max(), (gradients[0] - gradients[1]).norm() / gradients[1].norm()])
-    dist.all_reduce(worst, op=dist.ReduceOp.MAX)
+        logps[case] = values.detach()
+    found = {}
+    for case in list(cases)[1:]:
+        apart = (gradients[case] - gradients["repeated"]).norm() / gradients["repeated"].norm()
+        worst = torch.stack([(logps[case] - logps["repeated"]).abs().max(), apart])
+        dist.all_reduce(worst, op=dist.ReduceOp.MAX)
+        found[case] = worst.tolist()
     if rank == 0:
-        result.write_text(json.dumps({"logps": float(worst[0]), "gradients": float(worst[1])}))
+        result.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

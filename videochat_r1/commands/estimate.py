@@ -10,12 +10,13 @@ from videochat_r1.errors import ConfigError
 
 def main(argv: Sequence[str]) -> int:
     """Print tokens, operations, seconds and memory; 0."""
-    from videochat_r1.doctor.estimate import GPUS, Assumptions, estimate, to_text
+    from videochat_r1.doctor.estimate import GPUS, Assumptions, estimate, gpu_named, to_text
     from videochat_r1.doctor.recipe import Recipe, processes_of_one_pass
 
     options, flags = _parser(GPUS, Assumptions()).parse_known_args(argv)
     if options.num_gpus is not None and options.num_gpus < 1:
         raise ConfigError(f"--num_gpus {options.num_gpus}: expected at least 1")
+    gpu = gpu_named(options.gpu)
     assumptions = Assumptions(
         mfu=options.mfu,
         bandwidth_use=options.bandwidth_use,
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
         clip=_clip(options.clip),
     )
     recipe = Recipe(options.config, flags)
-    result = estimate(recipe, options.gpu, options.num_gpus or processes_of_one_pass(recipe), assumptions)
+    result = estimate(recipe, gpu, options.num_gpus or processes_of_one_pass(recipe), assumptions)
     print(json.dumps(result, indent=2) if options.json else to_text(result))
     return 0
 
@@ -38,7 +39,11 @@ def _parser(gpus: Iterable[str], defaults: Any) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="recipe")
-    parser.add_argument("--gpu", choices=gpus, default="H100", help="kind of GPU (default %(default)s)")
+    parser.add_argument(
+        "--gpu",
+        default="H100",
+        help=f"kind of GPU, one of {', '.join(gpus)}, or as the driver names it (default %(default)s)",
+    )
     parser.add_argument("--num_gpus", type=int, help="default: as many as make an update in one pass")
     parser.add_argument(
         "--mfu",

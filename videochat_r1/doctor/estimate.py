@@ -4,6 +4,8 @@ The formulas are those of `doctor.flops` and `doctor.memory`; docs/performance.m
 `repeated` computes video and prompt once per completion everywhere, `shared` once per group.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -46,14 +48,41 @@ class Gpu:
 GPUS = {
     "A100-40GB": Gpu(40, 312, 1.555),
     "A100-80GB": Gpu(80, 312, 2.039),
+    "A800-80GB": Gpu(80, 312, 2.039),
     "H20": Gpu(96, 148, 4.0),
     "H100": Gpu(80, 989, 3.35),
+    "H800": Gpu(80, 989, 3.35),
     "H200": Gpu(141, 989, 4.8),
     "B200": Gpu(180, 2250, 7.7),
     "L40S": Gpu(48, 362, 0.864),
     "RTX-4090": Gpu(24, 165, 1.008),
 }
 """Name -> data sheet (SXM boards where there are several)."""
+
+# In the names that drivers give, beside what tells the kinds apart.
+_NAME_FILLERS = re.compile(r"nvidia|geforce|sxm\d?|hbm\d\w?")
+
+
+def gpu_named(name: str) -> str:
+    """The key of `GPUS` that a name as people or drivers write it means: "h100", "4090", "NVIDIA A100-SXM4-80GB".
+
+    Raises:
+        ConfigError: it means none, or several.
+    """
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word and not _NAME_FILLERS.fullmatch(word)]
+    meant = [
+        key
+        for key, gpu in GPUS.items()
+        if words and set(words) <= {*key.lower().split("-"), f"{gpu.gigabytes:g}gb", key.lower().replace("-", "")}
+    ]
+    if len(meant) == 1:
+        return meant[0]
+    problem = f"may be {' or '.join(meant)}" if meant else "is none of the GPUs whose data sheet is known"
+    raise ConfigError(f"--gpu {name!r} {problem}; known are {', '.join(GPUS)}")
+
+
+# Qwen's resizing refuses more.
+_LARGEST_ASPECT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +107,16 @@ class Assumptions:
         for name, low, high in (("mfu", 0.0, 1.0), ("bandwidth_use", 0.0, 1.0)):
             if not low < getattr(self, name) <= high:
                 raise ConfigError(f"--{name} {getattr(self, name)} is a share: expected more than 0, at most 1")
-        if self.launch_ms < 0:
+        if not 0 <= self.launch_ms < math.inf:
             raise ConfigError(f"--launch_ms {self.launch_ms} is a time: expected 0 or more milliseconds")
         if self.completion_tokens < 1 or min(self.clip) <= 0:
             raise ConfigError(
                 f"--completion_tokens {self.completion_tokens} and --clip {self.clip} must be greater than 0"
+            )
+        if max(self.clip[1:]) >= _LARGEST_ASPECT * min(self.clip[1:]):
+            raise ConfigError(
+                f"--clip {self.clip[0]:g}:{self.clip[1]}:{self.clip[2]}: no video whose sides differ by a factor of "
+                f"{_LARGEST_ASPECT} can be resized"
             )
 
 
@@ -169,6 +203,7 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
             work.video.tokens,
             share_logps=shared,
             share_rollout=shared,
+            gpu_bytes=gpu.gigabytes * GB,
         )
         useful = operations.total - operations.recomputation
         result[way] = {
@@ -180,6 +215,7 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
                 "update": parts.update / GB,
                 "head": parts.head / GB,
                 "rollout": parts.rollout / GB,
+                "vllm": parts.vllm / GB,
                 "peak": parts.peak / GB,
                 "host": parts.host / GB,
                 "fits": bool(parts.peak < 0.9 * gpu.gigabytes * GB),
@@ -310,7 +346,7 @@ def to_text(result: Mapping[str, Any]) -> str:
     for name, unit, scale in (("tokens", "tokens", 1.0), ("flops", "PFLOP", 1e15), ("seconds", "seconds", 1.0)):
         rows = {key: [result[way][name][key] / scale for way in ways] for key in result[ways[0]][name]}
         lines += _table(f"{unit} of an update", rows, ways, ",.0f" if name == "tokens" else ",.2f")
-    keys = ("state", "update", "head", "rollout", "peak", "host")
+    keys = ("state", "update", "head", "rollout", "vllm", "peak", "host")
     memory = {key: [result[way]["gigabytes"][key] for way in ways] for key in keys}
     lines += _table("GB of a GPU, at most", memory, ways, ",.1f")
     for way in ways:

@@ -16,7 +16,9 @@ Update of one micro-batch (`update_bytes`):
   is gathered, b V H, and where it is trained its gradient is added up in fp32, 4 V H.
 Rollout (`rollout_bytes`):
   whole weights b N under ZeRO-3 (gathered for generation), keys and values 2 b L K (P + G C) for each group.
-The peak is the state plus the larger of update and rollout.
+With vLLM (`engine_bytes`) instead: its weights b N over `vllm_tensor_parallel_size` and its keys and values, for which it
+  takes `vllm_gpu_memory_utilization` of the GPU for the whole run; with sleep mode only while it draws.
+The peak is the state plus the larger of update and rollout, plus vLLM's where it does not sleep.
 """
 
 from dataclasses import dataclass
@@ -144,4 +146,26 @@ def rollout_bytes(shape: ModelShape, strategy: Strategy, *, tokens: float, group
     """Bytes of generating `groups` groups whose prompt and completions are `tokens` together."""
     width = 2 if bf16 else 4
     gathered = shape.parameters * width if strategy.stage == 3 else 0.0
-    return gathered + 2 * width * shape.layers * shape.key_width * tokens * groups
+    return gathered + _cache_bytes(shape, tokens * groups, width)
+
+
+def engine_bytes(
+    shape: ModelShape, *, tokens: float, processes: int, bf16: bool, share: float, gpu_bytes: float | None
+) -> float:
+    """Bytes of a vLLM engine over `processes` GPUs on each of them, and no less than it needs.
+
+    Args:
+        shape: of the model.
+        tokens: whose keys and values it holds at least.
+        processes: `vllm_tensor_parallel_size`.
+        bf16: what it computes in, else fp32.
+        share: `vllm_gpu_memory_utilization`.
+        gpu_bytes: of a GPU; None counts what is needed only.
+    """
+    width = 2 if bf16 else 4
+    needed = (shape.parameters * width + _cache_bytes(shape, tokens, width)) / processes
+    return max(needed, share * (gpu_bytes or 0.0))
+
+
+def _cache_bytes(shape: ModelShape, tokens: float, width: int) -> float:
+    return 2 * width * shape.layers * shape.key_width * tokens

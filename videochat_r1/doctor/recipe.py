@@ -16,6 +16,7 @@ from videochat_r1.doctor.memory import (
     STRATEGIES,
     ModelShape,
     Strategy,
+    engine_bytes,
     head_bytes,
     rollout_bytes,
     state_bytes,
@@ -212,14 +213,14 @@ def _describe_memory(
 ) -> None:
     section.facts["GPU memory, estimated"] = f"a video of {video_tokens:,} tokens, completions at their longest"
     for strategy in STRATEGIES:
-        needed, host = peak_bytes(recipe, strategy, processes, passes, shape, video_tokens)
+        needed, host = peak_bytes(recipe, strategy, processes, passes, shape, video_tokens, gpu_bytes)
         text = f"{needed / GB:.3g} GB a GPU" + (f", {host * processes / GB:.3g} GB on the host" if host else "")
         if gpu_bytes is not None:
             text += ": fits" if needed < 0.9 * gpu_bytes else ": does not fit"
         section.facts[f"  {strategy.name}"] = text
     if gpu_bytes is None:
         return
-    needed, _ = peak_bytes(recipe, recipe.strategy, processes, passes, shape, video_tokens)
+    needed, _ = peak_bytes(recipe, recipe.strategy, processes, passes, shape, video_tokens, gpu_bytes)
     if needed > gpu_bytes:
         section.problem(
             f"about {needed / GB:.0f} GB are needed on a GPU of {gpu_bytes / GB:.0f} GB",
@@ -229,18 +230,25 @@ def _describe_memory(
 
 @dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """Estimated bytes of one process: what lies there throughout, and what update and rollout take besides."""
+    """Estimated bytes of one process: what lies there throughout, and what update and rollout take besides.
+
+    `vllm` is what a vLLM engine takes, throughout unless `vllm_sleeps`; 0 without one.
+    """
 
     state: float
     update: float
     head: float
     rollout: float
     host: float
+    vllm: float = 0.0
+    vllm_sleeps: bool = False
 
     @property
     def peak(self) -> float:
         """On the GPU. Update and rollout follow each other."""
-        return self.state + max(self.update + self.head, self.rollout)
+        if self.vllm_sleeps:
+            return self.state + max(self.update + self.head, self.vllm)
+        return self.state + self.vllm + max(self.update + self.head, self.rollout)
 
 
 def memory_parts(
@@ -253,6 +261,7 @@ def memory_parts(
     *,
     share_logps: bool = True,
     share_rollout: bool = True,
+    gpu_bytes: float | None = None,
 ) -> MemoryParts:
     """By the formulas of `doctor.memory`, with completions at their longest.
 
@@ -265,6 +274,7 @@ def memory_parts(
         video_tokens: of one video.
         share_logps: one prompt per group in forward and backward, instead of one per completion.
         share_rollout: the same in generation.
+        gpu_bytes: of a GPU, a share of which vLLM takes; None counts what it needs only.
     """
     args, model = recipe.args, recipe.model
     grpo = recipe.kind == "grpo"
@@ -298,22 +308,41 @@ def memory_parts(
     )
     scored = rows * completions * args.max_completion_length
     head = head_bytes(shape, strategy, scored_tokens=scored, bf16=bf16, trained=not lora)
-    rollout = 0.0
-    if grpo:
+    rollout = vllm = 0.0
+    if grpo and args.use_vllm:
+        # Its cache pages: one completion has to fit.
+        vllm = engine_bytes(
+            shape,
+            tokens=prompt + args.max_completion_length,
+            processes=args.vllm_tensor_parallel_size,
+            bf16=bf16,
+            share=args.vllm_gpu_memory_utilization,
+            gpu_bytes=gpu_bytes,
+        )
+    elif grpo:
         # The completions of a whole update are drawn together, unless rollout_batch_rows says how many at a time.
         together = args.rollout_batch_rows or rows * passes * completions
         groups = -(-together // completions)
         tokens = shared if share_rollout else repeated
         rollout = rollout_bytes(shape, strategy, tokens=tokens, groups=groups, bf16=bf16)
-    return MemoryParts(state, update, head, rollout, host)
+    sleeps = grpo and args.use_vllm and args.vllm_enable_sleep_mode
+    return MemoryParts(state, update, head, rollout, host, vllm, sleeps)
 
 
 def peak_bytes(
-    recipe: Recipe, strategy: Strategy, processes: int, passes: int, shape: ModelShape, video_tokens: int
+    recipe: Recipe,
+    strategy: Strategy,
+    processes: int,
+    passes: int,
+    shape: ModelShape,
+    video_tokens: int,
+    gpu_bytes: float | None = None,
 ) -> tuple[float, float]:
     """Estimated peak of one process: (bytes on the GPU, bytes on the host)."""
     share = recipe.kind == "sft" or bool(recipe.args.share_prompt)
-    parts = memory_parts(recipe, strategy, processes, passes, shape, video_tokens, share_logps=share)
+    parts = memory_parts(
+        recipe, strategy, processes, passes, shape, video_tokens, share_logps=share, gpu_bytes=gpu_bytes
+    )
     return parts.peak, parts.host
 
 

@@ -70,6 +70,8 @@ class VideoGRPOConfig(GRPOConfig):
         if self.use_vllm:
             self._check_vllm()
         self._check_uninformative_groups()
+        if self.rollout_batch_rows is not None and self.rollout_batch_rows < 1:
+            raise ConfigError(f"rollout_batch_rows={self.rollout_batch_rows}: expected at least 1, or null for all")
         if self.per_device_train_batch_size % self.num_generations:
             raise ConfigError(
                 f"per_device_train_batch_size counts completions and must hold whole groups: "
@@ -129,6 +131,8 @@ class VideoGRPOConfig(GRPOConfig):
                     f"skip_uninformative_groups would change the loss with {', '.join(used)}: groups without advantage "
                     "count there. Turn one of them off."
                 )
+        if self.dynamic_sampling_draws < 0:
+            raise ConfigError(f"dynamic_sampling_draws={self.dynamic_sampling_draws}: expected 0 (off) or more")
         whole_batch = self.scale_rewards == "batch" or self.multi_objective_aggregation != "sum_then_normalize"
         if self.dynamic_sampling_draws and whole_batch:
             raise ConfigError(

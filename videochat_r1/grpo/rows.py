@@ -8,9 +8,11 @@ import torch
 
 from videochat_r1.modeling.inputs import PromptInputs
 
-# Rewards that differ by less than about 5e-7 are equal up to rounding; TRL divides by std + 1e-4, so that such a
-# difference still shows as an advantage of up to 5e-3.
-_EQUAL_REWARDS = 5e-3
+# Rewards that differ by less than about 5e-7 are equal up to rounding. Where TRL divides them by their own group's
+# std + 1e-4, such a difference still shows as an advantage of up to 5e-3, and a real one as more.
+_ROUNDING_OF_GROUP = 5e-3
+# Elsewhere advantages are small because rewards are close, and a small one counts.
+_ROUNDING = 1e-5
 
 # Padded on the left, so that prompts end together; everything else starts together.
 _LEFT_PADDED = ("prompt_ids", "prompt_mask")
@@ -55,15 +57,23 @@ def padded(rows: Sequence[Sequence[float]], like: torch.Tensor) -> torch.Tensor:
     return result.to(like.device)
 
 
-def informative_groups(advantages: torch.Tensor, num_generations: int) -> torch.Tensor:
+def advantage_rounding(scale_rewards: str, multi_objective_aggregation: str) -> float:
+    """What rounding can make of the advantages of equal rewards, under these options of TRL."""
+    by_group = scale_rewards == "group" or multi_objective_aggregation == "normalize_then_sum"
+    return _ROUNDING_OF_GROUP if by_group else _ROUNDING
+
+
+def informative_groups(advantages: torch.Tensor, num_generations: int, rounding: float) -> torch.Tensor:
     """(groups,) bool: whether the rewards of a group differ, so that its advantages (B,) carry a signal."""
-    return advantages.view(-1, num_generations).abs().amax(dim=1) >= _EQUAL_REWARDS
+    return advantages.view(-1, num_generations).abs().amax(dim=1) >= rounding
 
 
-def replace_groups(batch: dict[str, Any], extra: dict[str, Any], num_generations: int) -> tuple[dict[str, Any], int]:
+def replace_groups(
+    batch: dict[str, Any], extra: dict[str, Any], num_generations: int, rounding: float
+) -> tuple[dict[str, Any], int]:
     """`batch` with uninformative groups replaced, in order, by informative ones of `extra`; and how many were."""
-    empty = (~informative_groups(batch["advantages"], num_generations)).nonzero().flatten().tolist()
-    fresh = informative_groups(extra["advantages"], num_generations).nonzero().flatten().tolist()
+    empty = (~informative_groups(batch["advantages"], num_generations, rounding)).nonzero().flatten().tolist()
+    fresh = informative_groups(extra["advantages"], num_generations, rounding).nonzero().flatten().tolist()
     swaps = dict(zip(empty, fresh, strict=False))
     num_groups = len(batch["advantages"]) // num_generations
     sources = [swaps[group] + num_groups if group in swaps else group for group in range(num_groups)]

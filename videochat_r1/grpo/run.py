@@ -41,6 +41,7 @@ def run_grpo(
         JudgeError: the judge cannot be used, or stopped answering in mid-training; a checkpoint is kept then.
     """
     output_dir = Path(str(args.output_dir))
+    check_dropout(model_args, args)
     source = data_args.load_mixture(args.seed)
     judge = open_judge(args)
     rewards, args.reward_weights = load_rewards(args.rewards, judge)
@@ -71,6 +72,19 @@ def run_grpo(
         # Left to the interpreter's end, the processes of a tensor-parallel engine wait for each other for ever.
         trainer.vllm_generation.engine.close()
     return folder
+
+
+def check_dropout(model_args: ModelArguments, args: VideoGRPOConfig) -> None:
+    """Refuse adapters with dropout before a model is loaded; the trainer looks at the model itself.
+
+    Raises:
+        ConfigError: sharing the prompt, which all completions of a group then see with one and the same dropout.
+    """
+    dropout = dict(model_args.lora or {}).get("lora_dropout") or 0.0  # type: ignore[arg-type]
+    if args.share_prompt and float(dropout) > 0:
+        raise ConfigError(
+            f"lora.lora_dropout is {dropout}: sharing the prompt needs 0. Set it to 0, or share_prompt to false."
+        )
 
 
 def open_judge(args: VideoGRPOConfig) -> Judge | None:

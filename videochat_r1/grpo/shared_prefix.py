@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.packing import IGNORED, TokenRows, pack_rows, repeat_rows, token_counts
@@ -22,6 +21,7 @@ __all__ = [
     "completion_logps",
     "encode_video",
     "install_shared_prefix",
+    "refuse_dropout",
     "sharing_pays",
     "verify_shared",
 ]
@@ -157,14 +157,18 @@ def _check_ready(model: torch.nn.Module) -> None:
     if not has_prefix_attention(plain):
         raise ConfigError("call install_shared_prefix(model) first (and again after set_attn_implementation)")
     if model.training:
-        _refuse_dropout(plain)
+        refuse_dropout(plain)
 
 
-def _refuse_dropout(model: PreTrainedModel) -> None:
-    """A shared prompt is computed once, so all its completions would see one and the same dropout."""
+def refuse_dropout(model: torch.nn.Module) -> None:
+    """A shared prompt is computed once, so all its completions would see one and the same dropout.
+
+    Raises:
+        ConfigError: a module that would drop in training.
+    """
     for name, module in model.named_modules():
         probability = module.p if isinstance(module, torch.nn.Dropout) else getattr(module, "attention_dropout", 0.0)
-        if module.training and probability > 0:
+        if probability > 0:
             raise ConfigError(
                 f"{name or 'the model'} has dropout {probability}: sharing the prompt needs 0. "
                 "Set lora_dropout and attention_dropout to 0, or share_prompt to false."

@@ -44,8 +44,21 @@ from videochat_r1.grpo.rollout_log import (
     parse_completion,
     task_metrics,
 )
-from videochat_r1.grpo.rows import RowContext, cut_rows, informative_groups, padded, replace_groups
-from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix, sharing_pays, verify_shared
+from videochat_r1.grpo.rows import (
+    RowContext,
+    advantage_rounding,
+    cut_rows,
+    informative_groups,
+    padded,
+    replace_groups,
+)
+from videochat_r1.grpo.shared_prefix import (
+    completion_logps,
+    install_shared_prefix,
+    refuse_dropout,
+    sharing_pays,
+    verify_shared,
+)
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -135,6 +148,8 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
                 callbacks=callbacks,
                 peft_config=peft_config,
             )
+        if args.share_prompt:
+            refuse_dropout(self.model)
         if self.ref_model is not None:
             install_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
         self._loader = PromptLoader(
@@ -183,11 +198,18 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
             batch = self._generate_and_score_completions(generation_batch)  # type: ignore[arg-type]
             self._buffered_inputs = [cut_rows(batch, part, micro_batches) for part in range(micro_batches)]
         elif "row_prompts" not in self._buffered_inputs[0]:
-            prompts = [self._inputs_of(load_prompt(self._builder, request.sample)) for request in generation_batch]
-            rows = {"row_prompts": self._repeated(prompts), "row_features": None}
-            for part, batch in enumerate(self._buffered_inputs):
-                batch.update(cut_rows(rows, part, micro_batches))
+            for batch in self._buffered_inputs:
+                self._restore_prompts(batch, generation_batch)
         return self._buffered_inputs[self._step % micro_batches]
+
+    def _restore_prompts(self, batch: dict[str, Any], requests: Sequence[PromptRequest]) -> None:
+        """Build the prompts of a micro-batch that came out of a checkpoint again, from where its groups came from."""
+        samples = [
+            self._sampler.further(step, draw, self.args.process_index, count)[index] if draw else requests[index].sample
+            for step, draw, count, index in batch["row_source"][:: self.num_generations].tolist()
+        ]
+        prompts = [self._inputs_of(load_prompt(self._builder, sample)) for sample in samples]
+        batch.update(row_prompts=self._repeated(prompts), row_features=None)
 
     def _repeated(self, values: Sequence[Any]) -> list[Any]:
         """One value per row from one per prompt."""
@@ -213,20 +235,26 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         """TRL's method works on rows without video; see `_generate_once`. With dynamic sampling, groups whose rewards
         are all equal are replaced by groups of further prompts."""
         waited = self._loader.seconds_waited
-        loaded = self._loader.take(inputs)
-        self._metrics["train"]["time/video_wait"].append(self._loader.seconds_waited - waited)
-        output = self._generate_once(loaded, draw=0)
+        output = self._generate_once(self._loader.take(inputs), draw=0)
         for draw in range(1, self.args.dynamic_sampling_draws + 1):
-            missing = (~informative_groups(output["advantages"], self.num_generations)).sum()
+            missing = (~self._informative_groups(output)).sum()
             wanted = int(self.accelerator.gather(missing).max())
             if wanted == 0:
                 break
             more = self._sampler.further(self.state.global_step, draw, self.args.process_index, wanted)
-            extra = self._generate_once([load_prompt(self._builder, sample) for sample in more], draw=draw)
-            output, replaced = replace_groups(output, extra, self.num_generations)
-            self._metrics["train"]["dynamic_sampling/groups_replaced"].append(float(replaced))
+            extra = self._generate_once(self._loader.load_now(more), draw=draw)
+            output, replaced = replace_groups(output, extra, self.num_generations, self._advantage_rounding)
+            self._metrics["train"]["dynamic_sampling/groups_replaced"].append(float(sum(gather_object([replaced]))))
+        self._metrics["train"]["time/video_wait"].append(self._loader.seconds_waited - waited)
         self._weigh_rows(output)
         return output
+
+    @property
+    def _advantage_rounding(self) -> float:
+        return advantage_rounding(self.scale_rewards, self.multi_objective_aggregation)
+
+    def _informative_groups(self, batch: dict[str, Any]) -> torch.Tensor:
+        return informative_groups(batch["advantages"], self.num_generations, self._advantage_rounding)
 
     def _generate_once(self, loaded: list[LoadedPrompt], *, draw: int) -> dict[str, Any]:
         """Completions, rewards and advantages of these prompts: G rows of text each for TRL, with the videos of those
@@ -250,6 +278,9 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
             output = super()._generate_and_score_completions(rows.columns)
         output["completion_mask"][~torch.tensor(rows.valid)] = 0
         output["row_prompts"], output["row_features"] = rows.prompts, rows.features
+        # What a checkpoint keeps of a prompt: enough to find its sample again.
+        sources = [[step, draw, len(loaded), index] for index in range(len(loaded))]
+        output["row_source"] = torch.tensor(self._repeated(sources))
         output["sampler_logps"] = padded([rollout.logps for rollout in self._rollouts], output["completion_ids"])
         self._log_rollouts()
         return output
@@ -516,10 +547,11 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
 
     def _without_uninformative_groups(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Groups whose advantages are all zero add nothing to a loss without KL term: no token of theirs is scored."""
-        informative = informative_groups(inputs["advantages"], self.num_generations)
+        informative = self._informative_groups(inputs)
         rows = informative.repeat_interleave(self.num_generations)
-        skipped = self.accelerator.gather((~informative).float().mean()).mean().item()
-        self._metrics["train"]["frac_groups_skipped"].append(skipped)
+        skipped = self.accelerator.gather((~informative).float().sum()).sum().item()
+        # TRL logs the mean over micro-batches, which makes this the number of an update.
+        self._metrics["train"]["groups_skipped"].append(skipped * self.args.gradient_accumulation_steps)
         masked = {"completion_mask": inputs["completion_mask"] * rows.unsqueeze(1)}
         if "old_per_token_logps" in inputs:
             # Their log-probabilities come out as zeros; against real old ones the ratio could overflow.

@@ -69,6 +69,13 @@ class PromptLoader:
         self.seconds_waited += time.perf_counter() - begin
         return prompts
 
+    def load_now(self, samples: Sequence[Sample]) -> list[LoadedPrompt]:
+        """Prompts that nobody could prepare ahead, as what is wanted has just been found out."""
+        begin = time.perf_counter()
+        prompts = [load_prompt(self._builder, sample) for sample in samples]
+        self.seconds_waited += time.perf_counter() - begin
+        return prompts
+
     def _next(self, request: PromptRequest) -> LoadedPrompt:
         if self._num_workers == 0:
             return load_prompt(self._builder, request.sample)
