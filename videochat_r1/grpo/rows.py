@@ -8,9 +8,10 @@ import torch
 
 from videochat_r1.modeling.inputs import PromptInputs
 
-# Rewards that differ by less than about 5e-7 are equal up to rounding; TRL divides by std + 1e-4, so that such a
-# difference still shows as an advantage of up to 5e-3.
-_EQUAL_REWARDS = 5e-3
+# Rewards that differ by less than about 5e-7 are equal up to rounding. Divided by their group's std + 1e-4, such a difference
+# still shows as an advantage of up to 5e-3.
+_EQUAL_REWARDS = 5e-7
+_EQUAL_DIVIDED_REWARDS = 5e-3
 
 # Padded on the left, so that prompts end together; everything else starts together.
 _LEFT_PADDED = ("prompt_ids", "prompt_mask")
@@ -55,17 +56,33 @@ def padded(rows: Sequence[Sequence[float]], like: torch.Tensor) -> torch.Tensor:
     return result.to(like.device)
 
 
-def informative_groups(advantages: torch.Tensor, num_generations: int) -> torch.Tensor:
-    """(groups,) bool: whether the rewards of a group differ, so that its advantages (B,) carry a signal."""
-    return advantages.view(-1, num_generations).abs().amax(dim=1) >= _EQUAL_REWARDS
+def informative_groups(advantages: torch.Tensor, num_generations: int, *, divided_by_std: bool) -> torch.Tensor:
+    """(groups,) bool: whether the rewards of a group differ, so that its advantages (B,) carry a signal.
+
+    Args:
+        advantages: (B,) in whole groups.
+        num_generations: rows of a group.
+        divided_by_std: whether they were divided by the standard deviation of their own group.
+    """
+    smallest = _EQUAL_DIVIDED_REWARDS if divided_by_std else _EQUAL_REWARDS
+    return advantages.view(-1, num_generations).abs().amax(dim=1) >= smallest
 
 
-def replace_groups(batch: dict[str, Any], extra: dict[str, Any], num_generations: int) -> tuple[dict[str, Any], int]:
-    """`batch` with uninformative groups replaced, in order, by informative ones of `extra`; and how many were."""
-    empty = (~informative_groups(batch["advantages"], num_generations)).nonzero().flatten().tolist()
-    fresh = informative_groups(extra["advantages"], num_generations).nonzero().flatten().tolist()
+def replace_groups(
+    batch: dict[str, Any], extra: dict[str, Any], replaced: torch.Tensor, chosen: torch.Tensor
+) -> tuple[dict[str, Any], int]:
+    """`batch` with groups put in place of others, in order; and how many were.
+
+    Args:
+        batch: rows in whole groups.
+        extra: further ones, with the same keys.
+        replaced: (groups of `batch`,) bool.
+        chosen: (groups of `extra`,) bool: those that may take the place of another.
+    """
+    empty, fresh = replaced.nonzero().flatten().tolist(), chosen.nonzero().flatten().tolist()
     swaps = dict(zip(empty, fresh, strict=False))
-    num_groups = len(batch["advantages"]) // num_generations
+    num_groups = len(replaced)
+    num_generations = len(batch["advantages"]) // num_groups
     sources = [swaps[group] + num_groups if group in swaps else group for group in range(num_groups)]
     order = [source * num_generations + row for source in sources for row in range(num_generations)]
     joined = {name: _join(name, batch[name], extra[name]) for name in batch}

@@ -62,8 +62,9 @@ logger = logging.getLogger(__name__)
 
 RewardFunction = Callable[..., list[float | None]]
 
-# Values per sequence that one row of the loss weighs alike; token-sum losses weigh by token count instead.
-_SEQUENCE_MEAN_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
+# TRL's mean over rows, or over micro-batches; the other losses divide by the number of tokens that count.
+_ROW_MEAN_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
+_MICRO_BATCH_MEAN_LOSSES = ("bnpo",)
 
 
 class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
@@ -217,16 +218,22 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         self._metrics["train"]["time/video_wait"].append(self._loader.seconds_waited - waited)
         output = self._generate_once(loaded, draw=0)
         for draw in range(1, self.args.dynamic_sampling_draws + 1):
-            missing = (~informative_groups(output["advantages"], self.num_generations)).sum()
+            missing = (~self._informative_groups(output["advantages"])).sum()
             wanted = int(self.accelerator.gather(missing).max())
             if wanted == 0:
                 break
             more = self._sampler.further(self.state.global_step, draw, self.args.process_index, wanted)
             extra = self._generate_once([load_prompt(self._builder, sample) for sample in more], draw=draw)
-            output, replaced = replace_groups(output, extra, self.num_generations)
+            chosen = self._informative_groups(extra["advantages"])
+            output, replaced = replace_groups(output, extra, ~self._informative_groups(output["advantages"]), chosen)
             self._metrics["train"]["dynamic_sampling/groups_replaced"].append(float(replaced))
         self._weigh_rows(output)
         return output
+
+    def _informative_groups(self, advantages: torch.Tensor) -> torch.Tensor:
+        """(groups,) bool: see `informative_groups`."""
+        divided = self.args.scale_rewards == "group" or self.args.multi_objective_aggregation == "normalize_then_sum"
+        return informative_groups(advantages, self.num_generations, divided_by_std=divided)
 
     def _generate_once(self, loaded: list[LoadedPrompt], *, draw: int) -> dict[str, Any]:
         """Completions, rewards and advantages of these prompts: G rows of text each for TRL, with the videos of those
@@ -248,7 +255,11 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         )
         with self._in_hand(rows):
             output = super()._generate_and_score_completions(rows.columns)
-        output["completion_mask"][~torch.tensor(rows.valid)] = 0
+        output["row_valid"] = torch.tensor(rows.valid, device=output["completion_mask"].device)
+        for name in ("completion_mask", "old_per_token_logps", "ref_per_token_logps"):
+            # Log-probabilities too: the policy's are zeros there, and a ratio that overflows stays NaN under a mask.
+            if name in output:
+                output[name][~output["row_valid"]] = 0
         output["row_prompts"], output["row_features"] = rows.prompts, rows.features
         output["sampler_logps"] = padded([rollout.logps for rollout in self._rollouts], output["completion_ids"])
         self._log_rollouts()
@@ -426,14 +437,16 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         self._rows.features = self._repeated(features)
 
     def _weigh_rows(self, output: dict[str, Any]) -> None:
-        """Tokens and rows that count, over all ranks: what rows left out would have weighed, the others weigh more."""
-        mask = output["completion_mask"]
-        used = mask.any(dim=1)
+        """What TRL's loss divides by, over all ranks: what rows of unusable videos would have weighed, the others weigh
+        more. Completions that `mask_truncated_completions` leaves out keep their share, as in TRL."""
+        mask, used = output["completion_mask"], output["row_valid"]
+        if self.loss_type in _MICRO_BATCH_MEAN_LOSSES:
+            used = used.view(self._layout.micro_batches, -1).any(dim=1)
         counts = torch.stack([mask.sum(), used.sum(), torch.tensor(len(used), device=mask.device)])
-        num_tokens, num_used, num_rows = self.accelerator.reduce(counts, reduction="sum").tolist()
+        num_tokens, num_used, num_all = self.accelerator.reduce(counts, reduction="sum").tolist()
         output["num_items_in_batch"] = torch.tensor(num_tokens, device=mask.device)
-        scale = num_rows / num_used if num_used and self.loss_type in _SEQUENCE_MEAN_LOSSES else 1.0
-        output["loss_scale"] = torch.tensor(scale, device=mask.device)
+        is_mean = self.loss_type in (*_ROW_MEAN_LOSSES, *_MICRO_BATCH_MEAN_LOSSES)
+        output["loss_scale"] = torch.tensor(num_all / num_used if num_used and is_mean else 1.0, device=mask.device)
 
     def _log_rollouts(self) -> None:
         """Append this generation's rollouts, with the advantages that TRL has just computed."""
@@ -516,7 +529,7 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
 
     def _without_uninformative_groups(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Groups whose advantages are all zero add nothing to a loss without KL term: no token of theirs is scored."""
-        informative = informative_groups(inputs["advantages"], self.num_generations)
+        informative = self._informative_groups(inputs["advantages"])
         rows = informative.repeat_interleave(self.num_generations)
         skipped = self.accelerator.gather((~informative).float().mean()).mean().item()
         self._metrics["train"]["frac_groups_skipped"].append(skipped)
