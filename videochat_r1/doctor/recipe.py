@@ -178,14 +178,8 @@ def accumulation(args: VideoGRPOConfig | VideoSFTConfig, processes: int) -> int:
     Raises:
         ConfigError: the layout cannot give the recipe's prompts or samples per update.
     """
-    if isinstance(args, VideoGRPOConfig):
-        return args.accumulation(processes) if args.prompts_per_step is not None else args.gradient_accumulation_steps
-    if args.samples_per_step is None:
-        return args.gradient_accumulation_steps
-    per_pass = args.per_device_train_batch_size * processes
-    if args.samples_per_step % per_pass:
-        raise ConfigError(f"{per_pass} samples per pass cannot add up to samples_per_step={args.samples_per_step}")
-    return args.samples_per_step // per_pass
+    wanted = args.prompts_per_step if isinstance(args, VideoGRPOConfig) else args.samples_per_step
+    return args.gradient_accumulation_steps if wanted is None else args.accumulation(processes)
 
 
 def _describe_tokens(section: Section, budget: VideoBudget, video_tokens: Sequence[int]) -> int:
