@@ -105,7 +105,7 @@ class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
             micro_batches=1,
             repeats=1,
         )
-        self._sampler = GroupSampler(source, layout)
+        self._sampler = GroupSampler(source, layout, batches_per_update=args.gradient_accumulation_steps)
         self._tokenizer = processor.tokenizer
         self.bad_samples = BadSamples(max_bad_video_share)
         super().__init__(
