@@ -76,19 +76,26 @@ def stopping_all_ranks() -> Iterator[None]:
     """
     try:
         yield
-    except VideoChatR1Error:
+    except VideoChatR1Error as error:
         if world_size() > 1:
+            _say(_reason(type(error), error))
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(_SECONDS_TO_LEAVE)
         raise
 
 
 def _leave_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    rank = os.environ.get("RANK", "0")
-    report = [*traceback.format_exception(kind, error, trace), f"rank {rank} stops the run: {kind.__name__}: {error}\n"]
-    # torch.distributed wraps this hook and collects what it writes to sys.stderr, to print it after the hook returns.
-    stream = sys.__stderr__ or sys.stderr
-    stream.write("".join(report))
-    stream.flush()
+    _say("".join(traceback.format_exception(kind, error, trace)) + _reason(kind, error))
     # Not sys.exit: process-group destructors wait for ranks that wait for this one.
     os._exit(1)
+
+
+def _reason(kind: type[BaseException], error: BaseException) -> str:
+    return f"rank {os.environ.get('RANK', '0')} stops the run: {kind.__name__}: {error}\n"
+
+
+def _say(text: str) -> None:
+    # torch.distributed wraps the exception hook and collects what it writes to sys.stderr, to print it after the hook returns.
+    stream = sys.__stderr__ or sys.stderr
+    stream.write(text)
+    stream.flush()
