@@ -214,3 +214,9 @@ def test_report_text_ends_with_the_problems() -> None:
     assert to_text([section]).endswith("no problems") and to_json([section])["ok"]
     section.problem("full", "empty it")
     assert to_text([section]).endswith("1 problems\n  disk: full\n    mend: empty it") and not to_json([section])["ok"]
+
+
+def test_what_only_a_recipe_can_use_is_not_ignored_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--data", "data"])
+    assert "--data and --num-processes need --config" in capsys.readouterr().err

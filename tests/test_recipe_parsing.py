@@ -1,6 +1,7 @@
 """Recipes: file, flags, nested flags, and the mistakes people make."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -8,6 +9,8 @@ import yaml
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe, save_run_record
+from videochat_r1.sft import VideoSFTConfig
+from videochat_r1.training import start
 
 BASE = {
     "model_name_or_path": "models/tiny",
@@ -54,6 +57,8 @@ def test_a_yaml_float_without_a_dot_is_a_number(tmp_path):
         (["--vidio.fps", "1"], {}, "unknown flag '--vidio.fps'; did you mean 'video'"),
         (["--mixture.3.weight", "1"], {}, "'3' is not a position in a list of 1"),
         ([], {"video": "2 fps"}, "video on the command line must be JSON"),
+        (["--rewards", "[iou"], {}, "rewards on the command line must be JSON"),
+        (["--max_steps", "many"], {}, "argument --max_steps.*: invalid int value: 'many'"),
     ],
 )
 def test_mistakes_name_the_nearest_valid_key(tmp_path, flags, changes, message):
@@ -85,6 +90,15 @@ def test_a_layout_that_cannot_give_the_batch_names_the_nearest_that_can():
     args.prompts_per_step, args.per_device_train_batch_size, args.num_generations = 8, 8, 8
     with pytest.raises(ConfigError, match=r"nearest that can: 4 processes; or prompts_per_step=9 on 3"):
         args.accumulation(3)
+
+
+def test_sft_names_the_nearest_layout_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    options = {"output_dir": str(tmp_path), "use_cpu": True, "samples_per_step": 8}
+    with pytest.raises(ConfigError, match=r"samples_per_step=8\. nearest that can: 4 processes; or samples_per_step=9"):
+        VideoSFTConfig(**options, per_device_train_batch_size=1)
+    with pytest.raises(ConfigError, match="both must be at least 1"):
+        VideoSFTConfig(**options, per_device_train_batch_size=0)
 
 
 def test_a_micro_batch_that_splits_a_group_is_refused(tmp_path):
@@ -123,6 +137,24 @@ def test_several_trackers_on_the_command_line(tmp_path):
 def test_options_that_cannot_work_or_would_change_the_loss_silently_are_refused(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         parse(tmp_path, **changes)
+
+
+def test_rewards_on_the_command_line(tmp_path):
+    _, _, args = parse(tmp_path, "--rewards", '[{"name": "iou", "weight": 2}]')
+    assert args.rewards == [{"name": "iou", "weight": 2}]
+
+
+def test_a_rank_that_meets_a_mistake_alone_cannot_hold_up_the_others(monkeypatch):
+    """It may still write its last values; then the kernel ends it, whatever its destructors wait for."""
+    alarms = []
+    monkeypatch.setattr(
+        start, "signal", SimpleNamespace(SIGALRM=0, SIG_DFL=0, signal=lambda *_: 0, alarm=alarms.append)
+    )
+    for processes in ("1", "2"):
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        with pytest.raises(ConfigError), start.stopping_all_ranks():
+            raise ConfigError("of this rank alone")
+    assert len(alarms) == 1 and 0 < alarms[0] < 60
 
 
 def test_a_whole_mixture_on_the_command_line(tmp_path):

@@ -43,6 +43,7 @@ BOTH = {
     "seed": 42,
     "eval_strategy": "no",
     "logging_steps": 1,
+    "report_to": ["tensorboard", "wandb"],
 }
 OF_GRPO = BOTH | {
     "learning_rate": 1e-6,

@@ -52,8 +52,9 @@ def recipe(folder, name, **options):
 
 
 def test_a_lora_run_saves_adapter_and_merged_model_and_logs_to_both_trackers(folder, monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(folder))
+    for name in ("WANDB_MODE", "WANDB_DIR"):
+        monkeypatch.setenv(name, "")  # so that what the run sets is undone
+        monkeypatch.delenv(name)
     config = recipe(
         folder, "lora", **GRPO, lora={"r": 4, "lora_alpha": 8}, merge_lora=True, report_to=["tensorboard", "wandb"]
     )
@@ -69,7 +70,7 @@ def test_a_lora_run_saves_adapter_and_merged_model_and_logs_to_both_trackers(fol
     accumulator.Reload()
     tags = accumulator.Tags()["scalars"]
     assert any(re.search(r"(tracking|grounded_qa|temporal_grounding)/rewards/format/mean", tag) for tag in tags)
-    assert any(folder.rglob("run-*.wandb"))
+    assert any((output / "wandb").rglob("run-*.wandb")), "offline, into the run's folder"
 
 
 def test_sft_from_a_recipe(folder):

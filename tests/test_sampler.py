@@ -74,5 +74,11 @@ def test_left_over_samples_are_counted_and_too_few_are_refused():
     layout = BatchLayout(1, 1, 4, repeats=4)
     sampler = GroupSampler(Source(10), layout)
     assert (sampler.num_generations, sampler.left_over, len(sampler)) == (2, 2, 32)
-    with pytest.raises(ConfigError, match="3 samples cannot fill one generation batch of 4"):
+    with pytest.raises(ConfigError, match="3 samples cannot fill one batch of 4"):
         GroupSampler(Source(3), layout)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_an_epoch_of_batches_that_accumulate_is_as_long_on_any_number_of_processes(processes):
+    sampler = GroupSampler(Source(11), BatchLayout(processes, 1, 1, repeats=1), batches_per_update=4 // processes)
+    assert (len(sampler), sampler.left_over) == (8, 3)

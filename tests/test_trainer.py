@@ -12,6 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from deepspeed.runtime.checkpoint_engine import torch_checkpoint_engine
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
 from peft import LoraConfig
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, Trainer
 from trl import GRPOTrainer
@@ -22,6 +25,7 @@ from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.grpo import rows, run
 from videochat_r1.grpo import trainer as grpo_trainer
 from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.rollout_log import drop_rollouts_from
 from videochat_r1.grpo.shared_prefix import SharedPrefixDifference, completion_logps
 from videochat_r1.grpo.trainer import VideoGRPOTrainer, noise_seed
 from videochat_r1.modeling.tiny import build_tiny
@@ -324,15 +328,52 @@ def test_a_bad_video_is_left_out_counted_and_listed(folder):
     assert trainer.bad_samples.listed[0]["sample_id"] == "broken"
 
 
-def test_a_left_out_group_weighs_nothing_and_the_others_their_full_share(folder):
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "bnpo"])
+def test_a_left_out_group_weighs_nothing_and_the_others_their_full_share(folder, loss_type):
     samples = make_corpus(folder, 2)
     broken = Sample("broken", samples[0].task, Video(path=str(folder / "no.mp4")), "q", samples[0].target, 2.0, "toy")
-    options = {"max_steps": 1, "max_grad_norm": 0.0, "optim": "sgd", "beta": 0.0}
+    options = {"max_steps": 1, "max_grad_norm": 0.0, "optim": "sgd", "beta": 0.0, "loss_type": loss_type}
     alone = make_trainer(folder, samples=[samples[0]], prompts_per_step=1, **options)
     alone.train()
     beside = make_trainer(folder, samples=[samples[0], broken], **options)
     beside.train()
     assert largest_difference(weights_of(alone), weights_of(beside)) < 1e-7
+
+
+def test_a_completion_that_is_masked_as_truncated_keeps_its_share_as_in_trl(plain_run):
+    trainer, _, _ = plain_run
+    mask = torch.ones(8, 3, dtype=torch.long)
+    mask[1] = 0
+    valid = torch.ones(8, dtype=torch.bool)
+    output = {"completion_mask": mask, "row_valid": valid}
+    trainer._weigh_rows(output)
+    assert (output["loss_scale"], output["num_items_in_batch"]) == (1.0, 21)
+    mask[4:] = 0
+    valid[4:] = False
+    trainer._weigh_rows(output)
+    assert (output["loss_scale"], output["num_items_in_batch"]) == (2.0, 9)
+
+
+def test_a_log_that_a_kill_cut_within_a_character_goes_on(tmp_path):
+    path = tmp_path / "rollouts.jsonl"
+    lines = [json.dumps({"step": step, "completion": "é"}, ensure_ascii=False) + "\n" for step in range(3)]
+    path.write_bytes("".join(lines).encode()[:-4])
+    drop_rollouts_from(path, 2)
+    assert path.read_text(encoding="utf-8") == "".join(lines[:2])
+
+
+def test_checkpoints_of_deepspeed_are_read_without_pickle(tmp_path):
+    """A class of this test stands for code that somebody hid in a file."""
+    engine = torch_checkpoint_engine.TorchCheckpointEngine()
+    unpatched = engine.load.__func__
+    states = {"optimizer": {"state": [torch.ones(2)], "zero_stage": ZeroStageEnum.weights}, "scaler": LossScaler(1.0)}
+    engine.save(states, tmp_path / "good.pt")
+    engine.save({"state": SimpleNamespace(a=1)}, tmp_path / "bad.pt")
+    with checkpoint.without_pickle():
+        assert engine.load(tmp_path / "good.pt")["optimizer"]["zero_stage"] is ZeroStageEnum.weights
+        with pytest.raises(ConfigError, match=r"bad.pt holds objects besides the states of a ZeRO run"):
+            engine.load(tmp_path / "bad.pt")
+    assert engine.load.__func__ is unpatched
 
 
 def test_too_many_bad_videos_stop_the_run(folder):
@@ -468,7 +509,11 @@ def test_the_overridden_signatures_of_trl_are_those_this_was_written_for():
         if signature is not None:
             found = str(inspect.signature(getattr(GRPOTrainer, name))).replace("typing.Any", "Any")
             assert found == signature.replace("typing.Any", "Any"), name
-    for name in ("_save_checkpoint", "_load_from_checkpoint", "_load_optimizer_and_scheduler"):
+    resuming = {
+        name for name in vars(checkpoint.ResumableTrainer) if hasattr(Trainer, name) and not name.startswith("__")
+    }
+    assert len(resuming) == 4
+    for name in resuming:
         own_names = list(inspect.signature(getattr(checkpoint.ResumableTrainer, name)).parameters)
         assert own_names == list(inspect.signature(getattr(Trainer, name)).parameters), name
     keywords = set(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)

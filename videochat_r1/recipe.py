@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from trl import TrlParser
@@ -74,7 +74,7 @@ class DataArguments:
         self.video = _mapping(self.video, "video")
         self.prompts = _mapping(self.prompts, "prompts")
         if isinstance(self.mixture, str):
-            self.mixture = _json(self.mixture, "mixture")
+            self.mixture = json_option(self.mixture, "mixture")
 
     def budget(self) -> VideoBudget:
         """How videos are sampled and sized.
@@ -119,7 +119,7 @@ def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> t
         name = flag[2:].split("=")[0]
         if not (name.startswith("no_") and name[3:] in valid):
             raise ConfigError(f"unknown flag {flag!r}{_nearest(name, valid)}")
-    parser = TrlParser(dataclass_types)
+    parser = _RecipeParser(dataclass_types)
     parser.set_defaults_with_config(**config)
     try:
         return tuple(parser.parse_args_into_dataclasses(args=flags))
@@ -127,6 +127,13 @@ def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> t
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(str(error)) from error
+
+
+class _RecipeParser(TrlParser):
+    """TRL's, whose own way of refusing a value is hundreds of lines of usage before the reason."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
 
 
 def check_keys(given: Any, valid: Sequence[str], *, where: str) -> None:
@@ -236,13 +243,18 @@ def _number(value: Any) -> Any:
 def _mapping(value: Any, name: str) -> dict[str, Any] | None:
     """A nested option given as a mapping or as its JSON text."""
     if isinstance(value, str):
-        value = _json(value, name)
+        value = json_option(value, name)
     if value is not None and not isinstance(value, dict):
         raise ConfigError(f"{name} must be a mapping, got {value!r}")
     return value
 
 
-def _json(text: str, name: str) -> Any:
+def json_option(text: str, name: str) -> Any:
+    """The value of an option that was given as JSON text.
+
+    Raises:
+        ConfigError: it is not JSON.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -4,7 +4,6 @@ The same prompts, positions and log-probabilities as in GRPO, so that a comparis
 """
 
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import DataError
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -29,9 +28,11 @@ from videochat_r1.recipe import DataArguments, ModelArguments, save_run_record
 from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint
 from videochat_r1.training.console import use_console_log
+from videochat_r1.training.layout import passes_per_update, world_size
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader
 from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
 from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
+from videochat_r1.training.trackers import keep_wandb_local
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class VideoSFTConfig(TrainingArguments):
     """`transformers.TrainingArguments` with a batch stated in samples per update.
 
     Raises:
-        ConfigError: a layout that cannot give `samples_per_step`.
+        ConfigError: a layout that cannot give `samples_per_step`, with the nearest that can.
     """
 
     samples_per_step: int | None = field(
@@ -52,14 +53,23 @@ class VideoSFTConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         if self.samples_per_step is not None:
-            per_pass = self.per_device_train_batch_size * int(os.environ.get("WORLD_SIZE", "1"))
-            if self.samples_per_step % per_pass:
-                raise ConfigError(
-                    f"per_device_train_batch_size times processes gives {per_pass} samples per pass, which cannot add up "
-                    f"to samples_per_step={self.samples_per_step}; use a divisor of {self.samples_per_step}"
-                )
-            self.gradient_accumulation_steps = self.samples_per_step // per_pass
+            self.gradient_accumulation_steps = self.accumulation(world_size())
         super().__post_init__()
+
+    def accumulation(self, num_processes: int) -> int:
+        """Micro-batches per update that give `samples_per_step` on so many processes.
+
+        Raises:
+            ConfigError: no number does; the nearest layouts that work are named.
+        """
+        assert self.samples_per_step is not None
+        return passes_per_update(
+            self.samples_per_step,
+            self.per_device_train_batch_size,
+            num_processes,
+            what="samples",
+            option="samples_per_step",
+        )
 
 
 class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
@@ -95,7 +105,7 @@ class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
             micro_batches=1,
             repeats=1,
         )
-        self._sampler = GroupSampler(source, layout)
+        self._sampler = GroupSampler(source, layout, batches_per_update=args.gradient_accumulation_steps)
         self._tokenizer = processor.tokenizer
         self.bad_samples = BadSamples(max_bad_video_share)
         super().__init__(
@@ -189,6 +199,7 @@ def run_sft(model_args: ModelArguments, data_args: DataArguments, args: VideoSFT
         save_run_record(output_dir, model=model_args, data=data_args, sft=args)
         checkpoint.remove_incomplete(output_dir)
         logger.info("%s", source.describe())
+    keep_wandb_local(args)
     model, peft_config = load_policy(model_args, args)
     if peft_config is not None:
         model = get_peft_model(model, peft_config)

@@ -16,6 +16,10 @@ def main(argv: Sequence[str]) -> int:
     options, flags = parser.parse_known_args(argv)
     if flags and options.config is None:
         parser.error(f"unknown arguments {' '.join(flags)}; recipe flags need --config")
+    if options.config is None and (options.data or options.num_processes):
+        parser.error(
+            "--data and --num-processes need --config: the recipe says which corpora and which batch are meant"
+        )
     logging.getLogger("transformers").setLevel(logging.ERROR)
     sections = _examine(options, flags)
     from videochat_r1.doctor.report import to_json, to_text
@@ -59,6 +63,10 @@ def _examine(options: argparse.Namespace, flags: Sequence[str]) -> list:
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     gpu_bytes = min((torch.cuda.get_device_properties(i).total_memory for i in range(num_gpus)), default=None)
     sections = [machine.check_machine(), machine.check_versions()]
+    if options.config is None:
+        sections[0].notes.append(
+            "name a recipe with --config, such as configs/grpo/joint.yaml, to check its data and batch too"
+        )
     recipe = None
     if options.config is not None:
         try:

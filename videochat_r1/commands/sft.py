@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from videochat_r1.commands.logs import show_library_logs
-from videochat_r1.training.start import start_training_process
+from videochat_r1.training.start import start_training_process, stopping_all_ranks
 
 
 def main(argv: Sequence[str]) -> int:
@@ -13,8 +13,9 @@ def main(argv: Sequence[str]) -> int:
     from videochat_r1.sft import VideoSFTConfig, run_sft
 
     show_library_logs()
-    model_args, data_args, args = parse_recipe([ModelArguments, DataArguments, VideoSFTConfig], argv)
-    folder = run_sft(model_args, data_args, args)
+    with stopping_all_ranks():
+        model_args, data_args, args = parse_recipe([ModelArguments, DataArguments, VideoSFTConfig], argv)
+        folder = run_sft(model_args, data_args, args)
     if args.process_index == 0:
         print(f"trained model: {folder}")
     return 0

@@ -168,9 +168,20 @@ def _check_layout(section: Section, recipe: Recipe, processes: int, samples_per_
     if recipe.kind == "grpo":
         section.facts["completions per update"] = per_update * args.num_generations
     if samples_per_epoch:
-        updates = math.ceil(samples_per_epoch / per_update) * args.num_train_epochs
-        section.facts["updates"] = args.max_steps if args.max_steps > 0 else math.ceil(updates)
+        section.facts["updates"] = (
+            args.max_steps if args.max_steps > 0 else _updates(args, samples_per_epoch, per_device * processes, passes)
+        )
     return passes
+
+
+def _updates(args: VideoGRPOConfig | VideoSFTConfig, samples: int, per_pass: int, passes: int) -> int:
+    """Updates of the whole run; what does not fill the last generation (SFT: the last update) of an epoch is left out."""
+    together, uses = passes, 1
+    if isinstance(args, VideoGRPOConfig):
+        uses = args.num_iterations
+        if args.steps_per_generation != args.gradient_accumulation_steps:
+            together = args.steps_per_generation
+    return math.ceil(samples // (per_pass * together) * together * uses / passes * args.num_train_epochs)
 
 
 def accumulation(args: VideoGRPOConfig | VideoSFTConfig, processes: int) -> int:
@@ -179,14 +190,8 @@ def accumulation(args: VideoGRPOConfig | VideoSFTConfig, processes: int) -> int:
     Raises:
         ConfigError: the layout cannot give the recipe's prompts or samples per update.
     """
-    if isinstance(args, VideoGRPOConfig):
-        return args.accumulation(processes) if args.prompts_per_step is not None else args.gradient_accumulation_steps
-    if args.samples_per_step is None:
-        return args.gradient_accumulation_steps
-    per_pass = args.per_device_train_batch_size * processes
-    if args.samples_per_step % per_pass:
-        raise ConfigError(f"{per_pass} samples per pass cannot add up to samples_per_step={args.samples_per_step}")
-    return args.samples_per_step // per_pass
+    wanted = args.prompts_per_step if isinstance(args, VideoGRPOConfig) else args.samples_per_step
+    return args.gradient_accumulation_steps if wanted is None else args.accumulation(processes)
 
 
 def _describe_tokens(section: Section, budget: VideoBudget, video_tokens: Sequence[int]) -> int:

@@ -1,15 +1,14 @@
 """Options of GRPO on video: TRL's own, plus the few that video and whole groups need."""
 
 import importlib.util
-import json
-import os
 from dataclasses import dataclass, field
-from typing import Any
 
 from trl import GRPOConfig
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.judge import JudgeConfig
+from videochat_r1.recipe import json_option
+from videochat_r1.training.layout import passes_per_update, world_size
 
 
 @dataclass
@@ -27,7 +26,7 @@ class VideoGRPOConfig(GRPOConfig):
         default=None,
         metadata={"help": "Prompts per optimiser update over all processes; null keeps gradient_accumulation_steps."},
     )
-    rewards: list[dict] | None = field(
+    rewards: list[dict] | str | None = field(
         default=None,
         metadata={"help": "Reward modules: name (or package.module:function), weight, options. Null: all, weight 1."},
     )
@@ -63,9 +62,11 @@ class VideoGRPOConfig(GRPOConfig):
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
 
     def __post_init__(self) -> None:
+        if isinstance(self.rewards, str):
+            self.rewards = json_option(self.rewards, "rewards")
         if self.prompts_per_step is not None:
             # TRL and transformers derive further values from this one in their own __post_init__.
-            self.gradient_accumulation_steps = self.accumulation(_world_size())
+            self.gradient_accumulation_steps = self.accumulation(world_size())
         super().__post_init__()
         if self.use_vllm:
             self._check_vllm()
@@ -86,10 +87,7 @@ class VideoGRPOConfig(GRPOConfig):
             ConfigError: an unknown key or an impossible value, or a judge that could be waited for longer than for the other
                 processes of the run.
         """
-        try:
-            values = json.loads(self.judge) if isinstance(self.judge, str) else self.judge
-        except ValueError as error:
-            raise ConfigError(f"judge on the command line must be JSON, got {self.judge!r}: {error}") from error
+        values = json_option(self.judge, "judge") if isinstance(self.judge, str) else self.judge
         if values is None:
             return None
         config = JudgeConfig.from_dict(values)
@@ -153,31 +151,6 @@ class VideoGRPOConfig(GRPOConfig):
                 f"num_generations={self.num_generations} completions; use {self.num_generations}"
             )
         assert self.prompts_per_step is not None
-        per_pass = groups * num_processes
-        if self.prompts_per_step % per_pass == 0:
-            return self.prompts_per_step // per_pass
-        raise ConfigError(
-            f"{num_processes} processes with {groups} prompts each make {per_pass} prompts per pass, which cannot add up to "
-            f"prompts_per_step={self.prompts_per_step}. {self._nearest_layouts(num_processes, groups)}"
+        return passes_per_update(
+            self.prompts_per_step, groups, num_processes, what="prompts", option="prompts_per_step"
         )
-
-    def _nearest_layouts(self, num_processes: int, groups: int) -> str:
-        assert self.prompts_per_step is not None
-        fitting = [n for n in range(1, self.prompts_per_step + 1) if self.prompts_per_step % (n * groups) == 0]
-        hints: list[str] = []
-        if fitting:
-            nearest = min(fitting, key=lambda n: (abs(n - num_processes), -n))
-            hints.append(f"nearest that can: {nearest} process{'es' if nearest > 1 else ''}")
-        per_pass = num_processes * groups
-        multiples: set[Any] = {max(1, self.prompts_per_step // per_pass) * per_pass}
-        multiples.add((self.prompts_per_step // per_pass + 1) * per_pass)
-        near = min(multiples, key=lambda value: (abs(value - (self.prompts_per_step or 0)), value))
-        hints.append(
-            f"or prompts_per_step={near} on {num_processes} processes (the learning rate was chosen for {self.prompts_per_step})"
-        )
-        return "; ".join(hints) + "."
-
-
-def _world_size() -> int:
-    """Number of processes of this launch; torchrun states it to each of them before any process group exists."""
-    return int(os.environ.get("WORLD_SIZE", "1"))

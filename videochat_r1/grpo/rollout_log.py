@@ -85,15 +85,12 @@ def drop_rollouts_from(path: Path, step: int) -> None:
     """Forget the lines of `step` and later (and a last line cut off by a kill): a resumed run writes them again."""
     if not path.exists():
         return
-    kept = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if not line.endswith("\n"):
-                break
-            if json.loads(line)["step"] < step:
-                kept.append(line)
     rewritten = path.with_suffix(".tmp")
-    rewritten.write_text("".join(kept), encoding="utf-8")
+    # Bytes: a kill can cut a line within a character.
+    with path.open("rb") as file, rewritten.open("wb") as kept:
+        for line in file:
+            if line.endswith(b"\n") and json.loads(line)["step"] < step:
+                kept.write(line)
     rewritten.replace(path)
 
 

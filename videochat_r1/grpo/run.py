@@ -20,6 +20,7 @@ from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint
 from videochat_r1.training.console import use_console_log
 from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
+from videochat_r1.training.trackers import keep_wandb_local
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def run_grpo(
     check_dropout(model_args, args)
     source = data_args.load_mixture(args.seed)
     judge = open_judge(args)
-    rewards, args.reward_weights = load_rewards(args.rewards, judge)
+    rewards, args.reward_weights = load_rewards(args.rewards, judge)  # type: ignore[arg-type]
     check_rewards_cover(source.samples(0), [reward.__name__ for reward in rewards], judge)
     check_videos(source.samples(0), data_args.max_bad_video_share)
     processor = load_processor(model_args.model_name_or_path)
@@ -53,6 +54,7 @@ def run_grpo(
         save_run_record(output_dir, model=model_args, data=data_args, grpo=args)
         checkpoint.remove_incomplete(output_dir)
         logger.info("%s", source.describe())
+    keep_wandb_local(args)
     model, peft_config = load_policy(model_args, args)
     trainer = VideoGRPOTrainer(
         model,

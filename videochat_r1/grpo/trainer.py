@@ -75,8 +75,9 @@ logger = logging.getLogger(__name__)
 
 RewardFunction = Callable[..., list[float | None]]
 
-# Values per sequence that one row of the loss weighs alike; token-sum losses weigh by token count instead.
-_SEQUENCE_MEAN_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
+# TRL's mean over rows, or over micro-batches; the other losses divide by the number of tokens that count.
+_ROW_MEAN_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
+_MICRO_BATCH_MEAN_LOSSES = ("bnpo",)
 
 
 class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
@@ -276,7 +277,11 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         )
         with self._in_hand(rows):
             output = super()._generate_and_score_completions(rows.columns)
-        output["completion_mask"][~torch.tensor(rows.valid)] = 0
+        output["row_valid"] = torch.tensor(rows.valid, device=output["completion_mask"].device)
+        for name in ("completion_mask", "old_per_token_logps", "ref_per_token_logps"):
+            # Log-probabilities too: the policy's are zeros there, and a ratio that overflows stays NaN under a mask.
+            if name in output:
+                output[name][~output["row_valid"]] = 0
         output["row_prompts"], output["row_features"] = rows.prompts, rows.features
         # What a checkpoint keeps of a prompt: enough to find its sample again.
         sources = [[step, draw, len(loaded), index] for index in range(len(loaded))]
@@ -457,14 +462,16 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         self._rows.features = self._repeated(features)
 
     def _weigh_rows(self, output: dict[str, Any]) -> None:
-        """Tokens and rows that count, over all ranks: what rows left out would have weighed, the others weigh more."""
-        mask = output["completion_mask"]
-        used = mask.any(dim=1)
+        """What TRL's loss divides by, over all ranks: what rows of unusable videos would have weighed, the others weigh
+        more. Completions that `mask_truncated_completions` leaves out keep their share, as in TRL."""
+        mask, used = output["completion_mask"], output["row_valid"]
+        if self.loss_type in _MICRO_BATCH_MEAN_LOSSES:
+            used = used.view(self._layout.micro_batches, -1).any(dim=1)
         counts = torch.stack([mask.sum(), used.sum(), torch.tensor(len(used), device=mask.device)])
-        num_tokens, num_used, num_rows = self.accelerator.reduce(counts, reduction="sum").tolist()
+        num_tokens, num_used, num_all = self.accelerator.reduce(counts, reduction="sum").tolist()
         output["num_items_in_batch"] = torch.tensor(num_tokens, device=mask.device)
-        scale = num_rows / num_used if num_used and self.loss_type in _SEQUENCE_MEAN_LOSSES else 1.0
-        output["loss_scale"] = torch.tensor(scale, device=mask.device)
+        is_mean = self.loss_type in (*_ROW_MEAN_LOSSES, *_MICRO_BATCH_MEAN_LOSSES)
+        output["loss_scale"] = torch.tensor(num_all / num_used if num_used and is_mean else 1.0, device=mask.device)
 
     def _log_rollouts(self) -> None:
         """Append this generation's rollouts, with the advantages that TRL has just computed."""

@@ -3,12 +3,14 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -84,6 +86,7 @@ class ResumableTrainer:
     * `_save_checkpoint`: transformers deletes old checkpoints before anything says that the new one is complete.
     * `_load_from_checkpoint`: transformers 5 saves Qwen-VL weights under their published names but loads a checkpoint
       by the module's own, so that a resumed run would silently go on with the vision tower it started from.
+    * `_prepare_for_training`: DeepSpeed reads its checkpoints as pickle, which may run anything; see `without_pickle`.
     * `_load_optimizer_and_scheduler`: the one call that tells a trainer which folder it resumes from.
     """
 
@@ -116,11 +119,48 @@ class ResumableTrainer:
         saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
         model.load_state_dict(saved.state_dict())
 
+    def _prepare_for_training(
+        self: Any, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None
+    ) -> tuple[Any, Any]:
+        reading = without_pickle() if self.is_deepspeed_enabled and resume_from_checkpoint else nullcontext()
+        with reading:
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)  # type: ignore[misc]
+
     def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
         if checkpoint is not None:
             self.resumed_from = Path(checkpoint)
             self.bad_samples.restore(read_marker(self.resumed_from))
+
+
+@contextmanager
+def without_pickle() -> Iterator[None]:
+    """In which DeepSpeed's checkpoints are read as tensors, plain values and the few classes that ZeRO saves with them.
+
+    Raises:
+        ConfigError: from the reading, when a file holds anything else.
+    """
+    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    def load(engine: Any, path: str, map_location: Any = None) -> Any:
+        with torch.serialization.safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]):
+            try:
+                return torch.load(path, map_location=map_location, weights_only=True)
+            except UnpicklingError as error:
+                # Not torch's own text, which says how to load it all the same.
+                raise ConfigError(
+                    f"{path} holds objects besides the states of a ZeRO run, and loading them could run any code: it was not "
+                    "loaded. Resume from another checkpoint"
+                ) from error
+
+    original, TorchCheckpointEngine.load = TorchCheckpointEngine.load, load
+    try:
+        yield
+    finally:
+        TorchCheckpointEngine.load = original
 
 
 def save_generation_buffer(folder: Path, rank: int, batches: Sequence[Mapping[str, Any]]) -> None:

@@ -90,21 +90,27 @@ class GroupSampler(Sampler[PromptRequest]):
     micro-batches and reuses the completions it has. Prompts that do not fill a last generation batch are left out of
     the epoch (another few each epoch, as the order changes); `left_over` counts them.
 
+    Args:
+        source: the samples and their order.
+        layout: of a generation batch.
+        batches_per_update: generation batches that make an update; an epoch holds whole updates.
+
     Raises:
         ConfigError: fewer samples than one generation batch needs.
     """
 
-    def __init__(self, source: SampleSource, layout: BatchLayout) -> None:
+    def __init__(self, source: SampleSource, layout: BatchLayout, *, batches_per_update: int = 1) -> None:
         self.source = source
         self.layout = layout
         self.epoch = 0
         self.num_samples = len(source.samples(0))
-        self.num_generations = self.num_samples // layout.prompts
+        prompts = layout.prompts * batches_per_update
+        self.num_generations = self.num_samples // prompts * batches_per_update
         self.left_over = self.num_samples - self.num_generations * layout.prompts
         if self.num_generations == 0:
             raise ConfigError(
-                f"{self.num_samples} samples cannot fill one generation batch of {layout.prompts} prompts; "
-                "add data or lower prompts_per_step"
+                f"{self.num_samples} samples cannot fill one batch of {prompts}; add data, or lower prompts_per_step (SFT: "
+                "samples_per_step)"
             )
 
     def set_epoch(self, epoch: int) -> None:

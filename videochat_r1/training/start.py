@@ -1,15 +1,23 @@
 """What has to happen before a training process imports TRL or builds its arguments."""
 
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import yaml
+
+from videochat_r1.errors import VideoChatR1Error
+from videochat_r1.training.layout import world_size
+
+# Trackers write their last values meanwhile.
+_SECONDS_TO_LEAVE = 20
 
 
 def start_training_process(argv: Sequence[str]) -> None:
@@ -18,7 +26,7 @@ def start_training_process(argv: Sequence[str]) -> None:
     A rank that fails prints its reason and leaves at once, so that torchrun stops the others within seconds instead of
     leaving them in a collective. Without a GPU, DeepSpeed has to be told to use gloo.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         sys.excepthook = _leave_at_once
     if not asks_for_vllm(argv):
         keep_vllm_out()
@@ -59,12 +67,35 @@ def asks_for_vllm(argv: Sequence[str]) -> bool:
     return isinstance(recipe, dict) and bool(recipe.get("use_vllm"))
 
 
+@contextmanager
+def stopping_all_ranks() -> Iterator[None]:
+    """For the run of one process, possibly one of torchrun's: a mistake in the input that only this rank has met ends all.
+
+    The caller reports the error and leaves. Process-group destructors can wait for ranks that wait for this one, so the
+    kernel ends this process if it has not left in time; torchrun then stops the others.
+    """
+    try:
+        yield
+    except VideoChatR1Error as error:
+        if world_size() > 1:
+            _say(_reason(type(error), error))
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(_SECONDS_TO_LEAVE)
+        raise
+
+
 def _leave_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    rank = os.environ.get("RANK", "0")
-    report = [*traceback.format_exception(kind, error, trace), f"rank {rank} stops the run: {kind.__name__}: {error}\n"]
-    # torch.distributed wraps this hook and collects what it writes to sys.stderr, to print it after the hook returns.
-    stream = sys.__stderr__ or sys.stderr
-    stream.write("".join(report))
-    stream.flush()
+    _say("".join(traceback.format_exception(kind, error, trace)) + _reason(kind, error))
     # Not sys.exit: process-group destructors wait for ranks that wait for this one.
     os._exit(1)
+
+
+def _reason(kind: type[BaseException], error: BaseException) -> str:
+    return f"rank {os.environ.get('RANK', '0')} stops the run: {kind.__name__}: {error}\n"
+
+
+def _say(text: str) -> None:
+    # torch.distributed wraps the exception hook and collects what it writes to sys.stderr, to print it after the hook returns.
+    stream = sys.__stderr__ or sys.stderr
+    stream.write(text)
+    stream.flush()
