@@ -153,6 +153,10 @@ class Benchmark(ABC):
         """The metric that models are compared by."""
         return get_task(task).headline
 
+    def distributions(self, task: str) -> tuple[str, ...]:
+        """Metrics whose values per sample a report draws as histograms: none that only says right or wrong."""
+        return (self.headline(task),)
+
     @property
     def subsets(self) -> tuple[str, ...]:
         """Names that `Source.subset` may have."""
@@ -194,6 +198,10 @@ class ChoiceBenchmark(Benchmark):
 
     tasks = ("multi_choice_qa",)
     definitions: ClassVar[Mapping[str, str]] = {"accuracy": "share of questions answered with the right option"}
+
+    def distributions(self, task: str) -> tuple[str, ...]:
+        """None: an option is right or wrong."""
+        return ()
 
     @abstractmethod
     def questions(self, source: Source) -> Iterator[Sample]:
