@@ -368,6 +368,20 @@ def test_a_missing_key_is_named_with_its_row(tmp_path: Path, key: str) -> None:
         load("videomme", write(tmp_path / "videomme.json", rows))
 
 
+def test_all_rows_that_lack_a_key_are_named(tmp_path: Path) -> None:
+    rows = [
+        {key: value for key, value in VIDEOMME[0].items() if key != "answer"} | {"question_id": str(n)}
+        for n in range(14)
+    ]
+    expected = r"row 2: the key 'answer'.*missing in row 2, row 3, .*row 11, \.\.\. \(13 in all\)"
+    with pytest.raises(DataError, match=expected):
+        load("videomme", write(tmp_path / "videomme.json", [VIDEOMME[0], *rows[1:]]))
+    moments = {f"v{n}": {"duration": 1.0, "timestamps": [[0, 1]], "sentences": ["x"]} for n in range(3)}
+    del moments["v0"]["duration"], moments["v2"]["duration"]
+    with pytest.raises(DataError, match=r"missing in video 'v0', video 'v2' \(2\)"):
+        load("activitynet", write(tmp_path / "val_2.json", moments))
+
+
 def test_repeated_ids_and_answers_outside_the_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"more than once: 001-1 \(1\)"):
         load("videomme", write(tmp_path / "a.json", [*VIDEOMME, VIDEOMME[0]]))

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe, check_paths, with_root
 from videochat_r1.datasets.problems import right_option
-from videochat_r1.errors import ConfigError, DataError
-from videochat_r1.evaluation.messages import first_ten
+from videochat_r1.errors import ConfigError, DataError, first_ten
 from videochat_r1.evaluation.score_table import Derived
 from videochat_r1.judge import Judge
 from videochat_r1.sample import ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample
