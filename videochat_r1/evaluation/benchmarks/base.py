@@ -106,7 +106,7 @@ class Benchmark(ABC):
         """The annotation files that `read` reads, for a hash of the source."""
         if not annotations.is_dir():
             return [annotations]
-        return sorted(file for file in annotations.rglob("*") if file.suffix.lower() in _ANNOTATION_SUFFIXES)
+        return sorted(file for file in annotations.iterdir() if file.suffix.lower() in _ANNOTATION_SUFFIXES)
 
     def parse(self, completion: str, sample: Sample, *, untagged: bool) -> Any:
         """The answer in a completion as the task reads it in training; None if there is none."""
