@@ -83,3 +83,4 @@ def test_grounded_questions_show_options_and_all_clues(tmp_path: Path) -> None:
     page = report(tmp_path, "nextgqa", [sample], ["<answer>B</answer><glue>[(1, 2), (7, 8)]</glue>"])
     assert "B of (A) a cat, (B) a dog" in page
     assert page.count("truth: ") == 2 and "answer: 7 to 8 s" in page
+    assert "union_mIoU per sample" in page and "q (accuracy 1.00, union_mIoU 0.33)" in page

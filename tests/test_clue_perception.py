@@ -277,15 +277,15 @@ FLAGS = (
 
 
 def test_ask(world: Path, speaking: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["ask", "--model", str(world / "model"), "--video", str(world / "video.mp4"), "What is it?"]
-    more = ["--options", "cat", "dog", "--clue-perception", "--json", "--clue-padding", "0"]
-    assert main([*command, *more, *FLAGS.split()]) == 0
+    command = ["What is it?", "--model", str(world / "model"), "--video", str(world / "video.mp4")]
+    more = ["--options", "cat", "dog", "--json", "--clue-padding", "0"]
+    assert main(["ask", "--clue-perception", *command, *more, *FLAGS.split()]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["answer"] == "B" and found["clues"] == [[1.0, 2.0]] and found["answered_by"] == 1
     assert found["passes"][0]["completion"] == said("A", (1, 2))
     assert found["passes"][1]["saw"]["segments"] == [[1.0, 2.0]] and found["passes"][1]["saw"]["fps"] == 2.0
     assert found["settings"]["clue_perception"]["padding"] == 0.0
-    assert main([*command, "--options", "cat", "dog", *FLAGS.split()]) == 0
+    assert main(["ask", *command, "--options", "cat", "dog", *FLAGS.split()]) == 0
     shown = capsys.readouterr().out
     assert "answer: (B) dog" in shown and "pass 2" not in shown and "clues: 1.00 to 2.00 s" in shown
 

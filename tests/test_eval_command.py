@@ -200,11 +200,21 @@ def test_the_papers_table_has_a_number_per_column_and_ours_below() -> None:
         "metrics": {"accuracy": 0.6},
         "by": {"duration": {"short": {"num_samples": 900, "accuracy": 0.7125}}},
     }
-    table = paper_table([ours], name="ours").splitlines()
+    table = paper_table({"ours": [ours]}).splitlines()
     assert table[0].split() == ["VideoMME"] and table[1].split() == ["Short-Avg"]
     assert table[2].split() == ["Qwen2.5-VL-7B", "71.3"]
     assert table[-1].split() == ["ours", "71.2"]
-    assert len(paper_table([]).splitlines()) == len(PAPER) + 3
+    assert len(paper_table({}).splitlines()) == len(PAPER) + 2
+
+
+def test_the_table_says_what_its_numbers_could_be_mistaken_for() -> None:
+    row = {"benchmark": "got10k", "task": "tracking", "by": {}, "metrics": {"overlap": 0.4, "R@0.5": 0.3}}
+    limited = row | {"settings": {"limit": 5}, "folder": "a"}
+    other = row | {"settings": {"limit": None}, "folder": "b", "metrics": {"overlap": 0.5, "R@0.5": 0.3}}
+    *_, ours, first, second = paper_table({"ours": [limited, other]}).splitlines()
+    assert ours.split() == ["ours", "40.0", "30.0"]
+    assert first == "note: ours: got10k is of the first 5 samples only"
+    assert second == "note: ours: 2 results of got10k differ, the table has the first: a, b"
 
 
 def test_table_of_a_folder_of_results(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,6 +222,14 @@ def test_table_of_a_folder_of_results(folder: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert main(["eval", "--table", str(folder), "--name", "mine"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split() == ["mine", "100.0", "100.0", "100.0"]
+    found = results(folder / "out")
+    for model, place in (("one", "a/charades_sta"), ("two", "b/charades_sta"), ("three", "b/activitynet")):
+        (folder / "all" / place).mkdir(parents=True)
+        settings = found["settings"] | {"model": f"models/{model}", "thinking": model == "three"}
+        (folder / "all" / place / "results.json").write_text(json.dumps(found | {"settings": settings}))
+    assert main(["eval", "--table", str(folder / "all")]) == 0
+    last = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.rsplit(maxsplit=3)[0].strip() for line in last] == ["a", "b: three thinking", "b: two"]
 
 
 # --- run folders ----------------------------------------------------------------------------------------------------

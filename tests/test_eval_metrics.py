@@ -137,7 +137,14 @@ def test_pixels_of_boxes_in_fractions() -> None:
     rows = to_pixels([Box(0.1, 0.2, 0.3, 0.6), None, Box(0.3, 0.6, 0.1, 1.5)], (100, 50))
     assert rows[0] == pytest.approx([10.0, 10.0, 20.0, 20.0])
     assert np.isnan(rows[1]).all()
-    assert rows[2] == pytest.approx([10.0, 30.0, 20.0, 20.0])
+    assert rows[2] == pytest.approx([10.0, 30.0, 20.0, 45.0])
+
+
+def test_a_box_that_begins_left_of_the_frame_keeps_its_width_as_in_the_toolkit() -> None:
+    # The toolkit moves the left edge to 0 and leaves the width: 0 to 30, not 0 to 20.
+    boxes = to_pixels([Box(-0.1, 0.0, 0.2, 0.5), Box(0.8, 0.0, 1.2, 0.5)], (100, 100))
+    truth = np.array([[0.0, 0.0, 20.0, 50.0], [80.0, 0.0, 20.0, 50.0]])
+    assert rectangle_ious(boxes, truth, (100, 100)) == pytest.approx([20 / 30, 1.0])
 
 
 # --- means and intervals --------------------------------------------------------------------------------------------

@@ -1,4 +1,6 @@
-"""The exceptions of this package: each says what was expected, what came, where, and what to do."""
+"""The exceptions of this package: each says what was expected, what came, where, and what to do; and how they list many things."""
+
+from collections.abc import Sequence
 
 
 class VideoChatR1Error(Exception):
@@ -19,3 +21,9 @@ class VideoError(VideoChatR1Error, RuntimeError):
 
 class JudgeError(VideoChatR1Error, RuntimeError):
     """The LLM judge cannot be reached or does not answer as agreed."""
+
+
+def first_ten(names: Sequence[str]) -> str:
+    """The first ten of the names and how many there are in all."""
+    shown = ", ".join(names[:10])
+    return f"{shown}, ... ({len(names):,} in all)" if len(names) > 10 else f"{shown} ({len(names)})"

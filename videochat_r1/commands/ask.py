@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="videochat-r1 ask", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawTextHelpFormatter
     )
-    top.add_argument("question")
+    top.add_argument("question", help="in quotes, before --options")
     top.add_argument("--model", required=True, help="model folder, or a hub name that can be reached")
     top.add_argument("--video", required=True, type=Path, help="video file")
     top.add_argument("--options", nargs="+", metavar="OPTION", help="texts to choose from (default: a free answer)")
@@ -48,7 +48,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--device", help="cuda, cuda:1, cpu (default: the GPU, else the CPU)")
     add_prompting(top.add_argument_group("what the model sees"))
     add_decoding(top.add_argument_group("how the model answers (greedy unless told otherwise)"))
-    add_clues(top.add_argument_group("a second look at the clues of the answer (paper, Algorithm 1)"))
+    clues = top.add_argument_group("a second look at the clues of the answer (paper, Algorithm 1)")
+    # Without a value, which would take the question for its own.
+    clues.add_argument("--clue-perception", action="store_true", help="answer, look again at the clues, answer again")
+    add_clues(clues)
     return top
 
 

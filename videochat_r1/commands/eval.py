@@ -4,7 +4,7 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     show_library_logs()
     if arguments.table is not None:
-        print(paper_table(_results_below(arguments.table), name=arguments.name or str(arguments.table)))
+        print(paper_table(_rows_below(arguments.table, arguments.name)))
         return 0
     if arguments.rescore is not None:
         results = rescore(
@@ -98,7 +98,17 @@ def parser() -> argparse.ArgumentParser:
     _add_reading(top.add_argument_group("how answers are read and averaged"))
     add_prompting(top.add_argument_group("what the model sees"))
     add_decoding(top.add_argument_group("how the model answers (greedy unless told otherwise)"))
-    add_clues(top.add_argument_group("a second look at the clues of an answer (paper, Algorithm 1)"))
+    clues = top.add_argument_group("a second look at the clues of an answer (paper, Algorithm 1)")
+    clues.add_argument(
+        "--clue-perception",
+        type=yes_no,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="true|false",
+        help="answer with clues, look again at the clues, answer again (questions with options)",
+    )
+    add_clues(clues)
     _add_running(top.add_argument_group("how the work is done (no influence on results)"))
     return top
 
@@ -122,9 +132,11 @@ def _add_modes(group: Any) -> None:
     group.add_argument("--model", help="model folder, or a hub name that can be reached")
     group.add_argument("--predictions", type=Path, help='JSONL of {"id", "completion"} to score without a model')
     group.add_argument("--rescore", type=Path, metavar="DIR", help="a finished run whose answers are scored again")
-    group.add_argument("--table", type=Path, metavar="DIR", help="print the results below DIR as the paper's Table 1")
+    group.add_argument(
+        "--table", type=Path, metavar="DIR", help="print the results below DIR as rows of the paper's Table 1"
+    )
     group.add_argument("--output", type=Path, metavar="DIR", help="folder of the result (of --rescore: the run's own)")
-    group.add_argument("--name", help="row of --table")
+    group.add_argument("--name", help="name of the row of --table")
 
 
 def _add_reading(group: Any) -> None:
@@ -222,13 +234,34 @@ def _show(results: dict[str, Any], folder: Path) -> int:
     return 0
 
 
-def _results_below(folder: Path) -> list[dict[str, Any]]:
+def _rows_below(folder: Path, name: str | None) -> dict[str, list[dict[str, Any]]]:
+    """Name of a row -> its results: a row for each folder of results, and for each model where a folder has several."""
     if not folder.is_dir():
         raise ConfigError(f"the folder {folder} does not exist; name one that holds results of benchmarks")
-    found = [read_results(path.parent) for path in sorted(folder.rglob(RESULTS))]
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for path in sorted(folder.rglob(RESULTS)):
+        one = {**read_results(path.parent), "folder": str(path.parent)}
+        above = path.parent if path.parent == folder else path.parent.parent
+        label = str(folder) if above == folder else str(above.relative_to(folder))
+        found.setdefault(label, {}).setdefault(_answered_by(one["settings"]), []).append(one)
     if not found:
         print(f"no {RESULTS} below {folder}", file=sys.stderr)
-    return found
+    rows = {
+        label if len(models) == 1 else f"{label}: {model}": results
+        for label, models in found.items()
+        for model, results in models.items()
+    }
+    if name is None:
+        return rows
+    return {name if len(rows) == 1 else f"{name}: {label}": results for label, results in rows.items()}
+
+
+def _answered_by(settings: Mapping[str, Any]) -> str:
+    """What tells the models of a folder apart."""
+    if (model := settings.get("model")) is None:
+        return "predictions"
+    parts = [Path(model).name, str(settings.get("weights") or "")[:8], Path(settings.get("adapter") or "").name]
+    return " ".join(filter(None, [*parts, "thinking" if settings.get("thinking") else ""]))
 
 
 def _read_config(path: Path, top: argparse.ArgumentParser) -> dict[str, Any]:

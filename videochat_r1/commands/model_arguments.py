@@ -42,16 +42,7 @@ def add_decoding(group: Any) -> None:
 
 
 def add_clues(group: Any) -> None:
-    """Clue-perception and its options, which are None unless given."""
-    group.add_argument(
-        "--clue-perception",
-        type=yes_no,
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="true|false",
-        help="answer with clues, look again at the clues, answer again (questions with options)",
-    )
+    """The options of clue-perception, which are None unless given; whether to do it is the command's own flag."""
     group.add_argument("--resolution-boost", type=float, help="times the width and height of frames (default 2)")
     group.add_argument("--fps-boost", type=float, help="times the frames per second (default 2)")
     group.add_argument(

@@ -4,12 +4,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, first_ten
 from videochat_r1.geometry import Span
 
 
@@ -77,22 +77,36 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One object of an annotation file; `where` is what messages call it."""
+    """One object of an annotation file; `where` is what messages call it.
+
+    `rows` are all rows of the file, where they are at hand: a key that several lack is then named for all of them.
+    """
 
     where: str
     values: Mapping[str, Any]
+    rows: Sequence["Row"] = field(default=(), repr=False, compare=False)
 
     @classmethod
-    def of(cls, value: Any, where: str) -> "Row":
+    def of(cls, value: Any, where: str, rows: Sequence["Row"] = ()) -> "Row":
         """The row, once it is known to be an object."""
         if not isinstance(value, Mapping):
             raise DataError(f"{where}: expected an object with named fields, found {kind(value)}")
-        return cls(where, value)
+        return cls(where, value, rows)
+
+    @classmethod
+    def all_of(cls, values: Iterable[tuple[str, Any]]) -> list["Row"]:
+        """The rows of a file, given as pairs of what messages call a row and its value."""
+        rows: list[Row] = []
+        rows.extend(cls.of(value, where, rows) for where, value in values)
+        return rows
 
     def get(self, key: str) -> Any:
         """The value of a key that must be there."""
         if key not in self.values:
-            raise DataError(f"{self.where}: the key {key!r} is missing; found {sorted(map(str, self.values))[:12]}")
+            lacking = [row.where.rpartition(", ")[2] for row in self.rows if key not in row.values]
+            more = f". It is missing in {first_ten(lacking)}" if len(lacking) > 1 else ""
+            found = sorted(map(str, self.values))[:12]
+            raise DataError(f"{self.where}: the key {key!r} is missing; found {found}{more}")
         return self.values[key]
 
     def text(self, key: str) -> str:

@@ -63,8 +63,10 @@ class GOT10k(Corpus):
                 f"{request.annotations}: got10k expected a folder of sequences, or a list of {{path, object, gt}}; "
                 f"found {kind(value)}"
             )
-        for number, entry in enumerate(_bar(value), start=1):
-            row = Row.of(entry, f"{request.annotations}, row {number}")
+        rows = Row.all_of(
+            (f"{request.annotations}, row {number}", entry) for number, entry in enumerate(value, start=1)
+        )
+        for row in _bar(rows):
             yield self._released(row, request.videos, unique)
 
     def _official(self, folder: Path, name: str, sample_id: str) -> Sample:

@@ -39,8 +39,8 @@ def read_moments(value: Any, path: Path, corpus: str, find: VideoFinder) -> Iter
     """
     if not isinstance(value, dict):
         raise DataError(f"{path}: {corpus} expected {FORM}, found {kind(value)}")
-    for video_id, entry in value.items():
-        row = Row.of(entry, f"{path}, video {video_id!r}")
+    rows = Row.all_of((f"{path}, video {video_id!r}", entry) for video_id, entry in value.items())
+    for video_id, row in zip(value, rows, strict=True):
         duration, spans, sentences = row.number("duration"), row.spans("timestamps"), row.items("sentences")
         if len(spans) != len(sentences):
             raise DataError(

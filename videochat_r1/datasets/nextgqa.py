@@ -30,16 +30,15 @@ class NExTGQA(Corpus):
     def parse(self, request: Request) -> Iterator[Sample]:
         """One sample per question; ids are the benchmark's `<video>_<qid>`."""
         path = request.annotations
-        rows: Iterator[Row]
         table = _official_table(path)
         if table is not None:
-            rows = (Row(f"{table}, row {number}", row) for number, row in enumerate(join(table), start=1))
+            rows = Row.all_of((f"{table}, row {number}", row) for number, row in enumerate(join(table), start=1))
         else:
             value = read_json(path)
             if not isinstance(value, list):
                 raise DataError(f"{path}: nextgqa expected {RELEASED}, or the folder of the official files; "
                                 f"found {kind(value)}")  # fmt: skip
-            rows = (Row.of(row, f"{path}, row {number}") for number, row in enumerate(value, start=1))
+            rows = Row.all_of((f"{path}, row {number}", row) for number, row in enumerate(value, start=1))
         unique = UniqueIds()
         for row in rows:
             yield _sample(row, request.task, unique(row.text("id")))

@@ -38,8 +38,9 @@ class VidTABQuality(Corpus):
                     f"{request.annotations}: vidtab_quality expected a list of {{video, instruction, answer}}, "
                     f"found {kind(value)}"
                 )
-            for number, entry in enumerate(value, start=1):
-                yield _released(Row.of(entry, f"{request.annotations}, row {number}"), unique)
+            named = ((f"{request.annotations}, row {number}", entry) for number, entry in enumerate(value, start=1))
+            for row in Row.all_of(named):
+                yield _released(row, unique)
             return
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():

@@ -10,6 +10,7 @@ from PIL import Image as PillowImage
 
 from videochat_r1.datasets.manifest import write_lines
 from videochat_r1.errors import VideoError
+from videochat_r1.evaluation.benchmarks import get_benchmark
 from videochat_r1.evaluation.drawing import Lane, film_strip, histogram, legend, time_line
 from videochat_r1.evaluation.report import cards, example, page, paragraph, section, table
 from videochat_r1.geometry import Box, Span
@@ -39,7 +40,10 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
         samples: of the rows, in their order; one whose video cannot be read is shown without frames.
     """
     headline, settings = results["headline"], results["settings"]
-    scores = [_headline_score(row, headline) for row in rows]
+    drawn = get_benchmark(results["benchmark"]).distributions(results["task"])
+    # Examples are ranked by the headline, those of equal ones by what is drawn.
+    ranked_by = tuple(dict.fromkeys((headline, *drawn)))
+    scored = [row for row in rows if row["scores"] is not None]
     failed = f"{results['num_failed']:,} of {results['num_samples']:,} failed"
     if "num_unscored" in results:
         failed += f", {results['num_unscored']:,} unscored"
@@ -50,15 +54,15 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
             "Metrics", _metrics(results), "In percent, with bootstrap intervals, beside answers that ignore the video."
         ),
         _notes(results),
-        _distribution(headline, [score for score, row in zip(scores, rows, strict=True) if row["scores"] is not None]),
+        _distributions({name: [_score(row, name) for row in scored] for name in drawn}),
         *(section(f"By {name.replace('_', ' ')}", _groups(groups)) for name, groups in results["by"].items()),
     ]
     if results["failures"]:
         sections.append(section("Failures", _failures(results["failures"]), "Each counts 0."))
     if results.get("unscored"):
         sections.append(section("Unscored", _failures(results["unscored"]), "Left out of all means."))
-    for heading, chosen in _choose(rows, scores).items():
-        shown = "".join(_example(samples[i], rows[i], headline) for i in chosen)
+    for heading, chosen in _choose(rows, ranked_by).items():
+        shown = "".join(_example(samples[i], rows[i], ranked_by) for i in chosen)
         if shown:
             sections.append(section(heading, legend({"truth": "truth", "answer": "after"}) + shown))
     sections.append(section("Settings", _settings(settings)))
@@ -89,12 +93,14 @@ def _notes(results: Mapping[str, Any]) -> str:
     return definitions + notes
 
 
-def _distribution(headline: str, scores: Sequence[float]) -> str:
-    """Nothing where the metric only says right or wrong."""
-    if set(scores) <= {0.0, 1.0}:
-        return ""
-    chart = histogram(f"{headline} per sample", {"samples": scores}, {"samples": "after"}, bins=_HISTOGRAM_BINS)
-    return section("Distribution", chart)
+def _distributions(columns: Mapping[str, Sequence[float]]) -> str:
+    """Metric -> its value per sample; nothing where there are none."""
+    charts = [
+        histogram(f"{name} per sample", {"samples": scores}, {"samples": "after"}, bins=_HISTOGRAM_BINS)
+        for name, scores in columns.items()
+        if scores
+    ]
+    return section("Distribution", "".join(charts)) if charts else ""
 
 
 def _groups(groups: Mapping[str, Mapping[str, Any]]) -> str:
@@ -131,17 +137,18 @@ def _interval(results: Mapping[str, Any], name: str) -> str:
 # --- examples -------------------------------------------------------------------------------------------------------
 
 
-def _choose(rows: Sequence[Row], scores: Sequence[float]) -> dict[str, list[int]]:
+def _choose(rows: Sequence[Row], ranked_by: Sequence[str]) -> dict[str, list[int]]:
     """Heading -> indices of samples; of equally good ones, some from everywhere in the benchmark."""
     answered = [index for index, row in enumerate(rows) if row["failure"] is None and row["scores"] is not None]
     failed = [index for index, row in enumerate(rows) if row["failure"] is not None]
-    best = _topmost(answered, [-score for score in scores])
+    ranks = [tuple(_score(row, name) for name in ranked_by) for row in rows]
+    best = _topmost(answered, [tuple(-score for score in rank) for rank in ranks])
     taken = set(best)
-    worst = _topmost([index for index in answered if index not in taken], scores)
+    worst = _topmost([index for index in answered if index not in taken], ranks)
     return {"Best samples": best, "Worst samples": worst, "Failed samples": _spread(failed)}
 
 
-def _topmost(indices: Sequence[int], order: Sequence[float]) -> list[int]:
+def _topmost(indices: Sequence[int], order: Sequence[tuple[float, ...]]) -> list[int]:
     """The indices that come first in `order`; where many share the first place, some from everywhere."""
     ranked = sorted(indices, key=lambda index: order[index])
     first = [index for index in ranked if order[index] == order[ranked[0]]]
@@ -154,20 +161,20 @@ def _spread(indices: Sequence[int]) -> list[int]:
     return [indices[place * len(indices) // count] for place in range(count)]
 
 
-def _example(sample: Sample, row: Row, headline: str) -> str:
-    score = _headline_score(row, headline)
+def _example(sample: Sample, row: Row, ranked_by: Sequence[str]) -> str:
+    shown = ", ".join(f"{name} {_score(row, name):.2f}" for name in ranked_by)
     failure = f", {row['failure']}" if row["failure"] else ""
     texts = {"question": sample.query[-_TEXT_CHARS:], "truth": _truth(row["target"])}
     if row["completion"] is not None:
         texts["completion"] = row["completion"][-_TEXT_CHARS:]
     if row.get("reason"):
         texts["reason"] = str(row["reason"])
-    return example(f"{sample.id} ({headline} {score:.2f}{failure})", texts, _pictures(sample, row))
+    return example(f"{sample.id} ({shown}{failure})", texts, _pictures(sample, row))
 
 
-def _headline_score(row: Row, headline: str) -> float:
+def _score(row: Row, metric: str) -> float:
     """0.0 for an unscored row, which is shown nowhere as scored."""
-    return float((row["scores"] or {}).get(headline, 0.0))
+    return float((row["scores"] or {}).get(metric, 0.0))
 
 
 def _truth(target: Mapping[str, Any]) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from videochat_r1.datasets.annotation_files import listing
-from videochat_r1.errors import DataError
-from videochat_r1.evaluation.messages import first_ten
+from videochat_r1.errors import DataError, first_ten
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, first_ten
 from videochat_r1.evaluation.baselines import Baselines, compute_baselines
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Judgement
 from videochat_r1.evaluation.judged_scores import judge_answers, judge_record
-from videochat_r1.evaluation.messages import first_ten
 from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.score_table import ScoreTable
 from videochat_r1.judge import JudgeConfig

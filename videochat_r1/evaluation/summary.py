@@ -86,8 +86,15 @@ def result_table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def paper_table(results: Sequence[Mapping[str, Any]], name: str = "ours") -> str:
-    """The layout of the paper's Table 1 with its rows, and ours below; `-` where there is no number."""
+def paper_table(ours: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The layout of the paper's Table 1 with its rows, and ours below; `-` where there is no number.
+
+    Below stands what a reader could mistake: numbers of the first samples only, and columns that several results would fill.
+
+    Args:
+        ours: name of a row -> the results that its numbers are taken from.
+    """
+    results = [one for row in ours.values() for one in row]
     used = [column for column in TABLE_1 if any(one["benchmark"] == column.benchmark for one in results)] or TABLE_1
     places = [TABLE_1.index(column) for column in used]
     groups = [HEADINGS[column.benchmark] for column in used]
@@ -95,22 +102,42 @@ def paper_table(results: Sequence[Mapping[str, Any]], name: str = "ours") -> str
     rows = [first, ["", *(column.heading for column in used)]]
     paper = {row: [values[place] for place in places] for row, values in PAPER.items()}
     rows += [[row, *map(_one_digit, values)] for row, values in paper.items() if any(v is not None for v in values)]
-    rows.append([name, *(_percent(_value(column, results), digits=1) for column in used)])
-    return _aligned(rows)
+    notes: dict[str, None] = {}
+    for name, found in ours.items():
+        candidates = [_candidates(column, found) for column in used]
+        rows.append([name, *(_percent(values[0][1] if values else None, digits=1) for values in candidates)])
+        notes |= dict.fromkeys(note for values in candidates for note in _notes(name, values))
+    return "\n".join([_aligned(rows), *notes])
 
 
-def _value(column: Column, results: Sequence[Mapping[str, Any]]) -> float | None:
+def _candidates(column: Column, results: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
+    """The results that have the column's number, with it."""
+    found = []
     for one in results:
         if one["benchmark"] != column.benchmark or column.task not in (None, one["task"]):
             continue
         # The paper's numbers are without subtitles.
         if one.get("settings", {}).get("subtitles") is not None:
             continue
-        if column.group is None:
-            return one["metrics"].get(column.metric)
-        means = one["by"].get(column.group[0], {}).get(column.group[1])
-        return None if means is None else means.get(column.metric)
-    return None
+        means = one["metrics"] if column.group is None else one["by"].get(column.group[0], {}).get(column.group[1], {})
+        if (value := means.get(column.metric)) is not None:
+            found.append((one, value))
+    return found
+
+
+def _notes(name: str, candidates: Sequence[tuple[Mapping[str, Any], float]]) -> list[str]:
+    if not candidates:
+        return []
+    (first, value), *others = candidates
+    notes = []
+    if (limit := first.get("settings", {}).get("limit")) is not None:
+        notes.append(f"note: {name}: {first['benchmark']} is of the first {limit:,} samples only")
+    if any(other != value for _, other in others):
+        notes.append(
+            f"note: {name}: {len(candidates)} results of {first['benchmark']} differ, the table has the first: "
+            + ", ".join(str(one.get("folder", "?")) for one, _ in candidates)
+        )
+    return notes
 
 
 def _judged(results: Mapping[str, Any]) -> str:

@@ -20,8 +20,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """
     file = _only_file(path) if path.is_dir() else path
     values = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_json_rows(file)
-    for number, value in enumerate(values, start=1):
-        yield Row.of(value, f"{file}, row {number}")
+    yield from Row.all_of((f"{file}, row {number}", value) for number, value in enumerate(values, start=1))
 
 
 def text_or_none(row: Row, key: str) -> str | None:

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe, check_paths, with_root
 from videochat_r1.datasets.problems import right_option
-from videochat_r1.errors import ConfigError, DataError
-from videochat_r1.evaluation.messages import first_ten
+from videochat_r1.errors import ConfigError, DataError, first_ten
 from videochat_r1.evaluation.score_table import Derived
 from videochat_r1.judge import Judge
 from videochat_r1.sample import ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample
@@ -107,7 +106,7 @@ class Benchmark(ABC):
         """The annotation files that `read` reads, for a hash of the source."""
         if not annotations.is_dir():
             return [annotations]
-        return sorted(file for file in annotations.rglob("*") if file.suffix.lower() in _ANNOTATION_SUFFIXES)
+        return sorted(file for file in annotations.iterdir() if file.suffix.lower() in _ANNOTATION_SUFFIXES)
 
     def parse(self, completion: str, sample: Sample, *, untagged: bool) -> Any:
         """The answer in a completion as the task reads it in training; None if there is none."""
@@ -153,6 +152,10 @@ class Benchmark(ABC):
         """The metric that models are compared by."""
         return get_task(task).headline
 
+    def distributions(self, task: str) -> tuple[str, ...]:
+        """Metrics whose values per sample a report draws as histograms: none that only says right or wrong."""
+        return (self.headline(task),)
+
     @property
     def subsets(self) -> tuple[str, ...]:
         """Names that `Source.subset` may have."""
@@ -194,6 +197,10 @@ class ChoiceBenchmark(Benchmark):
 
     tasks = ("multi_choice_qa",)
     definitions: ClassVar[Mapping[str, str]] = {"accuracy": "share of questions answered with the right option"}
+
+    def distributions(self, task: str) -> tuple[str, ...]:
+        """None: an option is right or wrong."""
+        return ()
 
     @abstractmethod
     def questions(self, source: Source) -> Iterator[Sample]:

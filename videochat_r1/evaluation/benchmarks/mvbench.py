@@ -1,5 +1,6 @@
 """MVBench: 20 tasks of temporal understanding with 200 questions each (Li et al. 2024)."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
@@ -7,10 +8,12 @@ from typing import ClassVar, NamedTuple
 from videochat_r1.datasets.annotation_files import Row, listing
 from videochat_r1.datasets.base import inside
 from videochat_r1.datasets.choices import answer_letter
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, first_ten
 from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows, texts
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
+
+logger = logging.getLogger(__name__)
 
 TVQA_FPS = 3.0
 
@@ -59,7 +62,12 @@ class MVBench(ChoiceBenchmark):
 
     def questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question; ids are `<task>/<video>_<row of the task's file>`."""
-        for file in _files(source.annotations):
+        files = _files(source.annotations)
+        if source.annotations.is_dir() and len(files) < len(TASKS):
+            missing = sorted(TASKS.keys() - {file.stem for file in files})
+            logger.warning("%s has %d of MVBench's 20 tasks, and accuracy is the mean of those; without %s",
+                           source.annotations, len(files), first_ten(missing))  # fmt: skip
+        for file in files:
             name = file.stem
             for number, row in enumerate(read_rows(file)):
                 video = _video(row, TASKS[name], source.videos)
@@ -73,6 +81,10 @@ class MVBench(ChoiceBenchmark):
                     source=self.name,
                     extra={"task": name},
                 )
+
+    def files(self, annotations: Path) -> list[Path]:
+        """The tasks' files."""
+        return _files(annotations)
 
     def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
         """Every task weighs the same, however many of its questions are scored."""
@@ -90,7 +102,7 @@ def answer_letter_of_text(answer: str, options: Sequence[str]) -> str:
 
 
 def _files(annotations: Path) -> list[Path]:
-    """The tasks' files in the order of `TASKS`."""
+    """The tasks' files that are there, in the order of `TASKS`."""
     if annotations.is_file():
         if annotations.stem not in TASKS:
             raise DataError(f"{annotations} is none of MVBench's tasks {', '.join(TASKS)}")
@@ -98,11 +110,9 @@ def _files(annotations: Path) -> list[Path]:
     folder = annotations / "json" if (annotations / "json").is_dir() else annotations
     files = [folder / f"{name}.json" for name in TASKS]
     missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise DataError(
-            f"{folder} lacks {len(missing)} of 20 files: {', '.join(missing[:10])}. It holds {listing(folder)}"
-        )
-    return files
+    if len(missing) == len(files):
+        raise DataError(f"{folder} has none of MVBench's files, such as {missing[0]}. It holds {listing(folder)}")
+    return [file for file in files if file.is_file()]
 
 
 def _video(row: Row, part: Part, videos: Path | None) -> Video:

@@ -41,3 +41,7 @@ class NExTGQA(CorpusBenchmark):
     def groups(self, sample: Sample) -> dict[str, str]:
         """By question type: causal (CW, CH), temporal (TN, TC, TP)."""
         return {"type": str(sample.extra["type"])}
+
+    def distributions(self, task: str) -> tuple[str, ...]:
+        """How well the spans were found; the option is right or wrong."""
+        return ("union_mIoU",) if task == "grounded_qa" else ()

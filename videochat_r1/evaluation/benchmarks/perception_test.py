@@ -1,7 +1,7 @@
 """Perception Test, validation split, multiple-choice questions with three options (Patraucean et al. 2023)."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from videochat_r1.datasets.annotation_files import Row, kind, parse_json, read_text
 from videochat_r1.datasets.base import VideoFinder
@@ -27,11 +27,18 @@ class PerceptionTest(ChoiceBenchmark):
             for row in read_rows(path):
                 yield self._sample(row, row.text("video_name"), str(row.get("question_id")), find)
             return
-        for video_id, entry in _objects(parse_json(text, path), str(path)):
-            video = Row.of(entry, f"{path}, video {video_id!r}")
-            for number, value in enumerate(video.items("mc_question")):
-                row = Row.of(value, f"{video.where}, question {number}")
-                yield self._sample(row, video_id, str(row.get("id")), find)
+        entries = parse_json(text, path)
+        if not isinstance(entries, Mapping):
+            raise DataError(f"{path}: expected video ids with their questions, found {kind(entries)}")
+        videos = Row.all_of((f"{path}, video {video_id!r}", entry) for video_id, entry in entries.items())
+        asked = [
+            (video_id, f"{video.where} question {number}", value)
+            for video_id, video in zip(entries, videos, strict=True)
+            for number, value in enumerate(video.items("mc_question"))
+        ]
+        rows = Row.all_of((where, value) for _, where, value in asked)
+        for (video_id, _, _), row in zip(asked, rows, strict=True):
+            yield self._sample(row, video_id, str(row.get("id")), find)
 
     def groups(self, sample: Sample) -> dict[str, str]:
         """By area and kind of reasoning; the tags are too many to print."""
@@ -51,9 +58,3 @@ class PerceptionTest(ChoiceBenchmark):
             source=self.name,
             extra=columns(row, "area", "reasoning", "tag"),
         )
-
-
-def _objects(value: Any, where: str) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        raise DataError(f"{where}: expected video ids with their questions, found {kind(value)}")
-    yield from value.items()

@@ -18,3 +18,7 @@ class VidTABQuality(CorpusBenchmark):
         """By the true label."""
         assert isinstance(sample.target, LabelTarget)
         return {"label": sample.target.answer}
+
+    def distributions(self, task: str) -> tuple[str, ...]:
+        """None: a label is right or wrong."""
+        return ()
