@@ -16,7 +16,7 @@ from tests.judged_rewards import captions
 from tests.tiny_runs import make_trainer, write_train_manifest
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.errors import ConfigError, JudgeError
-from videochat_r1.grpo.reward_calls import Outcome, RewardCalls, UnscoredRollouts
+from videochat_r1.grpo.reward_calls import Outcome, RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.run import check_rewards_cover, load_rewards
 from videochat_r1.judge import Judge, JudgeConfig
 from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
@@ -117,6 +117,8 @@ def test_an_unscored_rollout_leaves_its_groups_mean_and_std_and_gets_no_advantag
             assert row["advantage"] == pytest.approx((row["reward"] - mean) / (std + 1e-4), abs=1e-4)
     assert any(row["advantage"] for group in groups for row in group)
     assert trainer.unscored.total == 4
+    level = sum(len({row["reward"] for row in group}) == 1 for group in groups)
+    assert sum(logged(trainer, "frac_reward_zero_std")) == pytest.approx(level / 2)
     assert logged(trainer, "rewards/unscored_share") == [0.25, 0.25]
 
 
@@ -213,6 +215,7 @@ def test_a_captioning_recipe_trains_a_qwen2_vl(folder, server):
         (["--judge.model", "other"], "It serves rules"),
         (["--judge.api_key_env", "NO_SUCH_KEY"], "NO_SUCH_KEY, which is not set"),
         (["--judge.max_wait_seconds", "1800"], "too close to ddp_timeout=1800"),
+        (["--max_unscored_share", "10"], "expected a share from 0 to 1"),
         (["--judge.modle", "x"], "did you mean 'model'"),
         (["--judge", "null"], "need a judge"),
         (["--rewards.1.options.max_word", "9"], "did you mean max_words"),
@@ -259,6 +262,14 @@ def test_judging_begins_early_and_is_used_only_for_the_same_completions():
     assert reward.take(3) == [Outcome(False, None, False)] * 3
     assert asyncio.run(scene(["d"])) == [1.0]
     assert calls[-1] == ["d"]
+
+
+def test_a_group_with_one_scored_rollout_or_none_has_no_deviation():
+    nan = float("nan")
+    rewards = torch.tensor(
+        [[1.0, nan], [1.0, nan], [nan, nan], [0.5, 0.5], [nan, nan], [nan, nan], [nan, nan], [nan, nan]]
+    )
+    assert lone_share(rewards, 2) == pytest.approx(3 / 4)
 
 
 def test_nan_of_a_plain_reward_is_unscored_and_none_is_not():
