@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -162,6 +165,47 @@ def test_an_outage_ends_the_run_with_a_checkpoint_from_which_it_goes_on(folder, 
     after = weights_of(again)
     assert all(torch.equal(value, after[name]) for name, value in plain_run[1].items())
     assert [row["step"] for row in rollouts(again)] == [step for step in range(3) for _ in range(8)]
+
+
+def test_ranks_agree_to_pause_and_to_stop(folder):
+    """Each of two processes asks a judge of its own; only the second one's goes away, at first shortly, then for good."""
+    output, log = folder / "two ranks", folder / "two_ranks.log"
+    rewards = [
+        {"name": "format"},
+        {"name": "tests.judged_rewards:answered_by_ranks_own", "options": {"max_wait_seconds": 8.0}},
+    ]
+    mixture = [{"manifest": "train.jsonl", "videos": "."}]
+    with RuleJudgeServer() as first, RuleJudgeServer() as second:
+        second.script += [None] * 4 + ["restart"]  # a step asks four questions at most, so not in the first
+        changes = {"judge": None, "rewards": rewards, "mixture": mixture, "output_dir": str(output), "max_steps": 60}
+        config = caption_recipe(folder, first, ddp_backend="gloo", **changes)
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "videochat_r1.cli"]
+        environment = {
+            **os.environ,
+            "JUDGE_PORTS": f"{first.port},{second.port}",
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+        }
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(
+                [sys.executable, *command, "grpo", "--config", config], env=environment, stderr=errors
+            ) as run,
+        ):
+            while run.poll() is None and second.counts["answered"] < 8:
+                time.sleep(0.02)
+            second.stop()
+            assert run.wait(timeout=240) != 0
+    said = log.read_text()
+    newest = checkpoint.last_checkpoint(output)
+    assert newest is not None and second.counts["restart"] == 1, said[-6000:]
+    step = int(newest.name.partition("-")[2])
+    assert 0 < step < 60
+    assert f"Training has stopped. The same command goes on after update {step}" in said
+    rows = [json.loads(line) for line in (output / "rollouts.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [number for number in range(step) for _ in range(8)]
+    assert not any(row["unscored"] for row in rows)
 
 
 # --- a recipe -----------------------------------------------------------------------------------------------------------
