@@ -1,6 +1,7 @@
 """The judge's client against a real local HTTP server that behaves and misbehaves."""
 
 import asyncio
+import hashlib
 import json
 import multiprocessing
 import time
@@ -11,9 +12,10 @@ import pytest
 
 from videochat_r1.errors import ConfigError, JudgeError
 from videochat_r1.judge import Judge, JudgeConfig, UnscoredError, read_judge_config
-from videochat_r1.judge.cache import JudgeCache
+from videochat_r1.judge.cache import JudgeCache, stored_bytes
 from videochat_r1.judge.events import event_precision, event_recall, f1_score, label_events
-from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
+from videochat_r1.judge.prompts import label_question
+from videochat_r1.judge.rule_server import FAULTS, MODEL, RuleJudgeServer
 from videochat_r1.judge.server import reply_text, retry_after
 
 REFERENCE = "A man opens a door. He walks into the kitchen. A red square appears."
@@ -103,7 +105,7 @@ def test_no_more_requests_at_once_than_allowed(server):
     server.latency_seconds = 0.02
     verdicts, _, _ = run(config(server, concurrency=5), lambda judge: label_all(judge, captions(25)))
     assert labels_of(verdicts) == expected(25)
-    assert server.counts["peak"] == 5
+    assert 1 < server.counts["peak"] <= 5
 
 
 def test_no_more_requests_a_minute_than_allowed(server):
@@ -135,7 +137,8 @@ def test_a_second_pass_makes_no_request_even_after_a_restart(server, tmp_path):
 def test_another_model_or_temperature_does_not_get_these_answers(server, tmp_path):
     server.models = (MODEL, "other")
     run(config(server, tmp_path), lambda judge: label_all(judge, captions(1)))
-    for change in ({"model": "other"}, {"temperature": 0.5}, {"extra_body": {"top_p": 0.5}}):
+    changes = ({"model": "other"}, {"temperature": 0.5}, {"extra_body": {"top_p": 0.5}}, {"response_format": "text"})
+    for change in changes:
         _, counts, _ = run(config(server, tmp_path, **change), lambda judge: label_all(judge, captions(1)))
         assert counts["requests"] == 1
 
@@ -149,22 +152,46 @@ def test_bad_answers_are_not_kept(server, tmp_path):
 def test_the_cache_stays_under_its_size_and_forgets_the_longest_unused(tmp_path, monkeypatch):
     clock = [1000]
     monkeypatch.setattr(time, "time", lambda: clock[0])
-    cache = JudgeCache(tmp_path, megabytes=0.01)
+    cache = JudgeCache(tmp_path, megabytes=0.02)
+    entry = stored_bytes(b"%032d" % 0, "x" * 68)
     for number in range(300):
         clock[0] += 7200
         cache.put(b"%032d" % number, "x" * 68)
         assert cache.get(b"%032d" % 0) is not None, "used all the time"
-        assert cache.size() <= 10_000
+        assert cache.size() <= 20_000
     assert cache.get(b"%032d" % 1) is None
     assert cache.get(b"%032d" % 299) == "x" * 68
-    assert cache.size() == 100 * len(cache) > 8000
+    assert cache.size() == entry * len(cache) > 16_000
+
+
+@pytest.mark.parametrize("length", [14, 70, 700])
+def test_the_file_stays_under_its_size(tmp_path, length):
+    cache = JudgeCache(tmp_path, megabytes=1.0)
+    for begin in range(0, 12_000, 100):
+        keys = [hashlib.sha256(b"%d" % number).digest() for number in range(begin, begin + 100)]
+        cache.put_all(dict.fromkeys(keys, "x" * length))
+        assert cache.path.stat().st_size <= 1_000_000
+    assert cache.path.stat().st_size > 700_000
+
+
+def test_an_unreadable_answer_is_asked_for_again(server, tmp_path):
+    settings = config(server, tmp_path)
+    question = label_question(["A man opens a door.", "A dog barks."], captions(1)[0])
+    for damaged in ("no JSON", "3", '{"labels": {}}'):
+        kept = JudgeCache(settings.cache_dir)
+        kept.drop(Judge(settings).key(question))
+        kept.put(Judge(settings).key(question), damaged)
+        kept.close()
+        for requests in (1, 0):
+            verdicts, counts, _ = run(settings, lambda judge: label_all(judge, captions(1)))
+            assert labels_of(verdicts) == expected(1) and counts["requests"] == requests
 
 
 def test_the_first_answer_stays(tmp_path):
     cache = JudgeCache(tmp_path)
     assert cache.put(b"key", "first") == "first"
     assert cache.put(b"key", "second") == "first"
-    assert cache.get(b"key") == "first" and cache.size() == 8
+    assert cache.get(b"key") == "first" and cache.size() == stored_bytes(b"key", "first")
 
 
 def _fill(folder, first):
@@ -183,7 +210,8 @@ def test_processes_share_the_cache(tmp_path):
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     cache = JudgeCache(tmp_path)
-    assert len(cache) == 400 and cache.size() == sum(2 * len(str(number)) for number in range(400))
+    expected_size = sum(stored_bytes(b"%d" % number, str(number)) for number in range(400))
+    assert len(cache) == 400 and cache.size() == expected_size
 
 
 def test_a_damaged_cache_says_what_to_do(tmp_path):
@@ -195,13 +223,13 @@ def test_a_damaged_cache_says_what_to_do(tmp_path):
 # --- faults -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", ["429", "500", "broken_json", "bad_reply", "wrong_count", "drop", "hang"])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_survived(server, fault):
     server.script += [fault, fault]
-    server.hang_seconds = 0.4
+    server.hang_seconds, server.down_seconds = 0.4, 0.0
     verdicts, counts, _ = run(config(server, timeout_seconds=0.2), lambda judge: label_all(judge, captions(1)))
     assert labels_of(verdicts) == expected(1)
-    assert counts["retries"] == 2 and server.counts[fault] == 2 and server.counts["answered"] == 1
+    assert counts["retries"] >= 2 and server.counts[fault] == 2 and server.counts["answered"] == 1
 
 
 def test_a_server_that_wants_to_be_left_alone_is(server):
@@ -217,7 +245,8 @@ def test_retry_after_as_seconds_and_as_a_date():
     assert retry_after({"retry-after": "0.5"}) == 0.5
     assert retry_after({"retry-after": formatdate(time.time() + 30, usegmt=True)}) == pytest.approx(30, abs=2)
     assert retry_after({"retry-after": formatdate(time.time() - 30, usegmt=True)}) == 0.0
-    assert retry_after({}) is retry_after({"retry-after": "soon"}) is None
+    for unreadable in ({}, {"retry-after": "soon"}, {"retry-after": "Wed, 21 Oct 99999 07:28:00 GMT"}):
+        assert retry_after(unreadable) is None
 
 
 @pytest.mark.parametrize(
@@ -275,8 +304,10 @@ def test_an_outage_is_waited_for(server):
         before = await label_all(judge, captions(2))
         server.stop()
         jobs = asyncio.create_task(label_all(judge, captions(20)[2:]))
+        while not judge.is_out:
+            await asyncio.sleep(0.02)
         await asyncio.sleep(0.5)
-        assert judge.is_out and not jobs.done()
+        assert not jobs.done()
         server.start()
         return before + await jobs
 
@@ -338,6 +369,9 @@ def test_a_wrong_key_is_refused(server, monkeypatch):
     monkeypatch.setenv("TEST_JUDGE_KEY", "wrong")
     with pytest.raises(JudgeError, match=r"HTTP 401.*right key in the environment variable TEST_JUDGE_KEY"):
         run(config(server, api_key_env="TEST_JUDGE_KEY"), check)
+    monkeypatch.setenv("TEST_JUDGE_KEY", "two words")
+    with pytest.raises(ConfigError, match="TEST_JUDGE_KEY holds a space"):
+        run(config(server, api_key_env="TEST_JUDGE_KEY"), check)
     monkeypatch.delenv("TEST_JUDGE_KEY")
     with pytest.raises(ConfigError, match="TEST_JUDGE_KEY, which is not set"):
         run(config(server, api_key_env="TEST_JUDGE_KEY"), check)
@@ -350,9 +384,10 @@ def test_an_unknown_model_is_refused_with_those_that_are_served(server):
         run(config(server, model="rule"), check)
 
 
-def test_a_wrong_path_is_refused(server):
+@pytest.mark.parametrize("change", [lambda url: f"{url}/chat/completions", lambda url: url.removesuffix("/v1")])
+def test_a_wrong_path_is_refused(server, change):
     with pytest.raises(JudgeError, match=r"HTTP 404.*judge\.base_url end where /chat/completions begins"):
-        run(config(server, base_url=server.base_url + "/chat/completions/v1?"), check)
+        run(config(server, base_url=change(server.base_url)), check)
 
 
 def test_a_judge_that_does_not_answer_as_agreed_is_refused(server):
@@ -366,6 +401,14 @@ def test_a_judge_that_does_not_answer_as_agreed_is_refused(server):
     [
         ({"base_url": "localhost:8000"}, "base_url"),
         ({"base_url": 3}, "base_url"),
+        ({"base_url": "http://localhost:99999/v1"}, "base_url"),
+        ({"base_url": "http://[::1/v1"}, "base_url"),
+        ({"api_key_env": 3}, "api_key_env"),
+        ({"cache_dir": ""}, "cache_dir"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"decoy": "no"}, "decoy"),
+        ({"extra_body": {"top_p": float("nan")}}, "extra_body"),
         ({"model": ""}, "model"),
         ({"concurrency": 0}, "concurrency"),
         ({"concurrency": 2.5}, "concurrency"),
@@ -393,6 +436,13 @@ def test_a_judge_is_read_from_its_own_file_or_a_recipe(tmp_path: Path):
         read_judge_config(wrong)
     with pytest.raises(ConfigError, match="cannot read"):
         read_judge_config(tmp_path / "none.yaml")
+    for text, message in (
+        ("judge: 3", "`judge` of .* must be a mapping"),
+        ("learning_rate: 1\njudge: null", "no judge"),
+    ):
+        wrong.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            read_judge_config(wrong)
 
 
 @pytest.mark.parametrize(

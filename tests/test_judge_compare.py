@@ -117,6 +117,19 @@ def test_two_judges_that_agree(world, capsys):
     assert "within groups: rank correlation (Kendall's tau-b)" in printed and "2 groups" in printed
 
 
+def test_one_model_name_at_two_addresses_is_asked_twice(world, capsys):
+    folder, one, other = world
+    for name in ("a", "b"):
+        text = (folder / f"{name}.yaml").read_text()
+        (folder / f"{name}.yaml").write_text(text.replace("cache_dir: null", f"cache_dir: {folder / 'cache'}"))
+    for _ in range(2):
+        assert compare(folder, "--json") == 0
+        requests = (one.counts["answered"], other.counts["answered"])
+    assert requests == (8 + 2, 8 + 2), (
+        "each once for every caption, from its own cache later, and one check before each run"
+    )
+
+
 def test_what_one_cannot_judge_is_left_out_of_the_comparison_and_counted(world, capsys):
     folder, _, other = world
     other.poison = "cat"

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +19,7 @@ from tests.judged_rewards import captions
 from tests.tiny_runs import make_trainer, write_train_manifest
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.errors import ConfigError, JudgeError
-from videochat_r1.grpo.reward_calls import Outcome, RewardCalls, UnscoredRollouts
+from videochat_r1.grpo.reward_calls import Outcome, RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.run import check_rewards_cover, load_rewards
 from videochat_r1.judge import Judge, JudgeConfig
 from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
@@ -117,6 +120,8 @@ def test_an_unscored_rollout_leaves_its_groups_mean_and_std_and_gets_no_advantag
             assert row["advantage"] == pytest.approx((row["reward"] - mean) / (std + 1e-4), abs=1e-4)
     assert any(row["advantage"] for group in groups for row in group)
     assert trainer.unscored.total == 4
+    level = sum(len({row["reward"] for row in group}) == 1 for group in groups)
+    assert sum(logged(trainer, "frac_reward_zero_std")) == pytest.approx(level / 2)
     assert logged(trainer, "rewards/unscored_share") == [0.25, 0.25]
 
 
@@ -146,7 +151,7 @@ def test_an_outage_in_mid_training_is_waited_for(folder, server, plain_run):
     assert all(torch.equal(value, after[name]) for name, value in plain_run[1].items())
 
 
-@pytest.mark.parametrize("judge", [{"on_outage": "stop"}, {"max_wait_seconds": 0.3}], ids=["stop", "pause too long"])
+@pytest.mark.parametrize("judge", [{"on_outage": "stop"}, {"max_wait_seconds": 1.5}], ids=["stop", "pause too long"])
 def test_an_outage_ends_the_run_with_a_checkpoint_from_which_it_goes_on(folder, server, plain_run, judge):
     name = f"stopped {next(iter(judge))}"
     trainer = judged_trainer(folder, server, name, judge=judge, max_steps=3)
@@ -160,6 +165,47 @@ def test_an_outage_ends_the_run_with_a_checkpoint_from_which_it_goes_on(folder, 
     after = weights_of(again)
     assert all(torch.equal(value, after[name]) for name, value in plain_run[1].items())
     assert [row["step"] for row in rollouts(again)] == [step for step in range(3) for _ in range(8)]
+
+
+def test_ranks_agree_to_pause_and_to_stop(folder):
+    """Each of two processes asks a judge of its own; only the second one's goes away, at first shortly, then for good."""
+    output, log = folder / "two ranks", folder / "two_ranks.log"
+    rewards = [
+        {"name": "format"},
+        {"name": "tests.judged_rewards:answered_by_ranks_own", "options": {"max_wait_seconds": 8.0}},
+    ]
+    mixture = [{"manifest": "train.jsonl", "videos": "."}]
+    with RuleJudgeServer() as first, RuleJudgeServer() as second:
+        second.script += [None] * 4 + ["restart"]  # a step asks four questions at most, so not in the first
+        changes = {"judge": None, "rewards": rewards, "mixture": mixture, "output_dir": str(output), "max_steps": 60}
+        config = caption_recipe(folder, first, ddp_backend="gloo", **changes)
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "videochat_r1.cli"]
+        environment = {
+            **os.environ,
+            "JUDGE_PORTS": f"{first.port},{second.port}",
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+        }
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(
+                [sys.executable, *command, "grpo", "--config", config], env=environment, stderr=errors
+            ) as run,
+        ):
+            while run.poll() is None and second.counts["answered"] < 8:
+                time.sleep(0.02)
+            second.stop()
+            assert run.wait(timeout=240) != 0
+    said = log.read_text()
+    newest = checkpoint.last_checkpoint(output)
+    assert newest is not None and second.counts["restart"] == 1, said[-6000:]
+    step = int(newest.name.partition("-")[2])
+    assert 0 < step < 60
+    assert f"Training has stopped. The same command goes on after update {step}" in said
+    rows = [json.loads(line) for line in (output / "rollouts.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [number for number in range(step) for _ in range(8)]
+    assert not any(row["unscored"] for row in rows)
 
 
 # --- a recipe -----------------------------------------------------------------------------------------------------------
@@ -213,6 +259,7 @@ def test_a_captioning_recipe_trains_a_qwen2_vl(folder, server):
         (["--judge.model", "other"], "It serves rules"),
         (["--judge.api_key_env", "NO_SUCH_KEY"], "NO_SUCH_KEY, which is not set"),
         (["--judge.max_wait_seconds", "1800"], "too close to ddp_timeout=1800"),
+        (["--max_unscored_share", "10"], "expected a share from 0 to 1"),
         (["--judge.modle", "x"], "did you mean 'model'"),
         (["--judge", "null"], "need a judge"),
         (["--rewards.1.options.max_word", "9"], "did you mean max_words"),
@@ -259,6 +306,14 @@ def test_judging_begins_early_and_is_used_only_for_the_same_completions():
     assert reward.take(3) == [Outcome(False, None, False)] * 3
     assert asyncio.run(scene(["d"])) == [1.0]
     assert calls[-1] == ["d"]
+
+
+def test_a_group_with_one_scored_rollout_or_none_has_no_deviation():
+    nan = float("nan")
+    rewards = torch.tensor(
+        [[1.0, nan], [1.0, nan], [nan, nan], [0.5, 0.5], [nan, nan], [nan, nan], [nan, nan], [nan, nan]]
+    )
+    assert lone_share(rewards, 2) == pytest.approx(3 / 4)
 
 
 def test_nan_of_a_plain_reward_is_unscored_and_none_is_not():

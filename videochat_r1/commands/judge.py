@@ -14,7 +14,7 @@ from videochat_r1.commands.logs import show_library_logs
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.compare_judges import compare, read_captions
 from videochat_r1.judge import Judge, JudgeConfig, read_judge_config
-from videochat_r1.judge.rule_server import FAULTS, MODEL, RuleJudgeServer
+from videochat_r1.judge.rule_server import FAULTS, MODEL, QUICK_FAULTS, RuleJudgeServer
 
 _EPILOG = """examples:
   videochat-r1 judge check configs/grpo/captioning.yaml
@@ -55,8 +55,10 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "videochat-r1 judge compare [--precision-weight SHARE] [--json] --judges A.yaml B.yaml [...] FILE"
     parser.add_argument("--judges", type=Path, nargs="+", required=True, metavar="YAML", help="two judges or more")
-    parser.add_argument("file", type=Path, help="JSONL of id, completion, target, or a run's rollouts.jsonl")
+    file = parser.add_argument("file", type=Path, help="JSONL of id, completion, target, or a run's rollouts.jsonl")
+    file.required = False  # after the judges, where argparse takes it for one more of them
     parser.add_argument(
         "--precision-weight", type=float, default=0.0, help="as in the reward (default 0: recall alone)"
     )
@@ -71,9 +73,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--api-key", help="require this key")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--fault-rate", type=float, default=0.0, help="share of the requests that go wrong")
-    parser.add_argument("--faults", default=",".join(FAULTS[:-1]), help=f"which of {','.join(FAULTS)}")
+    quick = ",".join(QUICK_FAULTS)
+    parser.add_argument("--faults", default=quick, help=f"which of {','.join(FAULTS)} (default {quick})")
     parser.add_argument("--retry-after", type=float, default=0.0, help="seconds told with a 429")
-    parser.add_argument("--hang", type=float, default=60.0, help="seconds of a hang")
+    parser.add_argument("--hang", type=float, default=60.0, help="seconds of a hang (default 60)")
+    parser.add_argument("--down", type=float, default=1.0, help="seconds of a restart (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.set_defaults(run=_serve)
 
@@ -91,10 +95,13 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    if len(arguments.judges) < 2:
+    judges, file = arguments.judges, arguments.file
+    if file is None:
+        *judges, file = judges
+    if len(judges) < 2:
         raise ConfigError("compare at least two judges: --judges a.yaml b.yaml FILE")
-    configs = [read_judge_config(path) for path in arguments.judges]
-    rows, without = read_captions(arguments.file)
+    configs = [read_judge_config(path) for path in judges]
+    rows, without = read_captions(file)
     result = {
         **compare(configs, rows, precision_weight=arguments.precision_weight),
         "num_without_caption": without,
@@ -118,7 +125,7 @@ def _table(result: dict[str, Any], configs: Sequence[JudgeConfig]) -> str:
             f"{pair['num_groups_compared']:,} in which both find a difference"
         )
         for name, meaning in _MEASURES.items():
-            lines.append(f"  {meaning:<52} {'-' if pair[name] is None else format(pair[name], '.4f')}")
+            lines.append(f"  {meaning:<53} {'-' if pair[name] is None else format(pair[name], '.4f')}")
     return "\n".join(lines)
 
 
@@ -133,6 +140,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         faults=[fault for fault in arguments.faults.split(",") if fault],
         retry_after=arguments.retry_after,
         hang_seconds=arguments.hang,
+        down_seconds=arguments.down,
         seed=arguments.seed,
     )
     ended = threading.Event()

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from videochat_r1.sample import CaptionTarget
 from videochat_r1.tasks.captioning import Captioning
 
 _CHUNK = 256
+_NO_FILE_NAME = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def compare(
     Raises:
         ConfigError, JudgeError: a judge cannot be used, or stops answering.
     """
-    values = [asyncio.run(_ask(config, rows, precision_weight)) for config in configs]
+    values = [asyncio.run(_ask(config, rows, precision_weight)) for config in _apart(configs)]
     judges = []
     for config, given in zip(configs, values, strict=True):
         scored = [value for value in given if not isinstance(value, Unscored)]
@@ -86,6 +88,22 @@ def compare(
         for first, second in combinations(range(len(configs)), 2)
     ]
     return {"num_captions": len(rows), "judges": judges, "pairs": pairs}
+
+
+def _apart(configs: Sequence[JudgeConfig]) -> list[JudgeConfig]:
+    """The judges; those of one model name at several addresses with a cache folder for each address.
+
+    A cache does not tell addresses apart, so the second would only repeat what the first has said.
+    """
+    addresses: dict[str, set[str]] = {}
+    for config in configs:
+        addresses.setdefault(config.model, set()).add(config.base_url)
+    return [
+        config
+        if config.cache_dir is None or len(addresses[config.model]) == 1
+        else replace(config, cache_dir=str(Path(config.cache_dir) / _NO_FILE_NAME.sub("_", config.base_url)))
+        for config in configs
+    ]
 
 
 def _agreement(first: Sequence[float], second: Sequence[float], rows: Sequence[CaptionRow]) -> dict[str, Any]:

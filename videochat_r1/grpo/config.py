@@ -36,7 +36,9 @@ class VideoGRPOConfig(GRPOConfig):
     )
     max_unscored_share: float = field(
         default=0.1,
-        metadata={"help": "The run stops when more than this share of the last judged rollouts could not be scored."},
+        metadata={
+            "help": "The run stops when more than this share of the last rollouts that a judge scores stayed unscored."
+        },
     )
     share_prompt: bool = field(
         default=True, metadata={"help": "Compute each prompt and video once per group instead of once per completion."}
@@ -68,6 +70,8 @@ class VideoGRPOConfig(GRPOConfig):
             # TRL and transformers derive further values from this one in their own __post_init__.
             self.gradient_accumulation_steps = self.accumulation(world_size())
         super().__post_init__()
+        if not 0.0 <= self.max_unscored_share <= 1.0:
+            raise ConfigError(f"max_unscored_share is {self.max_unscored_share}; expected a share from 0 to 1")
         if self.use_vllm:
             self._check_vllm()
         self._check_uninformative_groups()

@@ -36,6 +36,9 @@ class Outcome(NamedTuple):
     stop: bool
 
 
+NOT_JUDGED = Outcome(judged=False, reason=None, stop=False)
+
+
 class RewardCalls:
     """Wraps reward functions. TRL turns both None and NaN into NaN; these wrappers see the difference before.
 
@@ -137,6 +140,12 @@ def unscored_share(outcomes: Sequence[Outcome]) -> float | None:
     """Share of the judged rollouts that are unscored; None where none was judged."""
     judged = [outcome.reason is not None for outcome in outcomes if outcome.judged]
     return sum(judged) / len(judged) if judged else None
+
+
+def lone_share(rewards: torch.Tensor, num_generations: int) -> float:
+    """Share of the groups in which fewer than two rollouts are scored; rewards are (B, functions), NaN where there is none."""
+    scored = ~rewards.isnan().all(dim=1).view(-1, num_generations)
+    return (scored.sum(dim=1) < 2).float().mean().item()
 
 
 def _is_async(function: RewardFunction) -> bool:

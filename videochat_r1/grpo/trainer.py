@@ -36,7 +36,7 @@ from trl.models import unwrap_model_for_generation
 
 from videochat_r1.errors import ConfigError, JudgeError
 from videochat_r1.grpo.config import VideoGRPOConfig
-from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, unscored_share
+from videochat_r1.grpo.reward_calls import NOT_JUDGED, RewardCalls, UnscoredRollouts, lone_share, unscored_share
 from videochat_r1.grpo.rollout_log import (
     ScoredCompletion,
     append_rollouts,
@@ -171,6 +171,7 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         self._scored: list[ScoredCompletion] = []
         self._scored_rows: list[int] = []
         self._num_scored_rows = 0
+        self._lone_share = 0.0
         self._rollout_file = Path(args.output_dir) / "rollouts.jsonl"
         self._logps: torch.Tensor | None = None
         self._verified = not args.verify_shared_prompt
@@ -282,6 +283,9 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
             # Log-probabilities too: the policy's are zeros there, and a ratio that overflows stays NaN under a mask.
             if name in output:
                 output[name][~output["row_valid"]] = 0
+        if self.multi_objective_aggregation == "sum_then_normalize" and self.scale_rewards != "batch":
+            # The deviation of fewer than two rewards is NaN, which TRL does not count as zero.
+            self._metrics["train"]["frac_reward_zero_std"][-1] += self._lone_share
         output["row_prompts"], output["row_features"] = rows.prompts, rows.features
         # What a checkpoint keeps of a prompt: enough to find its sample again.
         sources = [[step, draw, len(loaded), index] for index in range(len(loaded))]
@@ -374,9 +378,13 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         beside others would count as 0 in TRL's sum. The scored rows are kept for the log."""
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         valid = gather_object(self._rows.valid)
-        outcomes = gather_object(self._reward_calls.take(len(inputs)))
+        outcomes = [
+            outcome if ok else NOT_JUDGED
+            for ok, outcome in zip(valid, gather_object(self._reward_calls.take(len(inputs))), strict=True)
+        ]
         usable = [ok and outcome.reason is None for ok, outcome in zip(valid, outcomes, strict=True)]
         rewards[~torch.tensor(usable, device=rewards.device)] = torch.nan
+        self._lone_share = lone_share(rewards, self.num_generations)
         if (share := unscored_share(outcomes)) is not None:
             self._metrics["train"]["rewards/unscored_share"].append(share)
         problem = self.unscored.count(outcomes, is_main_process=self.accelerator.is_main_process)

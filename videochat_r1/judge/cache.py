@@ -36,7 +36,7 @@ class JudgeCache:
 
     Args:
         folder: made if missing.
-        megabytes: size that the answers (not counting free pages) are kept under.
+        megabytes: size that the file is kept under, by `stored_bytes`.
 
     Raises:
         JudgeError: the folder cannot be written, or the file is no cache.
@@ -80,24 +80,31 @@ class JudgeCache:
     def put_all(self, answers: Mapping[bytes, str]) -> dict[bytes, str]:
         """As `put`, for several answers in one go, which takes hardly longer than for one."""
         now = int(time.time())
-        rows = [(key, answer, len(answer.encode()) + len(key), now) for key, answer in answers.items()]
+        rows = [(key, answer, stored_bytes(key, answer), now) for key, answer in answers.items()]
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                # Before, so that the file never grows beyond its size.
+                self._make_room(sum(row[2] for row in rows))
                 added = [self._connection.execute(_INSERT, row).rowcount for row in rows]
                 kept = {
                     row[0]: row[1] if new else self.get(row[0]) or row[1] for row, new in zip(rows, added, strict=True)
                 }
-                if any(added) and self.size() > self._max_bytes:
-                    self._make_room()
             finally:
                 self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._problem(error) from error
         return kept
 
+    def drop(self, key: bytes) -> None:
+        """Forget the answer kept under a key."""
+        try:
+            self._connection.execute("DELETE FROM answers WHERE key = ?", (key,))
+        except sqlite3.Error as error:
+            raise self._problem(error) from error
+
     def size(self) -> int:
-        """Bytes of all keys and answers."""
+        """Bytes of all answers, by `stored_bytes`."""
         return int(self._connection.execute("SELECT size FROM total").fetchone()[0])
 
     def __len__(self) -> int:
@@ -107,8 +114,12 @@ class JudgeCache:
         """Let go of the file."""
         self._connection.close()
 
-    def _make_room(self) -> None:
-        excess = self.size() - int(_KEEP_SHARE * self._max_bytes)
+    def _make_room(self, wanted: int) -> None:
+        """Delete the longest unused answers if that many bytes more would be too many."""
+        size = self.size() + wanted
+        if size <= self._max_bytes:
+            return
+        excess = size - int(_KEEP_SHARE * self._max_bytes)
         oldest: list[tuple[bytes]] = []
         for key, size in self._connection.execute("SELECT key, size FROM answers ORDER BY used, key"):
             if excess <= 0:
@@ -122,6 +133,11 @@ class JudgeCache:
             f"the judge's cache {self.path} cannot be used ({error}). Delete it if it is damaged, name another folder with "
             "judge.cache_dir, or train without one: judge.cache_dir: null"
         )
+
+
+def stored_bytes(key: bytes, answer: str) -> int:
+    """What an answer takes in the file: text, key, key in the index and row headers, in pages that random keys leave a third empty."""
+    return (len(answer.encode()) + 2 * len(key) + 24) * 3 // 2
 
 
 def _statements(script: str) -> list[str]:

@@ -23,9 +23,9 @@ async def check_judge(session: Session) -> None:
         raise JudgeError(f"{where} cannot be asked: {trouble}. {await _mend(session, trouble)}") from trouble
     except UnscoredError as error:
         raise JudgeError(
-            f"{where} does not answer as agreed: {error}. If its server cannot bind replies to a schema, set "
-            "judge.response_format: text; if it thinks first, raise judge.max_tokens or turn thinking off with "
-            "judge.extra_body; else use a more capable model"
+            f"{where} does not answer as agreed: {error}. {await _other_models(session)}If its server cannot bind replies to a "
+            "schema, set judge.response_format: text; if it thinks first, raise judge.max_tokens or turn thinking off with "
+            "judge.extra_body; if it is no OpenAI-compatible server, correct judge.base_url; else use a more capable model"
         ) from error
     first, second = PROBE.read(json.loads(reply))
     if first != "entailment" or second == "entailment":
@@ -43,15 +43,20 @@ async def _mend(session: Session, trouble: TroubleError) -> str:
             return "It wants a key: put it in an environment variable and name that with judge.api_key_env"
         return f"Put the right key in the environment variable {config.api_key_env}"
     if trouble.status == 404:
-        known = await session.server.models()
-        serves = f"It serves {', '.join(known)}. " if known else ""
         return (
-            f"{serves}Set judge.model to one that it serves, and let judge.base_url end where /chat/completions begins"
+            f"{await _other_models(session)}Set judge.model to one that it serves, and let judge.base_url end where "
+            "/chat/completions begins"
         )
     if trouble.status is None:
         port = urlsplit(config.base_url).port or 8000
         return (
-            f"Start a server there (`vllm serve {config.model} --port {port}`; docs/judge.md names others), or correct "
-            "judge.base_url"
+            f"Start a server there (`vllm serve {config.model} --port {port}`; docs/judge.md names others), correct "
+            "judge.base_url, or raise judge.timeout_seconds if it is only slow"
         )
     return "See the server's log; `videochat-r1 judge check` asks again"
+
+
+async def _other_models(session: Session) -> str:
+    """A sentence on what the server serves, if it is not this judge."""
+    known = await session.server.models()
+    return f"It serves {', '.join(known)}. " if known and session.config.model not in known else ""

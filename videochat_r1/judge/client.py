@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import logging
 from collections import Counter
 from typing import Any, Self, TypeVar
 from weakref import WeakKeyDictionary
@@ -10,9 +11,11 @@ from weakref import WeakKeyDictionary
 from videochat_r1.judge.cache import JudgeCache
 from videochat_r1.judge.check import check_judge
 from videochat_r1.judge.config import JudgeConfig
-from videochat_r1.judge.prompts import PROMPT_VERSION, Question
+from videochat_r1.judge.prompts import PROMPT_VERSION, BadReplyError, Question, reply_object
 from videochat_r1.judge.server import UnscoredError
 from videochat_r1.judge.session import Session
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -55,8 +58,16 @@ class Judge:
         key = self.key(question)
         kept = self._open_cache().get(key) if self.config.cache_dir is not None else None
         if kept is not None:
-            self.counts["cache_hits"] += 1
-            return question.read(json.loads(kept))
+            try:
+                answer = question.read(reply_object(kept))
+            except BadReplyError as error:
+                logger.warning(
+                    "an answer in %s cannot be read (%s) and is asked for again", self.config.cache_dir, error
+                )
+                self._open_cache().drop(key)
+            else:
+                self.counts["cache_hits"] += 1
+                return answer
         in_flight = self._session().in_flight
         task = in_flight.get(key)
         if task is None:
@@ -80,9 +91,13 @@ class Judge:
         await check_judge(self._session())
 
     def key(self, question: Question[Any]) -> bytes:
-        """What an answer is kept under: model, version of the prompts, and all that goes into the request but limits."""
+        """What an answer is kept under: model, version of the prompts, and all that goes into the request but limits.
+
+        Not the address: the same model may be served elsewhere tomorrow.
+        """
         config = self.config
-        parts = [PROMPT_VERSION, config.model, config.temperature, dict(config.extra_body), question.messages]
+        settings = [config.temperature, config.response_format, dict(config.extra_body)]
+        parts = [PROMPT_VERSION, config.model, settings, question.messages]
         text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
         return hashlib.sha256(text.encode()).digest()
 

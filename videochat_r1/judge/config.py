@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ class JudgeConfig:
         base_url: address of the API, with its version part: `http://localhost:8000/v1`.
         model: name that the server knows the judge by.
         api_key_env: environment variable that holds the key; None for servers that want none.
-        concurrency: questions under way at once, over all processes of a run.
+        concurrency: questions under way at once, over all processes of a run, but at least one for each.
         requests_per_minute: limit over all processes of a run; None for none.
         timeout_seconds: of one request.
         max_attempts: requests per question before it is given up, or the judge taken to be out.
@@ -71,7 +72,7 @@ class JudgeConfig:
     cache_megabytes: float = 512.0
 
     def __post_init__(self) -> None:
-        if urlsplit(str(self.base_url)).scheme not in ("http", "https") or not urlsplit(str(self.base_url)).hostname:
+        if not _is_address(self.base_url):
             raise ConfigError(
                 f"judge.base_url is {self.base_url!r}; expected an address such as http://localhost:8000/v1"
             )
@@ -98,8 +99,16 @@ class JudgeConfig:
         for name, allowed in (("on_outage", OUTAGE_POLICIES), ("response_format", RESPONSE_FORMATS)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"judge.{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
-        if not isinstance(self.extra_body, Mapping):
-            raise ConfigError(f"judge.extra_body is {self.extra_body!r}; expected a mapping")
+        for name in ("api_key_env", "cache_dir"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value.strip()):
+                raise ConfigError(f"judge.{name} is {value!r}; expected a name, or null for none")
+        if self.temperature is not None and self.temperature != 0 and not _positive(self.temperature):
+            raise ConfigError(f"judge.temperature is {self.temperature!r}; expected a number from 0, or null")
+        if not isinstance(self.decoy, bool):
+            raise ConfigError(f"judge.decoy is {self.decoy!r}; expected true or false")
+        if not isinstance(self.extra_body, Mapping) or not _is_json(dict(self.extra_body)):
+            raise ConfigError(f"judge.extra_body is {self.extra_body!r}; expected a mapping that JSON can carry")
 
     @classmethod
     def from_dict(cls, values: Any, where: str = "judge") -> "JudgeConfig":
@@ -126,7 +135,7 @@ class JudgeConfig:
         """The key, or a placeholder for servers that want none.
 
         Raises:
-            ConfigError: the environment variable is not set.
+            ConfigError: the environment variable is not set, or holds no key.
         """
         if self.api_key_env is None:
             return "none"
@@ -135,6 +144,11 @@ class JudgeConfig:
             raise ConfigError(
                 f"the judge's key should be in the environment variable {self.api_key_env}, which is not set: "
                 f"export {self.api_key_env}=..., or name another with judge.api_key_env (null for servers without keys)"
+            )
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise ConfigError(
+                f"the judge's key in the environment variable {self.api_key_env} holds a space, a line break or a letter that "
+                "no HTTP header can carry; export the bare key"
             )
         return key
 
@@ -161,9 +175,27 @@ def read_judge_config(path: str | Path) -> JudgeConfig:
         raise ConfigError(f"cannot read the judge's file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if isinstance(values, Mapping) and isinstance(values.get("judge"), Mapping):
-        values = values["judge"]
+    if isinstance(values, Mapping) and not values.get("judge") and not {"base_url", "model"} & values.keys():
+        raise ConfigError(f"{path} names no judge; expected base_url and model, or a recipe with `judge`")
+    if isinstance(values, Mapping) and "judge" in values:
+        return JudgeConfig.from_dict(values["judge"], where=f"`judge` of {path}")
     return JudgeConfig.from_dict(values, where=str(path))
+
+
+def _is_address(value: Any) -> bool:
+    try:
+        parts = urlsplit(value) if isinstance(value, str) and not any(map(str.isspace, value)) else None
+        return parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False  # no such port, or half an IPv6 address
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _positive(value: Any) -> bool:

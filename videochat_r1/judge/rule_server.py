@@ -8,7 +8,8 @@ It can misbehave on demand, one fault per request:
 * `bad_reply`: a reply in prose;
 * `wrong_count`: a reply with a label too few (of events: that are no texts);
 * `drop`: the connection is closed without a response;
-* `hang`: a response only after `hang_seconds`.
+* `hang`: a response only after `hang_seconds`;
+* `restart`: all connections are cut, and the server is away for `down_seconds`.
 """
 
 import json
@@ -25,9 +26,12 @@ from typing import Any, Self
 from videochat_r1.errors import ConfigError
 from videochat_r1.judge import rules
 
-FAULTS = ("429", "500", "broken_json", "bad_reply", "wrong_count", "drop", "hang")
+QUICK_FAULTS = ("429", "500", "broken_json", "bad_reply", "wrong_count", "drop")
+FAULTS = (*QUICK_FAULTS, "hang", "restart")
 MODEL = "rules"
+API = "/v1"
 
+_LONGEST_SECONDS = 86_400.0
 _BLOCK = re.compile(r"BEGIN DATA (\w+)\n(.*?)\nEND DATA \1", re.DOTALL)
 
 
@@ -48,10 +52,11 @@ class RuleJudgeServer:
         faults: what they get, in turn drawn by `seed`.
         retry_after: seconds told with a 429.
         hang_seconds: length of a `hang`.
+        down_seconds: length of a `restart`.
         seed: of the faults.
 
     Raises:
-        ConfigError: an unknown fault, or an address that cannot be listened at.
+        ConfigError: an unknown fault, an impossible number, or an address that cannot be listened at.
     """
 
     def __init__(
@@ -63,16 +68,31 @@ class RuleJudgeServer:
         api_key: str | None = None,
         latency_seconds: float = 0.0,
         fault_rate: float = 0.0,
-        faults: Sequence[str] = FAULTS[:-1],
+        faults: Sequence[str] = QUICK_FAULTS,
         retry_after: float = 0.0,
         hang_seconds: float = 60.0,
+        down_seconds: float = 1.0,
         seed: int = 0,
     ) -> None:
         if unknown := sorted(set(faults) - set(FAULTS)):
             raise ConfigError(f"unknown faults {unknown}; there are {', '.join(FAULTS)}")
+        if not 0.0 <= fault_rate <= 1.0 or (fault_rate and not faults):
+            raise ConfigError(
+                f"fault_rate is {fault_rate} with faults {list(faults)}; expected a share from 0 to 1 of some"
+            )
+        for name, value in (
+            ("latency", latency_seconds),
+            ("retry_after", retry_after),
+            ("hang", hang_seconds),
+            ("down", down_seconds),
+        ):
+            if not 0.0 <= value < _LONGEST_SECONDS:
+                raise ConfigError(f"{name} is {value}; expected seconds from 0 to {_LONGEST_SECONDS:g}")
+        if not 0 <= port < 65536:
+            raise ConfigError(f"port is {port}; expected 1 to 65535, or 0 for a free one")
         self.host, self.port = host, port
         self.models, self.api_key = tuple(models), api_key
-        self.latency_seconds, self.hang_seconds = latency_seconds, hang_seconds
+        self.latency_seconds, self.hang_seconds, self.down_seconds = latency_seconds, hang_seconds, down_seconds
         self.fault_rate, self.faults, self.retry_after = fault_rate, tuple(faults), retry_after
         self.script: deque[str | None] = deque()
         self.counts: Counter[str] = Counter()
@@ -80,12 +100,13 @@ class RuleJudgeServer:
         self._active = 0
         self._random = random.Random(seed)
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._server: _Server | None = None
 
     @property
     def base_url(self) -> str:
         """What `judge.base_url` has to be."""
-        return f"http://{self.host}:{self.port}/v1"
+        return f"http://{self.host}:{self.port}{API}"
 
     def start(self) -> None:
         """Listen; a stopped server starts again at the same port."""
@@ -95,16 +116,23 @@ class RuleJudgeServer:
             raise ConfigError(
                 f"cannot listen at {self.host}:{self.port}: {error.strerror}; choose another port"
             ) from error
+        self._stopped.clear()
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
         """Stop listening and cut all connections."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.cut_connections()
-            self._server.server_close()
-            self._server = None
+        self._stopped.set()
+        self._close()
+
+    def restart(self) -> None:
+        """Be away for `down_seconds`, in a thread of its own; nothing if it is away already."""
+
+        def away() -> None:
+            if self._close() and not self._stopped.wait(self.down_seconds):
+                self.start()
+
+        threading.Thread(target=away, daemon=True).start()
 
     def __enter__(self) -> Self:
         self.start()
@@ -133,6 +161,17 @@ class RuleJudgeServer:
         """A request is about to be answered."""
         with self._lock:
             self._active -= 1
+
+    def _close(self) -> bool:
+        """Whether there was a server to close; of several callers one closes it."""
+        with self._lock:
+            server, self._server = self._server, None
+        if server is None:
+            return False
+        server.shutdown()
+        server.cut_connections()
+        server.server_close()
+        return True
 
 
 class _Server(ThreadingHTTPServer):
@@ -173,6 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
         judge = self.server.judge
         if self.path == "/counts":
             self._send(200, dict(judge.counts))
+        elif self.path != f"{API}/models":
+            self._refuse(404, f"there is no {self.path}")
         elif self._has_key():
             models = [{"id": name, "object": "model", "created": 0, "owned_by": "rules"} for name in judge.models]
             self._send(200, {"object": "list", "data": models})
@@ -181,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if not self._has_key():
             return
-        if not self.path.endswith("/chat/completions"):
+        if self.path != f"{API}/chat/completions":
             self._refuse(404, f"there is no {self.path}")
             return
         try:
@@ -202,6 +243,9 @@ class _Handler(BaseHTTPRequestHandler):
         judge.end()
         if fault == "drop":
             self.close_connection = True
+        elif fault == "restart":
+            self.close_connection = True
+            judge.restart()
         elif fault == "429":
             self._refuse(429, "too many requests", {"Retry-After": f"{judge.retry_after:g}"})
         elif fault == "500":

@@ -141,7 +141,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if value.replace(".", "", 1).isdecimal():
         return float(value)
     date = email.utils.parsedate_tz(value)
-    return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+    try:
+        return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+    except (ValueError, OverflowError):
+        return None  # in a year that no calendar has
 
 
 def _refusal(error: "openai.APIStatusError") -> TroubleError | UnscoredError:
