@@ -4,7 +4,6 @@ import argparse
 import collections
 import json
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -148,12 +147,7 @@ def _ids(arguments: argparse.Namespace) -> int:
         subset=arguments.subset,
         durations=arguments.durations,
     )
-    ids = list(benchmark_ids(arguments.dataset, source))
-    try:
-        print("\n".join(ids), flush=True)
-    except BrokenPipeError:
-        # `| head` has seen enough; without this, Python complains once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print("\n".join(benchmark_ids(arguments.dataset, source)))
     return 0
 
 
