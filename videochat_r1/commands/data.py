@@ -90,7 +90,14 @@ def _add_decoding(command: argparse.ArgumentParser, *, default: bool) -> None:
         help=f"decode the start of every video that is there, with --videos (default: {'yes' if default else 'no'})",
     )
     command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="videos opened at once")
-    command.add_argument("--timeout", type=float, default=60.0, help="seconds that a video may take (default 60)")
+    command.add_argument("--timeout", type=_seconds, default=60.0, help="seconds that a video may take (default 60)")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0.0:
+        raise argparse.ArgumentTypeError(f"expected more than 0 seconds, got {text}")
+    return seconds
 
 
 def _request(arguments: argparse.Namespace) -> tuple[Corpus, Request]:
