@@ -1,6 +1,7 @@
 """`videochat-r1 data` as a user runs it: what it prints, what it writes, and its exit codes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -33,8 +34,14 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def corpus(tmp_path: Path, video: Path) -> tuple[Path, Path]:
-    """An annotation file and a videos folder: one good video, one missing, one empty, one cut off."""
-    spans = {"GOOD": [[0.0, 1.0], [1.5, 1.0]], "GONE": [[0, 2.0]], "ZERO": [[1, 3]], "HALF": [[0.5, 1]]}
+    """An annotation file and a videos folder: one good video, one missing, one empty, one cut off, one a pipe."""
+    spans = {
+        "GOOD": [[0.0, 1.0], [1.5, 1.0]],
+        "GONE": [[0, 2.0]],
+        "ZERO": [[1, 3]],
+        "HALF": [[0.5, 1]],
+        "PIPE": [[0.5, 1]],
+    }
     value = {
         name: {"duration": 2.0, "timestamps": times, "sentences": [f"event {i}" for i in range(len(times))]}
         for name, times in spans.items()
@@ -44,6 +51,7 @@ def corpus(tmp_path: Path, video: Path) -> tuple[Path, Path]:
     videos.mkdir()
     shutil.copy(video, videos / "GOOD.mp4")
     (videos / "ZERO.mp4").touch()
+    os.mkfifo(videos / "PIPE.mp4")
     (videos / "HALF.mp4").write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     return annotations, videos
 
@@ -56,13 +64,13 @@ def test_check_prints_one_json_object(corpus: tuple[Path, Path], capsys: pytest.
     annotations, videos = corpus
     assert data("check", "--dataset", "charades_sta", "--annotations", annotations, "--json") == 0
     expected = {"reversed_span": 1, "end_past_duration": 1, "whole_video_span": 1}
-    counts = {"dataset": "charades_sta", "num_videos": 4, "num_samples": 5}
+    counts = {"dataset": "charades_sta", "num_videos": 5, "num_samples": 6}
     assert json.loads(capsys.readouterr().out) == counts | {"problems": expected}
 
     source = ["--dataset", "Charades-STA", "--annotations", annotations, "--videos", videos]
     assert data("check", *source, "--json", "--workers", 2) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == counts | {"problems": expected | {"missing_video": 1, "undecodable_video": 2}}
+    assert printed == counts | {"problems": expected | {"missing_video": 1, "undecodable_video": 3}}
 
     assert data("check", *source, "--json", "--no-decode") == 0
     assert json.loads(capsys.readouterr().out)["problems"] == expected | {"missing_video": 1}
@@ -72,7 +80,7 @@ def test_check_shows_examples(corpus: tuple[Path, Path], capsys: pytest.CaptureF
     annotations, videos = corpus
     assert data("check", "--dataset", "charades_sta", "--annotations", annotations, "--videos", videos) == 0
     text = capsys.readouterr().out
-    assert "charades_sta: 4 videos, 5 samples" in text
+    assert "charades_sta: 5 videos, 6 samples" in text
     assert "GOOD_1: [1.5, 1] of 2 s" in text and "GONE.mp4" in text and "0 bytes" in text
 
 
@@ -119,21 +127,21 @@ def test_prepare_drops_and_says_so(corpus: tuple[Path, Path], capsys: pytest.Cap
     output = annotations.parent / "out" / "train.jsonl"
     source = ["--dataset", "charades_sta", "--annotations", annotations]
     assert data("prepare", *source, "--output", output) == 0
-    assert [sample.id for sample in read_manifest(output)] == ["GOOD_0", "GONE_0", "ZERO_0", "HALF_0"]
+    assert [sample.id for sample in read_manifest(output)] == ["GOOD_0", "GONE_0", "ZERO_0", "HALF_0", "PIPE_0"]
     assert data("prepare", *source, "--videos", videos, "--output", output) == 0
-    assert [sample.id for sample in read_manifest(output)] == ["GOOD_0", "ZERO_0", "HALF_0"]
+    assert [sample.id for sample in read_manifest(output)] == ["GOOD_0", "ZERO_0", "HALF_0", "PIPE_0"]
     capsys.readouterr()
     assert data("prepare", *source, "--videos", videos, "--output", output, "--decode") == 0
     assert [sample.id for sample in read_manifest(output)] == ["GOOD_0"]
     text = capsys.readouterr().out
-    assert "1 of 5 samples, 1 videos" in text and "2  dropped: undecodable_video" in text
+    assert "1 of 6 samples, 1 videos" in text and "3  dropped: undecodable_video" in text
     assert {file.name for file in output.parent.iterdir()} == {"train.jsonl", "train.meta.json", "train.changes.jsonl"}
 
 
 def test_ids_come_in_file_order(corpus: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("--benchmark", "--dataset"):
         assert data("ids", flag, "charades_sta", "--annotations", corpus[0]) == 0
-        assert capsys.readouterr().out == "GOOD_0\nGOOD_1\nGONE_0\nZERO_0\nHALF_0\n"
+        assert capsys.readouterr().out == "GOOD_0\nGOOD_1\nGONE_0\nZERO_0\nHALF_0\nPIPE_0\n"
 
 
 def test_ids_survive_a_closed_pipe(tmp_path: Path) -> None:
@@ -160,6 +168,27 @@ def test_the_synthetic_corpus_is_written_and_can_be_decoded(tmp_path: Path, caps
         assert {sample.task for sample in read} == {"temporal_grounding", "grounded_qa", "tracking"}
     report = check_samples(samples["eval"], "synthetic", look_for_videos=True)
     assert report.num_videos == 2 and report.problems == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output", "taken"], "cannot be written to taken"),
+        (["--output", "new", "--seed", "-1"], "seed"),
+        (["--output", "new", "--num-train", "0", "--num-eval", "0"], "not all 0"),
+    ],
+)
+def test_a_corpus_that_cannot_be_written_ends_with_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    assert data("synthesize", *arguments) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_page_lists_every_kind_of_problem(project_root: Path) -> None:

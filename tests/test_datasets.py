@@ -289,7 +289,9 @@ def test_an_official_file_that_does_not_join_is_named(tmp_path: Path, file: str,
 
 
 def test_an_answer_that_is_no_option_is_reported(tmp_path: Path) -> None:
-    rows = [QUESTION | {"id": f"1_{i}", "answer": answer} for i, answer in enumerate(["(F)", "fly", "bark", "c"])]
+    rows = [
+        QUESTION | {"id": f"1_{i}", "answer": answer} for i, answer in enumerate(["(F)", "fly", "bark", "(C) bark"])
+    ]
     samples = CORPORA["nextgqa"].read(write(tmp_path / "val.json", rows))
     assert [sample.target.answer for sample in samples] == ["(F)", "fly", "C", "C"]  # type: ignore[union-attr]
     # The third and fourth row repeat the question with the same truth, the first two differ from each other.
@@ -362,6 +364,7 @@ def test_released_boxes_get_the_frames_they_were_cut_from(tmp_path: Path) -> Non
     assert problems([found, lost], look_for_videos=True) == {
         "absent_object": 1,  # the schedule ends on the last frame, the object's absence
         "boxes_not_in_groundtruth": 1,
+        "duplicate_id": 1,
         "ambiguous_query": 1,
     }
 
@@ -433,7 +436,7 @@ def test_vidtab_reads_choices_from_the_instruction(tmp_path: Path) -> None:
     row = {
         "video": "a/1.mp4",
         "instruction": "Is it sharp? Pick from ['not [very] sharp', \"it's sharp\"].",
-        "answer": "It's sharp",
+        "answer": "It's sharp.",
     }
     assert choices_in("x ['a'] y ['low quality', 'high quality'].") == ("low quality", "high quality")
     assert choices_in("no list") == ()
@@ -600,6 +603,7 @@ def test_every_kind_can_be_found(tmp_path: Path) -> None:
         dataclasses.replace(broken, target=SpanTarget(Span(0, 2), 9)),
     ]
     samples = [dataclasses.replace(sample, id=f"{index}") for index, sample in enumerate(samples)]
+    samples[1] = dataclasses.replace(samples[1], id="0#2")
     report = check_samples(samples, "any", look_for_videos=True, probe=lambda video: f"{video.name}: no frames")
     assert list(report.problems) == list(KINDS)
     assert report.to_json()["problems"]["missing_video"] == 11

@@ -264,6 +264,8 @@ C_BARE = [
     "C unwrap it",
     "Ｃ",
     "（C）",
+    "【C】",
+    "C。",
 ]
 
 
@@ -279,6 +281,7 @@ def test_notations_of_one_option(text):
         "C because he wants to see it",
         "(C) He tears the paper.",
         "C. A man unwraps it",
+        "C. I see that he opens it",
         "The answer is C since he opens it",
     ],
 )
@@ -305,6 +308,7 @@ def test_an_explanation_is_passed_over_but_not_bare(text):
         "C. unwrap it or gesture",
         "share with the girl and unwrap it",
         "C, then unwrap it, then B",
+        "C because A is wrong",
     ],
 )
 def test_an_answer_that_names_two_options_names_none(text):

@@ -195,7 +195,8 @@ def test_a_target_that_is_no_object_is_refused(name):
 
 @pytest.mark.parametrize("answer", ["C", "(C)", "c", "C.", "unwrap it", "(C) unwrap it", "C. unwrap it"])
 @pytest.mark.parametrize(
-    "form", ["{text}", "({letter}) {text}", "{letter}. {text}", "{letter}) {text}", "{letter}: {text}"]
+    "form",
+    ["{text}", "({letter}) {text}", "{letter}. {text}", "{letter}) {text}", "{letter}: {text}", "({letter}){text}"],
 )
 def test_options_with_and_without_letters_and_any_form_of_the_answer(answer, form):
     texts = ["share it", "sit down", "unwrap it"]
@@ -209,6 +210,18 @@ def test_letters_that_belong_to_the_text_stay():
     read = TASKS["multi_choice_qa"].target_from_json
     assert read({"options": ["A. Smith", "C. Jones"], "answer": "B"}).options == ("A. Smith", "C. Jones")
     assert read({"options": ["(A)", "(B)"], "answer": "B"}).options == ("(A)", "(B)")
+    assert read({"options": ["(a) ", "(b) cat"], "answer": "cat"}).options == ("", "cat")
+
+
+def test_options_without_text_are_not_one_option():
+    task = TASKS["multi_choice_qa"]
+    target = task.target_from_json({"options": ["", " ", "cat"], "answer": "A"})
+    assert [task.accuracy(letter, target) for letter in "ABC"] == [1.0, 0.0, 0.0]
+
+
+def test_boxes_in_pixels_are_refused():
+    with pytest.raises(DataError, match=r"boxes\[1\].*fractions.*pixels"):
+        TASKS["tracking"].target_from_json({"boxes": [[0, 0, 1, 1], [10, 20, 110, 70]]})
 
 
 # Temporal grounding

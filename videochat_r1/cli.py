@@ -1,6 +1,7 @@
 """The console command `videochat-r1`: finds the subcommand and turns this package's errors into exit code 2."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -47,10 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported on demand: `score` and `data` must not wait seconds for torch.
     module = importlib.import_module(f"videochat_r1.commands.{name}")
     try:
-        return int(module.main(rest))
+        code = int(module.main(rest))
+        sys.stdout.flush()
     except VideoChatR1Error as error:
         print(f"videochat-r1 {name}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # `| head` has seen enough; without this, Python complains once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from videochat_r1.judge import Judge
 from videochat_r1.rewards import Unscored, make_reward, option_names
 from videochat_r1.tasks import Task, get_task
 
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "id": (str, int),
-    "completion": (str,),
-    "thinking": (bool,),
-    "target": (dict,),
+_FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "id": ((str, int), "text or an integer"),
+    "completion": ((str,), "text"),
+    "thinking": ((bool,), "true or false"),
+    "target": ((dict,), "an object"),
 }
 # Rows that a judge is asked about at once; without one every row is scored as soon as it is read.
 _JUDGED_TOGETHER = 256
@@ -113,6 +113,12 @@ async def _with_judge(judge: Judge | None, work: Any) -> Any:
         return await (judge.check() if work is None else work)
 
 
+def _kind(value: Any) -> str:
+    """What a message calls a JSON value."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true/false", int: "an integer", float: "a number"}
+    return names.get(type(value), "null")
+
+
 def _read_row(line: str | bytes) -> dict[str, Any]:
     """The row on a line, with all fields of the right type."""
     try:
@@ -122,12 +128,12 @@ def _read_row(line: str | bytes) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"this is no JSON in UTF-8: {error}") from error
     if not isinstance(row, dict):
-        raise DataError(f"a row is an object with {', '.join(_FIELDS)}, got a {type(row).__name__}")
+        raise DataError(f"a row is an object with {', '.join(_FIELDS)}, got {_kind(row)}")
     missing = [name for name in _FIELDS if name not in row]
     if missing:
         raise DataError(f"the row has no {', '.join(missing)}; it has {', '.join(map(repr, row))}")
-    for name, types in _FIELDS.items():
-        if not isinstance(row[name], types) or (isinstance(row[name], bool) and bool not in types):
-            expected = " or ".join(each.__name__ for each in types)
-            raise DataError(f"{name} must be {expected}, got {type(row[name]).__name__}")
+    for name, (types, expected) in _FIELDS.items():
+        # Not isinstance: true is no integer.
+        if type(row[name]) not in types:
+            raise DataError(f"{name} must be {expected}, got {_kind(row[name])}")
     return row

@@ -4,7 +4,6 @@ import argparse
 import collections
 import json
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -91,7 +90,14 @@ def _add_decoding(command: argparse.ArgumentParser, *, default: bool) -> None:
         help=f"decode the start of every video that is there, with --videos (default: {'yes' if default else 'no'})",
     )
     command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="videos opened at once")
-    command.add_argument("--timeout", type=float, default=60.0, help="seconds that a video may take (default 60)")
+    command.add_argument("--timeout", type=_seconds, default=60.0, help="seconds that a video may take (default 60)")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0.0:
+        raise argparse.ArgumentTypeError(f"expected more than 0 seconds, got {text}")
+    return seconds
 
 
 def _request(arguments: argparse.Namespace) -> tuple[Corpus, Request]:
@@ -148,12 +154,7 @@ def _ids(arguments: argparse.Namespace) -> int:
         subset=arguments.subset,
         durations=arguments.durations,
     )
-    ids = list(benchmark_ids(arguments.dataset, source))
-    try:
-        print("\n".join(ids), flush=True)
-    except BrokenPipeError:
-        # `| head` has seen enough; without this, Python complains once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print("\n".join(benchmark_ids(arguments.dataset, source)))
     return 0
 
 

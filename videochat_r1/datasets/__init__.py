@@ -41,5 +41,5 @@ def get_corpus(name: str) -> Corpus:
     if known in CORPORA:
         return CORPORA[known]
     close = difflib.get_close_matches(known, [*CORPORA, *ALIASES], n=1)
-    hint = f"; did you mean {ALIASES.get(close[0], close[0])!r}?" if close else ""
+    hint = f"; did you mean {ALIASES.get(close[0], close[0])!r}?" if close else "."
     raise ConfigError(f"unknown dataset {name!r}{hint} Known: {', '.join(CORPORA)}")

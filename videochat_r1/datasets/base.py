@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -177,6 +177,12 @@ class VideoFinder:
         return self._names.get(video_id, f"{video_id}.mp4")
 
 
+def repeated_id(sample_id: str, ids: Container[str]) -> str | None:
+    """The id that the file repeats where `UniqueIds` had to number this one; None for an id of its own."""
+    name, mark, number = sample_id.rpartition("#")
+    return name if mark and number.isdecimal() and name in ids else None
+
+
 class UniqueIds:
     """Tells repeated ids apart: the second `a` becomes `a#2`."""
 
@@ -194,6 +200,14 @@ def is_file(path: Path) -> bool:
     """Whether a path from an annotation is a file; False for one that no file system could hold."""
     try:
         return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything but a folder lies at a path from an annotation, be it a pipe, which no decoder can read."""
+    try:
+        return path.exists() and not path.is_dir()
     except (OSError, ValueError):
         return False
 

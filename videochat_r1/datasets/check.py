@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.base import is_file, video_key
+from videochat_r1.datasets.base import is_there, repeated_id, video_key
 from videochat_r1.datasets.parallel import ask_all
 from videochat_r1.datasets.problems import KINDS, Problem, problems_of
 from videochat_r1.sample import Sample, Video
@@ -65,6 +65,7 @@ def check_samples(
         progress: show a bar on stderr while probing.
     """
     found = [problem for sample in samples for problem in problems_of(sample)]
+    found += _repeated_ids(samples)
     found += _repeated_rows(samples)
     first = {video_key(sample.video): sample for sample in reversed(samples)}
     if look_for_videos:
@@ -82,7 +83,7 @@ def missing_videos(samples: Iterable[Sample]) -> list[Problem]:
     problems = []
     for sample in samples:
         video = sample.video
-        absent = [path for path in (video.frames or (str(video.path),)) if not is_file(Path(path))]
+        absent = [path for path in (video.frames or (str(video.path),)) if not is_there(Path(path))]
         if absent:
             problems.append(Problem("missing_video", sample.id, absent[0]))
     return problems
@@ -98,6 +99,14 @@ def undecodable_videos(
         Problem("undecodable_video", sample.id, reason)
         for sample, reason in zip(samples, reasons, strict=True)
         if reason is not None
+    ]
+
+
+def _repeated_ids(samples: Sequence[Sample]) -> list[Problem]:
+    ids = {sample.id for sample in samples}
+    repeated = [(sample.id, repeated_id(sample.id, ids)) for sample in samples]
+    return [
+        Problem("duplicate_id", name, f"the id {first!r} once more") for name, first in repeated if first is not None
     ]
 
 

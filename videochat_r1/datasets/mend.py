@@ -25,6 +25,7 @@ FATAL = (
     "boxes_not_in_groundtruth",
 )
 """Problems of a sample that leave nothing to learn from."""
+NO_FRAMES = "no frames were found for the folder"
 FATAL_SPAN = ("non_finite_number", "reversed_span", "start_past_end", "empty_span")
 FATAL_BOX = ("non_finite_number", "empty_box")
 
@@ -68,6 +69,8 @@ def nothing_left(mended: Mended, num_published: int, where: str) -> DataError:
     hint = ""
     if "unknown_duration" in dropped:
         hint = ". Name a table of durations (columns id, length), or let `videochat-r1 data prepare` ask the videos for them"
+    elif any(change.detail.startswith(NO_FRAMES) for change in mended.changes):
+        hint = ". The boxes belong to frames of the sequences' folders: give the folder that their paths start from as videos"
     elif "missing_video" in dropped:
         hint = ". Is the videos folder the one that the annotations' paths start from?"
     return DataError(f"{where}: none of {num_published} samples can be trained on; dropped by kind: {dropped}{hint}")
@@ -145,5 +148,5 @@ def _uncounted_frames(sample: Sample) -> list[Problem]:
     """A tracking sample whose boxes belong to frames of a folder that could not be looked into."""
     path = sample.video.path
     if isinstance(sample.target, BoxesTarget) and path and PurePosixPath(path).suffix.lower() not in VIDEO_SUFFIXES:
-        return [Problem("missing_video", sample.id, f"no frames were found for the folder {path}")]
+        return [Problem("missing_video", sample.id, f"{NO_FRAMES} {path}")]
     return []

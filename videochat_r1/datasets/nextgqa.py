@@ -6,9 +6,10 @@ from typing import Any
 
 from videochat_r1.datasets.annotation_files import Row, kind, listing, read_json, read_table
 from videochat_r1.datasets.base import Corpus, Request, UniqueIds
-from videochat_r1.datasets.choices import answer_letter, option_texts
+from videochat_r1.datasets.choices import answer_letter
 from videochat_r1.errors import DataError
 from videochat_r1.geometry import Span
+from videochat_r1.parsing import option_texts
 from videochat_r1.sample import LETTERS, ChoiceTarget, GroundedChoiceTarget, Sample, Video
 
 COLUMNS = ("video_id", "question", "answer", "qid", "type", "a0", "a1", "a2", "a3", "a4")

@@ -16,4 +16,4 @@ def ask_all(
     """The answers in the order of the items; `workers` threads ask, a bar on stderr counts. The first error ends it."""
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         answers = pool.map(question, items)
-        return list(tqdm(answers, total=len(items), desc=description, unit="video", disable=not progress))
+        return list(tqdm(answers, total=len(items), desc=description, unit="video", disable=not (progress and items)))

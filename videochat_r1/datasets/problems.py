@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from videochat_r1.datasets.choices import same_text
 from videochat_r1.datasets.got10k_sequence import NUM_BOXES
 from videochat_r1.geometry import Box, Span
+from videochat_r1.parsing import same_text
 from videochat_r1.sample import (
     LETTERS,
     BoxesTarget,
@@ -41,6 +41,7 @@ KINDS = {
     "absent_object": "the object is out of sight in one of the chosen frames",
     "few_frames": f"a sequence with fewer than {NUM_BOXES} frames",
     "boxes_not_in_groundtruth": "released boxes that are on no frames of the sequence's groundtruth.txt",
+    "duplicate_id": "an id that another row has too; `#2` was put behind it",
     "duplicate_row": "the same video, question and truth once more",
     "ambiguous_query": "the same video and question once more, with another truth",
     "missing_video": "the video file, or one of the frames, is not there (counted per video)",

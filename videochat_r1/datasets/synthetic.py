@@ -19,7 +19,7 @@ from tqdm import tqdm
 from videochat_r1.datasets.manifest import write_manifest
 from videochat_r1.datasets.synthetic_captions import caption_sample
 from videochat_r1.datasets.synthetic_scene import COLOURS, Scene, events_scene, tracking_scene
-from videochat_r1.errors import ConfigError
+from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.geometry import Box
 from videochat_r1.sample import LETTERS, BoxesTarget, GroundedChoiceTarget, Sample, SpanTarget, Video
 
@@ -70,6 +70,7 @@ def write_corpus(
 
     Raises:
         ConfigError: a number below zero, or nothing to write.
+        DataError: the folder cannot be written to, or the disk is full.
     """
     splits = [
         Split("train", num_train, every_shape=True),
@@ -77,12 +78,20 @@ def write_corpus(
         Split("eval_longer", num_eval_longer, durations=(10.0, 14.0)),
     ]
     if min(split.num_videos for split in splits) < 0 or not any(split.num_videos for split in splits):
-        raise ConfigError(f"expected numbers of videos, got num_train={num_train}, num_eval={num_eval}")
-    return {
-        split.name: write_split(Path(output), split, seed=seed, workers=workers, progress=progress)
-        for split in splits
-        if split.num_videos
-    }
+        raise ConfigError(
+            f"expected numbers of videos, not all 0, got num_train={num_train}, num_eval={num_eval}, "
+            f"num_eval_longer={num_eval_longer}"
+        )
+    if seed < 0:
+        raise ConfigError(f"a seed is 0 or more, got {seed}")
+    try:
+        return {
+            split.name: write_split(Path(output), split, seed=seed, workers=workers, progress=progress)
+            for split in splits
+            if split.num_videos
+        }
+    except OSError as error:
+        raise DataError(f"the corpus cannot be written to {output}: {error.strerror or error}") from error
 
 
 def write_split(output: Path, split: Split, *, seed: int, workers: int, progress: bool) -> int:

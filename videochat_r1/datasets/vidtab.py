@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 
 from videochat_r1.datasets.annotation_files import Row, kind, parse_json, read_text
 from videochat_r1.datasets.base import Corpus, Request, UniqueIds
-from videochat_r1.datasets.choices import same_text
 from videochat_r1.errors import DataError
+from videochat_r1.parsing import parse_choice
 from videochat_r1.sample import LabelTarget, Sample, Video
 
 CHOICES = ("low quality", "high quality")
@@ -66,9 +66,9 @@ def _released(row: Row, unique: UniqueIds) -> Sample:
             f"found {instruction[:120]!r}"
         )
     answer = row.text("answer").strip()
-    same = [choice for choice in choices if same_text(choice) == same_text(answer)]
+    label = parse_choice(answer, choices)
     question = _REQUEST.sub("", instruction).strip()
-    return _sample(row.text("video"), question or QUESTION, LabelTarget(choices, same[0] if same else answer), unique)
+    return _sample(row.text("video"), question or QUESTION, LabelTarget(choices, label or answer), unique)
 
 
 def choices_in(instruction: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ Nothing here raises on any string. `tags` finds the parts of a completion, the o
 """
 
 from videochat_r1.parsing.boxes import is_box_list, parse_boxes
-from videochat_r1.parsing.choices import parse_choice, parse_letter
+from videochat_r1.parsing.choices import option_texts, parse_choice, parse_letter, same_option, same_text
 from videochat_r1.parsing.spans import is_span_list, parse_spans
 from videochat_r1.parsing.tags import answer_text, strict_parts, tagged_texts, write_parts
 
@@ -12,10 +12,13 @@ __all__ = [
     "answer_text",
     "is_box_list",
     "is_span_list",
+    "option_texts",
     "parse_boxes",
     "parse_choice",
     "parse_letter",
     "parse_spans",
+    "same_option",
+    "same_text",
     "strict_parts",
     "tagged_texts",
     "write_parts",

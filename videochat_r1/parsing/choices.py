@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from videochat_r1.parsing.numbers import MAX_ANSWER_CHARS
 from videochat_r1.sample import LETTERS
 
-_END_MARKS = " \t\r\n\"'`“”‘’*_()[]{}<>.,;:!?…–—•-"
+_END_MARKS = " \t\r\n\"'`“”‘’*_()[]{}<>.,;:!?…–—•-。、「」『』【】《》"
 # A mark before a digit may be a sign or a decimal point, which changes the number.
-_START_MARKS = re.compile(r"(?:[\s\"'`“”‘’*_()\[\]{}<>]|[.,;:!?…–—•-](?![0-9.]))++")
+_START_MARKS = re.compile(r"(?:[\s\"'`“”‘’*_()\[\]{}<>「」『』【】《》]|[.,;:!?…–—•-](?![0-9.]))++")
 _LABEL = re.compile(
     r"""(?:(?:so|thus|hence|therefore),?\ )?(?:(?:my|the)\ )?(?:(?:final|correct|right|best)\ )*+
         (?:answer|option|choice|letter)\b\ ?(?:is|are|:|=)*+\ ?(?:(?:the\ )?(?:option|choice|letter)\b)?[\s:\"'*(\[]*+""",
@@ -21,8 +21,12 @@ _HEAD = re.compile(
 )
 _ALSO = re.compile(r"(?:and|or|nor|[/,&+])+\ ?[(\[]?([A-Za-z])\b", re.IGNORECASE)
 _BRACKETED = re.compile(r"[(\[]\ ?([A-Za-z])\ ?[)\]]")
-_STANDING_ALONE = re.compile(r"(?<![\w'’-])(?:[B-HJ-Z]|[AI](?!\ [a-z]))(?![\w'’-])")
+# What follows the article in "A man"; "A is wrong" speaks of option A.
 _ARTICLE = re.compile(r"(?!(?:is|because|since|and|or)\b)[a-z]")
+_STANDING_ALONE = re.compile(
+    rf"(?<![\w'’-])(?:[B-HJ-Z]|A(?!\ {_ARTICLE.pattern})|I(?!\ [a-z]))(?![\w'’-])",
+)
+_LETTERED = re.compile(r"\s*(?:\(([A-Za-z])\)|([A-Za-z])[.):])\s*(.*)", re.DOTALL)
 
 
 def parse_letter(text: str, options: Sequence[str], *, bare: bool = False) -> str | None:
@@ -50,12 +54,29 @@ def parse_letter(text: str, options: Sequence[str], *, bare: bool = False) -> st
     return None if index is None else LETTERS[index]
 
 
+def option_texts(options: Sequence[str]) -> tuple[str, ...]:
+    """The options, stripped, without their letters: `(B) a cat`, second of its list, is `a cat`.
+
+    Letters are taken off only where every option carries its own, so that a text such as `A. Smith` stays whole, and where
+    they are not all there is.
+    """
+    lettered = [match for option in options if (match := _LETTERED.fullmatch(option))]
+    letters = "".join(match[1] or match[2] for match in lettered).upper()
+    bare = tuple(match[3].strip() for match in lettered)
+    if len(lettered) == len(options) and letters == LETTERS[: len(options)] and any(bare):
+        return bare
+    return tuple(option.strip() for option in options)
+
+
+def same_text(option: str) -> str:
+    """What two options share that are taken for the same: words, whatever the case and spacing."""
+    return _clean(option).casefold()
+
+
 def same_option(letter: str, other: str, options: Sequence[str]) -> bool:
     """Whether two letters name the same option, or two options with the same text; letters past the last name none."""
     first, second = _index(letter, options), _index(other, options)
-    if first is None or second is None:
-        return False
-    return first == second or _fold(options[first]) == _fold(options[second])
+    return first is not None and second is not None and _same(first, second, options)
 
 
 def parse_choice(text: str, choices: Sequence[str]) -> str | None:
@@ -77,14 +98,10 @@ def _clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
-def _fold(text: str) -> str:
-    return _clean(text).casefold()
-
-
 def _match(text: str, candidates: Sequence[str]) -> int | None:
     """Index of the candidate that `text` is: exactly first, else without outer punctuation if that leaves no doubt."""
-    folded = _fold(text)
-    folded_candidates = [_fold(candidate) for candidate in candidates]
+    folded = same_text(text)
+    folded_candidates = [same_text(candidate) for candidate in candidates]
     if folded in folded_candidates:
         return folded_candidates.index(folded)
     stripped = strip_outer(folded)
@@ -105,6 +122,12 @@ def _index(letter: str, options: Sequence[str]) -> int | None:
     return index if 0 <= index < len(options) else None
 
 
+def _same(first: int, second: int, options: Sequence[str]) -> bool:
+    """Whether two indices are of options that are right together; options without text have only their letters."""
+    text = same_text(options[first])
+    return first == second or (text != "" and text == same_text(options[second]))
+
+
 def _led(body: str, options: Sequence[str], *, bare: bool, labelled: bool) -> int | None:
     """Index of the option whose letter `body` begins with, if what follows is its text or names no other option."""
     head = _HEAD.fullmatch(body)
@@ -120,8 +143,7 @@ def _led(body: str, options: Sequence[str], *, bare: bool, labelled: bool) -> in
     )
     if bare or is_word:
         return None
-    others = {other for other in _named(rest, options, index) if _fold(options[other]) != _fold(options[index])}
-    return None if others else index
+    return index if all(_same(index, other, options) for other in _named(rest, options, index)) else None
 
 
 def _named(rest: str, options: Sequence[str], index: int) -> Iterator[int]:
@@ -134,11 +156,11 @@ def _named(rest: str, options: Sequence[str], index: int) -> Iterator[int]:
     whole = _match(rest, options)
     if whole is not None:
         yield whole
-    words_of_rest = _fold(rest)
-    own = strip_outer(_fold(options[index]))
+    words_of_rest = same_text(rest)
+    own = strip_outer(same_text(options[index]))
     without_own = words_of_rest.replace(own, " ") if own else words_of_rest
     for other, option in enumerate(options):
-        words = strip_outer(_fold(option))
+        words = strip_outer(same_text(option))
         # "car" inside the option's own "red car" is no second answer, "red car" around its own "car" is.
         text = without_own if words in own else words_of_rest
         if words and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text):

@@ -46,9 +46,9 @@ def load_reward(name: str) -> RewardFunction:
     module_name, colon, attribute = str(name).partition(":")
     if not colon or not module_name or not attribute:
         near = get_close_matches(str(name), REWARDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise ConfigError(
-            f"unknown reward {name!r}{f'; did you mean {near[0]}?' if near else ''} Name one of {', '.join(REWARDS)}, "
-            "or your own as package.module:function."
+            f"unknown reward {name!r}{hint} Name one of {', '.join(REWARDS)}, or your own as package.module:function."
         )
     function = getattr(_import_module(module_name, name), attribute, None)
     if not callable(function):

@@ -29,10 +29,9 @@ def get_task(name: str) -> Task[Any, Any]:
         ConfigError: there is none, naming the nearest.
     """
     if name not in TASKS:
-        near = get_close_matches(str(name), TASKS, n=1)
-        raise ConfigError(
-            f"unknown task {name!r}{f'; did you mean {near[0]}?' if near else ''} The tasks are {', '.join(TASKS)}."
-        )
+        near = get_close_matches(str(name).lower().replace("-", "_"), TASKS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise ConfigError(f"unknown task {name!r}{hint} The tasks are {', '.join(TASKS)}.")
     return TASKS[name]
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from videochat_r1.geometry import Span, span_set_iou
-from videochat_r1.parsing import answer_text, is_span_list, parse_letter, parse_spans, tagged_texts
-from videochat_r1.parsing.choices import same_option
+from videochat_r1.parsing import answer_text, is_span_list, parse_letter, parse_spans, same_option, tagged_texts
 from videochat_r1.sample import GroundedChoiceTarget
 from videochat_r1.tasks.base import Task
 from videochat_r1.tasks.multi_choice_qa import example_letter, options_text

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from videochat_r1.parsing import answer_text, parse_letter
-from videochat_r1.parsing.choices import same_option
+from videochat_r1.parsing import answer_text, parse_letter, same_option
 from videochat_r1.sample import LETTERS, ChoiceTarget
 from videochat_r1.tasks.base import Task
 from videochat_r1.tasks.target_json import read_letter, read_options, required

@@ -1,15 +1,15 @@
 """Checked reading of a target's public JSON form; every problem is a DataError that names the key."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videochat_r1.errors import DataError
 from videochat_r1.geometry import Box, Span
-from videochat_r1.parsing import parse_choice, parse_letter
+from videochat_r1.parsing import option_texts, parse_choice, parse_letter
 from videochat_r1.sample import LETTERS
 
-_LETTERED = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*(\S.*)", re.DOTALL)
+_FRAME_WIDTHS = 10.0
+"""Corners this many frames away from the frame are pixels taken for fractions."""
 
 
 def required(value: Mapping[str, Any], key: str) -> Any:
@@ -46,9 +46,16 @@ def read_boxes(value: Any, key: str) -> tuple[Box, ...]:
     """A list of at least one `[x0, y0, x1, y1]`."""
     if not _is_list(value) or not value:
         raise DataError(f"{key} must be a list of [x0, y0, x1, y1] with at least one, got {_shown(value)}")
-    return tuple(
+    boxes = tuple(
         Box(*_read_list(item, f"{key}[{place}]", 4, "[x0, y0, x1, y1] in [0, 1]")) for place, item in enumerate(value)
     )
+    for place, box in enumerate(boxes):
+        if max(map(abs, box)) > _FRAME_WIDTHS:
+            raise DataError(
+                f"{key}[{place}] is {_shown(list(box))}; expected fractions of the frame's width and height, from 0 to 1: "
+                "divide pixels by the frame's size"
+            )
+    return boxes
 
 
 def read_texts(value: Any, key: str) -> tuple[str, ...]:
@@ -63,13 +70,7 @@ def read_options(value: Any, key: str) -> tuple[str, ...]:
     options = read_texts(value, key)
     if len(options) > len(LETTERS):
         raise DataError(f"{key} has {len(options)} options; letters reach for {len(LETTERS)}")
-    bare: list[str] = []
-    for letter, option in zip(LETTERS, options, strict=False):
-        lettered = _LETTERED.fullmatch(option)
-        if lettered is None or letter not in (lettered[1], lettered[2]):
-            return tuple(option.strip() for option in options)
-        bare.append(lettered[3].strip())
-    return tuple(bare)
+    return option_texts(options)
 
 
 def read_letter(value: Any, key: str, options: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from videochat_r1.video.frames import Frames, VideoBudget, load_frames
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 1  # of the keys and the files; raised when sampling or resizing changes
+LAYOUT = 2  # of the keys and the files; raised when sampling or resizing changes
 SUFFIX = ".safetensors"
 # These change how frames are obtained, not which.
 NOT_IN_KEY = ("timeout_seconds", "num_threads", "isolation")

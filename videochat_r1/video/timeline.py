@@ -92,7 +92,8 @@ def read_timeline(path: str) -> Timeline:
     """
     container, stream = open_stream(path)
     with container:
-        packets = _Packets(stream)
+        formats = set(container.format.name.split(","))
+        packets = _Packets(stream, formats)
         try:
             # Where a header states one duration for all streams, only all of them together can reach it.
             for packet in container.demux() if stream.duration is None else container.demux(stream):
@@ -101,16 +102,16 @@ def read_timeline(path: str) -> Timeline:
             raise VideoError(f"{path}: damaged after {len(packets.pts)} frames: {error.strerror or error}") from error
         if not any(packets.is_shown):
             raise VideoError(f"{path}: truncated or damaged: its header announces a video, but no frame follows")
-        formats = set(container.format.name.split(","))
         _check_complete(path, container, packets, formats)
-        return packets.timeline(_start_of_clock(container), formats)
+        return packets.timeline(_start_of_clock(container))
 
 
 class _Packets:
     """What the packets of one video stream say about time, in the order of decoding."""
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, formats: set[str]) -> None:
         self.stream = stream
+        self.stores_display_times = bool(formats & FORMATS_WITH_DISPLAY_TIMES)
         self.tick = stream.time_base or Fraction(1, av.time_base)
         self.pts: list[int | None] = []
         self.dts: list[int | None] = []
@@ -143,8 +144,12 @@ class _Packets:
         return 1.0 / float(rate) if rate else 0.04
 
     def stamps(self) -> NDArray[np.int64]:
-        """A time per packet in ticks: for display if stored, else for decoding, else counted at the header's rate."""
-        for stored in (self.pts, self.dts):
+        """A time per packet in ticks: for display if stored, else for decoding, else counted at the header's rate.
+
+        Where a format stores no display times, the guessed ones may begin a frame late; the k-th frame is then shown when
+        the k-th packet is due.
+        """
+        for stored in (self.pts, self.dts) if self.stores_display_times else (self.dts, self.pts):
             known = [value for value in stored if value is not None]
             if len(known) == len(stored):
                 return np.array(known, dtype=np.int64)
@@ -165,9 +170,9 @@ class _Packets:
         decodable: NDArray[np.bool_] = (np.arange(len(stamps)) >= first) & (stamps >= stamps[first])
         return decodable
 
-    def timeline(self, start: float, formats: set[str]) -> Timeline:
+    def timeline(self, start: float) -> Timeline:
         stamps = self.stamps()
-        has_display_times = bool(formats & FORMATS_WITH_DISPLAY_TIMES) and None not in self.pts
+        has_display_times = self.stores_display_times and None not in self.pts
         is_shown = np.array(self.is_shown)
         if has_display_times:
             is_shown &= self._is_decodable(stamps)

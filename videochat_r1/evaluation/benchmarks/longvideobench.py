@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from videochat_r1.datasets.annotation_files import Row
 from videochat_r1.datasets.base import inside
-from videochat_r1.datasets.choices import option_texts
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows, texts
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
 from videochat_r1.evaluation.benchmarks.subtitles import quote, read_json_subtitles
+from videochat_r1.parsing import option_texts
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 
 _ABSENT = "N/A"

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from videochat_r1.datasets.annotation_files import Row, kind, parse_json, read_text
 from videochat_r1.datasets.base import VideoFinder
-from videochat_r1.datasets.choices import option_texts
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows, texts
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
+from videochat_r1.parsing import option_texts
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from videochat_r1.datasets.base import VideoFinder
-from videochat_r1.datasets.choices import answer_letter, option_texts
+from videochat_r1.datasets.choices import answer_letter
 from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows, texts
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
 from videochat_r1.evaluation.benchmarks.subtitles import quote, read_srt
+from videochat_r1.parsing import option_texts
 from videochat_r1.sample import ChoiceTarget, Sample, Video
 
 
