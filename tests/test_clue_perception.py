@@ -298,6 +298,10 @@ def test_ask(world: Path, speaking: list[str], capsys: pytest.CaptureFixture[str
         (["--clue-perception", "--fps-boost", "0.1"], "fps_boost is 0.1"),
         (["--options", "one"], "expected 2 to 26"),
         (["--model", "nowhere"], "nowhere"),
+        (["--temperature", "-1"], "temperature is -1.0"),
+        (["--device", "gpu"], "no device 'gpu'"),
+        (["--device", "cuda:99"], "no GPU 'cuda:99'"),
+        (["--device", "cpu", "--attn-implementation", "none"], "--attn-implementation none"),
     ],
 )
 def test_mistakes_in_ask(world: Path, changed: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

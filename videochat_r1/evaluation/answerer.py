@@ -120,7 +120,14 @@ def make_engine(options: RunOptions, device: torch.device) -> tuple[RolloutEngin
     dtype = options.torch_dtype(device)
     if options.engine == "vllm":
         return _vllm_engine(options, dtype)
-    model = load_model(options.model, dtype=dtype, attn_implementation=options.attn_implementation)
+    try:
+        model = load_model(options.model, dtype=dtype, attn_implementation=options.attn_implementation)
+    except ConfigError:
+        raise
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"cannot load the model {options.model!r} with --attn-implementation {options.attn_implementation}: {error}"
+        ) from error
     processor = load_processor(options.model)
     eos = eos_token_ids(model, processor)
     if options.adapter is not None:
@@ -136,9 +143,21 @@ def make_engine(options: RunOptions, device: torch.device) -> tuple[RolloutEngin
 
 
 def pick_device(name: str | None) -> torch.device:
-    """The named device; else this process's GPU, else the CPU."""
+    """The named device; else this process's GPU, else the CPU.
+
+    Raises:
+        ConfigError: no such device, or none of its kind on this machine.
+    """
     if name is not None:
-        return torch.device(name)
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ConfigError(f"there is no device {name!r}: expected cuda, cuda:1, cpu or the like") from error
+        if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
+            raise ConfigError(
+                f"no GPU {name!r}: torch finds {torch.cuda.device_count()} here; --device cpu works anywhere"
+            )
+        return device
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())

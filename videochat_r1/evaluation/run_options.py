@@ -13,6 +13,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.clue_view import ClueOptions
 from videochat_r1.modeling.prompts import Layout
 from videochat_r1.rollout.base import SamplingSettings
+from videochat_r1.rollout.sampling import check_settings
 from videochat_r1.video.frames import VideoBudget
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
@@ -89,6 +90,8 @@ class RunOptions:
             raise ConfigError(
                 f"batch_size is {self.batch_size}, expected at least 1; workers {self.workers}, at least 0"
             )
+        # Here, and not only once the model is loaded and a folder begun.
+        check_settings(self.sampling((), ()), vocabulary_size=1)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "RunOptions":
