@@ -1,11 +1,15 @@
 """What the pages name exists: links, recipes, scripts, commands."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from videochat_r1.cli import COMMANDS
+from videochat_r1.judge import JudgeConfig
+from videochat_r1.judge.rule_server import FAULTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,6 +40,14 @@ def test_named_files_exist(page: Path) -> None:
 def test_commands_exist(page: Path) -> None:
     named = set(re.findall(r"(?:^|[\s/`])videochat-r1 ([a-z]+)\b", page.read_text()))
     assert named <= COMMANDS.keys()
+
+
+def test_every_setting_and_fault_of_the_judge_is_documented() -> None:
+    text = (ROOT / "docs" / "judge.md").read_text()
+    names = [*(field.name for field in dataclasses.fields(JudgeConfig)), *FAULTS]
+    assert [name for name in names if f"| `{name}` |" not in text] == []
+    (snippet,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert JudgeConfig.from_dict(yaml.safe_load(snippet)).model
 
 
 def test_every_script_and_command_is_documented() -> None:
