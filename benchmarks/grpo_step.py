@@ -118,7 +118,7 @@ PRESETS = {
     "gpu_7b": Preset(frames=64, side=308, new_tokens=200, steps=3, published="Qwen2.5-VL-7B", device="cuda"),
     "debug": Preset(frames=4, side=112, new_tokens=6, steps=1, sizes=(("hidden", 64), ("layers", 2)), generations=3),
 }
-"""`debug` says nothing: it only tries everything within a minute."""
+"""`debug` says nothing: it only tries everything, on the smallest sizes."""
 
 
 class Timed:
