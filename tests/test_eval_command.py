@@ -405,6 +405,11 @@ def test_a_changed_setting_is_refused_with_the_difference(world: Path, capsys: p
     assert (world / "plain" / "results.json").read_bytes() == before
 
 
+def test_a_run_that_could_not_begin_leaves_the_folder_free(world: Path) -> None:
+    assert run(world, "wrong_model", "--model", str(world / "videos")) == 2
+    assert run(world, "wrong_model", "--limit", "1") == 0
+
+
 def test_failed_samples_are_asked_again_only_when_told(world: Path) -> None:
     assert run(world, "retry") == 0
     write_video(world / "videos" / "V3.mp4", num_frames=16, fps=8)
@@ -487,3 +492,5 @@ def test_native_boxes_need_the_size_of_the_frames(world: Path, capsys: pytest.Ca
     source = f"--benchmark got10k --annotations {folder} --box-format native_absolute --predictions {predictions}"
     assert main(["eval", *source.split(), "--output", str(world / "sizeless")]) == 2
     assert "frame_size" in capsys.readouterr().err and not (world / "sizeless").exists()
+    assert run(world, "boxless", "--box-format", "native_absolute") == 2
+    assert "have no boxes" in capsys.readouterr().err and not (world / "boxless").exists()

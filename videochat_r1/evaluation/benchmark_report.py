@@ -228,7 +228,8 @@ def _frames(sample: Sample) -> tuple[NDArray[np.uint8] | None, float | None]:
     if not Path(video.path or video.frames[0]).is_file():
         return None, None
     try:
-        if video.path is None:
+        if isinstance(sample.target, BoxesTarget) and video.frames:
+            # One box belongs to each of these.
             times: tuple[float, ...] = video.frame_times[:_STRIP_FRAMES]
         else:
             duration = probe(video, timeout_seconds=_DECODE_SECONDS).duration

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from videochat_r1.evaluation.prompt_stream import group_by_video, shard_of, stre
 from videochat_r1.evaluation.results import write_results
 from videochat_r1.evaluation.run_folder import AnswerWriter, RunFolder
 from videochat_r1.evaluation.run_options import RunOptions, identity
-from videochat_r1.evaluation.score_answers import ScoringOptions, score_answers
+from videochat_r1.evaluation.score_answers import ScoringOptions, check_box_format, score_answers
 from videochat_r1.evaluation.score_files import read_train, scoring_settings
 from videochat_r1.evaluation.settings import environment, source_settings
 from videochat_r1.sample import Sample, Video
@@ -63,6 +64,7 @@ def run_benchmark(
     """
     benchmark = get_benchmark(name)
     check_judge(benchmark, scoring.judge, required=False)
+    check_box_format(benchmark, scoring)
     index, count = shard or (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     device = pick_device(options.device)
     samples = benchmark.load(source)[:limit]
@@ -76,10 +78,11 @@ def run_benchmark(
         **scoring_settings(scoring, train_annotations),
     }
     folder = RunFolder(output)
-    folder.begin(settings, identity(settings), environment())
+    folder.refuse_others(settings, identity(settings))
     answered = folder.answers()
     share = shard_of(samples, index, count)
     to_ask = [sample for sample in share if _is_open(answered.get(sample.id), retry_failed=options.retry_failed)]
+    begin = partial(folder.begin, settings, identity(settings), environment())
     if to_ask:
         check_videos(samples)
         with folder.writer(index, count) as writer:
@@ -89,9 +92,16 @@ def run_benchmark(
                 templates=None if options.prompt is None else {_task_asked(samples[0], options): options.prompt},
                 native_boxes=scoring.box_format == "native_absolute",
             )
+            asked = to_ask if options.clue_perception is None else [clue_question(sample) for sample in to_ask]
+            # A mistake in the template should not wait for the first video.
+            answerer.builder.render(asked[0])
+            # Only a run that can answer claims the folder: a wrong model must not stand in the way of the right one.
+            begin()
             title = name if count == 1 else f"{name} {index}/{count}"
-            _answer_all(answerer, benchmark, to_ask, writer, options, scoring, title)
+            _answer_all(answerer, benchmark, to_ask, asked, writer, options, scoring, title)
         answered = folder.answers()
+    else:
+        begin()
     num_open = sum(sample.id not in answered for sample in samples)
     if num_open:
         logger.info("shard %d of %d is done; %d of %d samples are open in other shards, the last of which will write the "
@@ -106,16 +116,14 @@ def _answer_all(
     answerer: Answerer,
     benchmark: Benchmark,
     samples: Sequence[Sample],
+    asked: Sequence[Sample],
     writer: AnswerWriter,
     options: RunOptions,
     scoring: ScoringOptions,
     title: str,
 ) -> None:
-    """Ask every sample and write every answer as soon as its batch is done; a bar shows the time left and the score so far."""
+    """Ask every sample (as `asked` has it) and write every answer as soon as its batch is done; a bar shows the time left."""
     clues, by_id = options.clue_perception, {sample.id: sample for sample in samples}
-    asked = samples if clues is None else [clue_question(sample) for sample in samples]
-    # A mistake in the template should not wait for the first video.
-    answerer.builder.render(asked[0])
     prompts = stream_prompts(answerer.builder, asked, options.workers, ahead=options.batch_size)
     headline = "parse_rate" if benchmark.judged else benchmark.headline(samples[0].task)
     total, done = 0.0, 0

@@ -35,27 +35,39 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def refuse_others(self, settings: Mapping[str, Any], keys: Sequence[str]) -> None:
+        """See that what the folder holds, if anything, was made with the same settings; nothing is written.
+
+        Args:
+            settings: what answers depend on.
+            keys: dotted names of the settings that have to be equal.
+
+        Raises:
+            ConfigError: the folder holds answers of other settings; every difference is named.
+        """
+        if (self.path / RUN_SETTINGS).is_file():
+            refuse_changes(self.recorded()["settings"], settings, keys, self.path)
+        elif (self.path / RESULTS).is_file():
+            refuse_changes(read_results(self.path)["settings"], settings, ("mode", *keys), self.path)
+
     def begin(self, settings: Mapping[str, Any], keys: Sequence[str], environment: Mapping[str, Any]) -> None:
         """Record the settings of a new run, or see that those of a begun one are the same.
 
         Args:
             settings: what answers depend on.
-            keys: dotted names of the settings that have to be equal.
+            keys: see `refuse_others`.
             environment: versions and commit; a run may go on under others, which are then recorded too.
 
         Raises:
-            ConfigError: the folder holds answers of other settings; every difference is named.
+            ConfigError: see `refuse_others`.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with self._lock("settings.lock", wait=True):
-            file = self.path / RUN_SETTINGS
-            if not file.is_file():
-                if (self.path / RESULTS).is_file():
-                    refuse_changes(read_results(self.path)["settings"], settings, ("mode", *keys), self.path)
+            self.refuse_others(settings, keys)
+            if not (self.path / RUN_SETTINGS).is_file():
                 self._write_settings({"settings": dict(settings), "environments": [dict(environment)]})
                 return
             recorded = self.recorded()
-            refuse_changes(recorded["settings"], settings, keys, self.path)
             if environment not in recorded["environments"]:
                 logger.warning("%s goes on with other versions or another commit than it was begun with", self.path)
                 recorded["environments"].append(dict(environment))
@@ -91,7 +103,7 @@ class RunFolder:
             ConfigError: another process is writing the same shard.
         """
         name = f"shard-{shard:05d}-of-{num_shards:05d}"
-        (self.path / ANSWERS).mkdir(exist_ok=True)
+        (self.path / ANSWERS).mkdir(parents=True, exist_ok=True)
         with self._lock(f"{ANSWERS}/{name}.lock", wait=False):
             file = self.path / ANSWERS / f"{name}.jsonl"
             _drop_cut_off_line(file)

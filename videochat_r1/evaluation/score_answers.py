@@ -82,6 +82,7 @@ def score_answers(
         DataError: native boxes without the size of the frames.
         JudgeError: the judge cannot be used.
     """
+    check_box_format(benchmark, options)
     if options.box_format == "native_absolute":
         _check_frame_sizes(predictions)
     passes = any(_first_completion(one) is not None for one in predictions)
@@ -110,6 +111,16 @@ def score_answers(
         "definitions": dict(benchmark.definitions),
     }
     return Evaluation(results, rows)
+
+
+def check_box_format(benchmark: Benchmark, options: ScoringOptions) -> None:
+    """Refuse native boxes where answers have none, before a model is asked.
+
+    Raises:
+        ConfigError: it is so.
+    """
+    if options.box_format == "native_absolute" and "tracking" not in benchmark.tasks:
+        raise ConfigError(f"the answers of benchmark {benchmark.name} have no boxes; leave --box-format out")
 
 
 def _score(
