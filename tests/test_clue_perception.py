@@ -343,7 +343,7 @@ def test_eval_scores_both_passes_and_records_the_settings(
     assert main(["eval", "--rescore", str(world / "clues")]) == 0
     assert json.loads((world / "clues" / "results.json").read_text())["metrics"] == found["metrics"]
     assert run(world, "clues", "--clue-perception", "--clue-time", "absolute") == 2
-    assert "'time': 'absolute'" in capsys.readouterr().err
+    assert "clue_perception.time was 'relative', is 'absolute'" in capsys.readouterr().err
     assert run(world, "clues") == 2
 
 

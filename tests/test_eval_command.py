@@ -398,7 +398,7 @@ def test_a_changed_setting_is_refused_with_the_difference(world: Path, capsys: p
     before = (world / "plain" / "results.json").read_bytes()
     assert run(world, "plain", "--fps", "1", "--thinking", "true") == 2
     message = capsys.readouterr().err
-    assert "thinking was False, is True" in message and "'fps': 1.0" in message
+    assert "thinking was False, is True" in message and "video.fps was 2.0, is 1.0" in message
     answered = write_predictions(world / "answers.jsonl", gold())
     arguments = ["--annotations", str(world / "test.json"), "--predictions", str(answered)]
     assert main(["eval", "--benchmark", "charades_sta", *arguments, "--output", str(world / "plain")]) == 2

@@ -1,7 +1,7 @@
 """What a result depends on, as JSON, and the refusal to mix two settings in one folder."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,8 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequ
     Raises:
         ConfigError: naming every difference.
     """
-    changes = [
-        f"{key} was {_shown(_at(before, key))}, is {_shown(_at(now, key))}"
-        for key in keys
-        if _at(before, key) != _at(now, key)
-    ]
+    pairs = [pair for key in keys for pair in _leaves(key, _at(before, key), _at(now, key))]
+    changes = [f"{key} was {_shown(old)}, is {_shown(new)}" for key, old, new in pairs if old != new]
     if changes:
         raise ConfigError(
             f"{folder} holds results of other settings: {'; '.join(changes)}. "
@@ -75,6 +72,15 @@ def _at(settings: Mapping[str, Any], key: str) -> Any:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
+
+
+def _leaves(key: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted name, old and new value of every entry where both values are mappings; else of the values themselves."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        yield key, before, now
+        return
+    for name in dict.fromkeys([*before, *now]):
+        yield from _leaves(f"{key}.{name}", before.get(name), now.get(name))
 
 
 def _shown(value: Any) -> str:
