@@ -33,6 +33,9 @@ def load_config(path: str | Path) -> PretrainedConfig:
         ConfigError: no such folder, no readable config.json, or a model type this project does not know.
     """
     folder = Path(path)
+    # A hub name has at most one slash and no dot in front: this can only be meant as a folder.
+    if not folder.exists() and (str(path).startswith(("/", ".", "~")) or str(path).count("/") > 1):
+        raise ConfigError(f"the model folder {str(path)!r} does not exist")
     if folder.exists() and not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} holds no config.json: expected a model folder as `save_pretrained` writes it")
     try:
