@@ -232,3 +232,12 @@ def test_a_real_video_of_the_test_split_is_found_and_decoded(
 def test_the_command_does_not_wait_for_torch() -> None:
     code = "import sys, videochat_r1.commands.data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("videochat_r1.commands.data.main", interrupted)
+    assert main(["data", "check"]) == 130
+    assert capsys.readouterr().err.strip() == "videochat-r1 data: interrupted"

@@ -22,6 +22,9 @@ COMMANDS = {
 }
 """Subcommand -> one line of help; each lives in `videochat_r1.commands.<name>` as `main(argv) -> exit code`."""
 
+# What shells give a process that Ctrl-C ended.
+_INTERRUPTED = 130
+
 
 def usage() -> str:
     """The text of `videochat-r1 --help`."""
@@ -33,7 +36,7 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code (2 for a mistake in the input, with the mend on stderr)."""
+    """Run one subcommand; returns the exit code (2 for a mistake in the input, with the mend on stderr; 130 for Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -53,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VideoChatR1Error as error:
         print(f"videochat-r1 {name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\nvideochat-r1 {name}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
     except BrokenPipeError:
         # `| head` has seen enough; without this, Python complains once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
