@@ -164,7 +164,7 @@ def _check_layout(section: Section, recipe: Recipe, processes: int, samples_per_
     per_update = per_device * processes * passes
     what = "prompts" if recipe.kind == "grpo" else "samples"
     section.facts[f"{what} per update"] = per_update
-    section.facts["layout"] = f"{per_device} on each of {processes} processes, {passes} passes"
+    section.facts["layout"] = f"{per_device} {what} at a time, processes: {processes}, passes: {passes}"
     if recipe.kind == "grpo":
         section.facts["completions per update"] = per_update * args.num_generations
     if samples_per_epoch:
