@@ -170,27 +170,6 @@ def test_the_synthetic_corpus_is_written_and_can_be_decoded(tmp_path: Path, caps
     assert report.num_videos == 2 and report.problems == {}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--output", "taken"], "cannot be written to taken"),
-        (["--output", "new", "--seed", "-1"], "seed"),
-        (["--output", "new", "--num-train", "0", "--num-eval", "0"], "not all 0"),
-    ],
-)
-def test_a_corpus_that_cannot_be_written_ends_with_2(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "taken").touch()
-    assert data("synthesize", *arguments) == 2
-    assert message in capsys.readouterr().err
-
-
 def test_the_page_lists_every_kind_of_problem(project_root: Path) -> None:
     page = (project_root / "docs" / "data.md").read_text()
     for kind, meaning in KINDS.items():
@@ -200,10 +179,13 @@ def test_the_page_lists_every_kind_of_problem(project_root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dataset", "charade_sta", "--annotations", "x.json"], "did you mean 'charades_sta'"),
-        (["--dataset", "nextgqa", "--annotations", "x.json"], "x.json does not exist"),
-        (["--dataset", "nextgqa", "--annotations", "x.json", "--task", "tracking"], "serves the tasks"),
-        (["--dataset", "nextgqa", "--annotations", "x.json", "--videos", "nowhere"], "videos folder nowhere"),
+        (["check", "--dataset", "charade_sta", "--annotations", "x.json"], "did you mean 'charades_sta'"),
+        (["check", "--dataset", "nextgqa", "--annotations", "x.json"], "x.json does not exist"),
+        (["check", "--dataset", "nextgqa", "--annotations", "x.json", "--task", "tracking"], "serves the tasks"),
+        (["check", "--dataset", "nextgqa", "--annotations", "x.json", "--videos", "nowhere"], "videos folder nowhere"),
+        (["synthesize", "--output", "taken"], "cannot be written to taken"),
+        (["synthesize", "--output", "new", "--seed", "-1"], "seed"),
+        (["synthesize", "--output", "new", "--num-train", "0", "--num-eval", "0"], "not all 0"),
     ],
 )
 def test_wrong_input_ends_with_2_and_the_mend(
@@ -214,7 +196,8 @@ def test_wrong_input_ends_with_2_and_the_mend(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert data("check", *arguments) == 2
+    (tmp_path / "taken").touch()
+    assert data(*arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.out == ""
 
@@ -241,3 +224,12 @@ def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch, capsys):
     monkeypatch.setattr("videochat_r1.commands.data.main", interrupted)
     assert main(["data", "check"]) == 130
     assert capsys.readouterr().err.strip() == "videochat-r1 data: interrupted"
+
+
+def test_a_broken_pipe_that_is_not_stdouts_is_no_success(monkeypatch, capfd):
+    def broken(argv):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("videochat_r1.commands.data.main", broken)
+    with pytest.raises(BrokenPipeError):
+        main(["data", "check"])

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -60,10 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nvideochat-r1 {name}: interrupted", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
+        # Any other broken pipe, such as a dead worker's, is a failure.
+        if not _reader_has_left():
+            raise
         # `| head` has seen enough; without this, Python complains once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def _reader_has_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    stdout = select.poll()
+    stdout.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in stdout.poll(0))
 
 
 if __name__ == "__main__":
