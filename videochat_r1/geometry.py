@@ -33,11 +33,15 @@ class Box(NamedTuple):
         """Share of the frame; 0.0 for a box whose corners are swapped."""
         return max(0.0, self.x1 - self.x0) * max(0.0, self.y1 - self.y0)
 
-    def normalised(self) -> "Box":
-        """The same box with sorted corners, clipped to the frame."""
+    def sorted_corners(self) -> "Box":
+        """The same box with its upper left corner first."""
         left, right = sorted((self.x0, self.x1))
         top, bottom = sorted((self.y0, self.y1))
-        return Box(*(min(max(value, 0.0), 1.0) for value in (left, top, right, bottom)))
+        return Box(left, top, right, bottom)
+
+    def normalised(self) -> "Box":
+        """The same box with sorted corners, clipped to the frame."""
+        return Box(*(min(max(value, 0.0), 1.0) for value in self.sorted_corners()))
 
 
 def span_intersection(a: Span, b: Span) -> float:

@@ -4,14 +4,16 @@ import asyncio
 import inspect
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.judge import Judge
 from videochat_r1.rewards import Unscored, make_reward, option_names
 from videochat_r1.tasks import Task, get_task
+
+T = TypeVar("T")
 
 _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "id": ((str, int), "text or an integer"),
@@ -54,7 +56,7 @@ def score_rows(
     if judge is not None and not judged:
         raise ConfigError(f"task {task_name} is scored without a judge; leave --judge out")
     if judge is not None:
-        asyncio.run(_with_judge(judge, None))
+        asyncio.run(_with_judge(judge, judge.check()))
         rewards |= {name: make_reward(name, **options.get(name, {}), judge=judge) for name in judged}
     rows = _read_rows(lines, task)
     for first in rows:
@@ -93,7 +95,9 @@ def _score(
     values = {}
     for name, reward in rewards.items():
         given = reward(completions, **columns)
-        values[name] = asyncio.run(_with_judge(judge, given)) if inspect.iscoroutine(given) else given
+        values[name] = (
+            given if judge is None or not inspect.iscoroutine(given) else asyncio.run(_with_judge(judge, given))
+        )
     for place, row in enumerate(rows):
         parsed = task.parse(row["completion"], row["typed_target"])
         found = {name: column[place] for name, column in values.items()}
@@ -106,11 +110,10 @@ def _score(
         }
 
 
-async def _with_judge(judge: Judge | None, work: Any) -> Any:
-    """What the coroutine returns, asked in an event loop of its own; the judge's check where there is none."""
-    assert judge is not None
+async def _with_judge(judge: Judge, work: Coroutine[Any, Any, T]) -> T:
+    """What the coroutine returns; the judge is closed after it, as the next one has an event loop of its own."""
     async with judge:
-        return await (judge.check() if work is None else work)
+        return await work
 
 
 def _kind(value: Any) -> str:

@@ -70,7 +70,7 @@ def to_pixels(boxes: Sequence[Box | None], size: tuple[int, int]) -> Array:
     Corners are sorted and not clipped: `rectangle_ious` clips as the toolkit does, which keeps the width of a box that begins
     left of the frame.
     """
-    rows = [[np.nan] * 4 if box is None else list(_sorted_corners(box)) for box in boxes]
+    rows = [[np.nan] * 4 if box is None else list(box.sorted_corners()) for box in boxes]
     corners = np.array(rows, dtype=np.float64).reshape(-1, 4) * np.array([*size, *size])
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
@@ -88,21 +88,15 @@ def interpolate_boxes(boxes: Sequence[Box | None], frames: Sequence[int], num_fr
     dense: list[Box | None] = [None] * num_frames
     known = list(zip(frames, boxes, strict=False))
     for frame, box in known:
-        dense[frame] = None if box is None else _sorted_corners(box)
+        dense[frame] = None if box is None else box.sorted_corners()
     for (begin, first), (end, last) in itertools.pairwise(known):
         if first is None or last is None:
             continue
-        a, b = _sorted_corners(first), _sorted_corners(last)
+        a, b = first.sorted_corners(), last.sorted_corners()
         for frame in range(begin + 1, end):
             share = (frame - begin) / (end - begin)
             dense[frame] = Box(*(x + (y - x) * share for x, y in zip(a, b, strict=True)))
     return dense
-
-
-def _sorted_corners(box: Box) -> Box:
-    left, right = sorted((box.x0, box.x1))
-    top, bottom = sorted((box.y0, box.y1))
-    return Box(left, top, right, bottom)
 
 
 def _clipped(rectangles: Array, size: tuple[int, int]) -> Array:

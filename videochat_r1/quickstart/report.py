@@ -47,9 +47,9 @@ def write_report(
         rows: model -> its answers to them, in the same order.
     """
     title = "VideoChat-R1 quickstart: a tiny Qwen2.5-VL learns from video with GRPO"
-    steps = details["training"]["grpo"]
+    steps, threads = details["training"]["grpo"], details["num_threads"]
     subtitle = (
-        f"{steps['num_steps']} GRPO updates in {steps['seconds']:.0f} s on {details['num_threads']} CPU thread{'s' * (details['num_threads'] > 1)}, "
+        f"{steps['num_steps']} GRPO updates in {steps['seconds']:.0f} s on {threads} CPU thread{'s' * (threads > 1)}, "
         f"seed {details['seed']}; {min(details['num_samples'].values())} held-out samples per task."
     )
     sections = [

@@ -65,8 +65,12 @@ class MVBench(ChoiceBenchmark):
         files = _files(source.annotations)
         if source.annotations.is_dir() and len(files) < len(TASKS):
             missing = sorted(TASKS.keys() - {file.stem for file in files})
-            logger.warning("%s has %d of MVBench's 20 tasks, and accuracy is the mean of those; without %s",
-                           source.annotations, len(files), first_ten(missing))  # fmt: skip
+            logger.warning(
+                "%s has %d of MVBench's 20 tasks, and accuracy is the mean of those; without %s",
+                source.annotations,
+                len(files),
+                first_ten(missing),
+            )
         for file in files:
             name = file.stem
             for number, row in enumerate(read_rows(file)):
