@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from videochat_r1 import __version__
 from videochat_r1.errors import VideoChatR1Error
+from videochat_r1.options import nearest
 
 COMMANDS = {
     "quickstart": "train a tiny model on synthetic videos and show what it learned",
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        print(f"videochat-r1: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
+        print(f"videochat-r1: unknown command {name!r}{nearest(name, COMMANDS)}", file=sys.stderr)
         return 2
     # Imported on demand: `score` and `data` must not wait seconds for torch.
     module = importlib.import_module(f"videochat_r1.commands.{name}")

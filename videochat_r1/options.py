@@ -111,10 +111,10 @@ def as_type(value: Any, annotation: Any, where: str) -> Any:
     if value is None:
         if _takes_none(annotation):
             return None
-        raise ConfigError(f"{where} is null; expected {_described(annotation)}")
+        raise ConfigError(f"{where} is null; expected {described(annotation)}")
     converted = _converted(value, annotation, where)
     if converted is _UNFIT:
-        raise ConfigError(f"{where} is {untyped(value)!r}; expected {_described(annotation)}")
+        raise ConfigError(f"{where} is {untyped(value)!r}; expected {described(annotation)}")
     return converted
 
 
@@ -256,7 +256,7 @@ def _takes_none(annotation: Any) -> bool:
     return annotation is Any or annotation is type(None) or type(None) in typing.get_args(annotation)
 
 
-def _described(annotation: Any) -> str:
+def described(annotation: Any) -> str:
     """What an option expects, in words."""
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     if annotation in names:
@@ -266,7 +266,7 @@ def _described(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(map(str, members))
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys("null" if each is type(None) else _described(each) for each in members))
+        return " or ".join(dict.fromkeys("null" if each is type(None) else described(each) for each in members))
     if origin is list or annotation is list:
         return "a list"
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):

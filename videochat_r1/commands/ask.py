@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.logs import loading, show_library_logs
 from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_prompting
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import LETTERS, Video
@@ -63,11 +63,12 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
         VideoError: the video cannot be used.
     """
     # Only here: mistakes in the arguments must not wait seconds for torch.
-    from videochat_r1.evaluation.answerer import Answerer, pick_device
-    from videochat_r1.evaluation.clue_perception import FREE_TEMPLATE, TASK, CluePerception, free_question
-    from videochat_r1.evaluation.run_options import RunOptions
-    from videochat_r1.evaluation.score_answers import CLUE_PERCEPTION
-    from videochat_r1.training.loader import load_prompt
+    with loading("torch and transformers"):
+        from videochat_r1.evaluation.answerer import Answerer, pick_device
+        from videochat_r1.evaluation.clue_perception import FREE_TEMPLATE, TASK, CluePerception, free_question
+        from videochat_r1.evaluation.run_options import RunOptions
+        from videochat_r1.evaluation.score_answers import CLUE_PERCEPTION
+        from videochat_r1.training.loader import load_prompt
 
     run = RunOptions.of({**vars(arguments), "batch_size": 1, "workers": 1, "retry_failed": False})
     template = run.prompt if options or run.prompt is not None else FREE_TEMPLATE

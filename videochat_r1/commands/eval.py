@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.logs import loading, show_library_logs
 from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_prompting, yes_no
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, get_benchmark
@@ -179,8 +179,9 @@ def shard(text: str) -> tuple[int, int]:
 
 def _run(arguments: argparse.Namespace) -> int:
     # Only here: scoring must not wait seconds for torch.
-    from videochat_r1.evaluation.run import run_benchmark
-    from videochat_r1.evaluation.run_options import RunOptions
+    with loading("torch and transformers"):
+        from videochat_r1.evaluation.run import run_benchmark
+        from videochat_r1.evaluation.run_options import RunOptions
 
     results = run_benchmark(
         arguments.benchmark,

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.logs import loading, show_library_logs
 from videochat_r1.training.start import keep_vllm_out
 
 EPILOG = """writes to the output folder:
@@ -24,11 +24,12 @@ def main(argv: Sequence[str]) -> int:
     # One progress bar per stage is enough.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     keep_vllm_out()
-    from transformers.utils.logging import disable_progress_bar
+    with loading("torch, transformers and TRL"):
+        from transformers.utils.logging import disable_progress_bar
 
-    from videochat_r1.quickstart.options import QuickstartOptions
-    from videochat_r1.quickstart.run import Quickstart
-    from videochat_r1.quickstart.summary import table
+        from videochat_r1.quickstart.options import QuickstartOptions
+        from videochat_r1.quickstart.run import Quickstart
+        from videochat_r1.quickstart.summary import table
 
     disable_progress_bar()
     show_library_logs()
