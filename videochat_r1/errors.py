@@ -23,7 +23,17 @@ class JudgeError(VideoChatR1Error, RuntimeError):
     """The LLM judge cannot be reached or does not answer as agreed."""
 
 
+def shown(text: str, limit: int = 80) -> str:
+    """A text as messages show it: a long one is cut, with its length behind it."""
+    return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text):,} characters)"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things in words: `1 sample`, `2 samples`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def first_ten(names: Sequence[str]) -> str:
-    """The first ten of the names and how many there are in all."""
-    shown = ", ".join(names[:10])
-    return f"{shown}, ... ({len(names):,} in all)" if len(names) > 10 else f"{shown} ({len(names)})"
+    """The first ten of the names, long ones cut, and how many there are in all."""
+    listed = ", ".join(shown(name, 200) for name in names[:10])
+    return f"{listed}, ... ({len(names):,} in all)" if len(names) > 10 else f"{listed} ({len(names)})"

@@ -10,11 +10,11 @@ from videochat_r1.datasets.annotation_files import Row, kind, number, read_json_
 from videochat_r1.datasets.base import Corpus, Request, check_paths, video_key, with_root
 from videochat_r1.datasets.mend import Change, Mended, mend_all, nothing_left
 from videochat_r1.datasets.problems import Problem
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, shown
 from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.sample import Sample, Video
 from videochat_r1.tasks import get_task
-from videochat_r1.text import read_text, shown
+from videochat_r1.text import read_text
 
 SAMPLE_KEYS = ("id", "task", "video", "query", "target", "duration", "source", "extra")
 VIDEO_KEYS = ("path", "frames", "frame_times", "start", "end")

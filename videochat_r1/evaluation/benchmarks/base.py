@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe, check_paths, with_root
 from videochat_r1.datasets.problems import UNREAD, problems_of, right_option
-from videochat_r1.errors import ConfigError, DataError, first_ten
+from videochat_r1.errors import ConfigError, DataError, counted, first_ten, shown
 from videochat_r1.evaluation.score_table import Derived
 from videochat_r1.judge import Judge
 from videochat_r1.sample import ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample
 from videochat_r1.tasks import get_task
-from videochat_r1.text import counted
 
 ALL = "all"
 SUBTITLE_CHARS = 24_000
@@ -214,7 +213,7 @@ class ChoiceBenchmark(Benchmark):
     def read(self, source: Source) -> Iterator[Sample]:
         """As `questions`, with paths checked and joined."""
         for sample in self.questions(source):
-            check_paths(sample.video, f"{source.annotations}, sample {sample.id!r}")
+            check_paths(sample.video, f"{source.annotations}, sample {shown(sample.id)!r}")
             yield with_root(sample, source.videos)
 
     def groups(self, sample: Sample) -> dict[str, str]:
