@@ -116,10 +116,7 @@ def test_frames_of_a_sequence_are_decoded(tmp_path: Path, capsys: pytest.Capture
     assert data("check", "--dataset", "got10k", "--annotations", tmp_path, "--json") == 0
     assert json.loads(capsys.readouterr().out)["problems"] == {"undecodable_video": 1}
     output = tmp_path / "out.jsonl"
-    assert (
-        data("prepare", "--dataset", "got10k", "--annotations", tmp_path, "--output", output, "--decode", "--overwrite")
-        == 0
-    )
+    assert data("prepare", "--dataset", "got10k", "--annotations", tmp_path, "--output", output, "--decode") == 0
     (sample,) = read_manifest(output, tmp_path)
     assert sample.id == "S1" and all(Path(frame).is_file() for frame in sample.video.frames)
     assert "1 of 2 samples" in capsys.readouterr().out

@@ -1,6 +1,6 @@
 """The exceptions of this package: each says what was expected, what came, where, and what to do; and how they list many things."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class VideoChatR1Error(Exception):
@@ -26,6 +26,11 @@ class JudgeError(VideoChatR1Error, RuntimeError):
 def shown(text: str, limit: int = 80) -> str:
     """A text as messages show it: a long one is cut, with its length behind it."""
     return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text):,} characters)"
+
+
+def keys_shown(keys: Iterable[object], limit: int = 12) -> list[str]:
+    """The first keys of an object in order of name, as messages list them."""
+    return [shown(key, 40) for key in sorted(map(str, keys))[:limit]]
 
 
 def counted(number: int, what: str) -> str:

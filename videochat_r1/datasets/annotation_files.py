@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.errors import DataError, first_ten, shown
+from videochat_r1.errors import DataError, first_ten, keys_shown, shown
 from videochat_r1.geometry import Span
 from videochat_r1.sample import LETTERS
 from videochat_r1.text import as_number, parse_json, read_text
@@ -60,7 +60,7 @@ class Row:
         if key not in self.values:
             lacking = [row.where.rpartition(", ")[2] for row in self.rows if key not in row.values]
             more = f". It is missing in {first_ten(lacking)}" if len(lacking) > 1 else ""
-            found = sorted(map(shown, map(str, self.values)))[:12]
+            found = keys_shown(self.values)
             raise DataError(f"{self.where}: the key {shown(key)!r} is missing; found {found}{more}")
         return self.values[key]
 
