@@ -715,6 +715,27 @@ def test_every_kind_can_be_found(tmp_path: Path) -> None:
     assert "38, 13] of 12 s" in text and "empty.mp4: no frames" in text
 
 
+def test_equal_rows_are_found_without_comparing_all_with_all() -> None:
+    class Start(float):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Start.compared += 1
+            return float(self) == other
+
+        def __hash__(self) -> int:
+            return super().__hash__()
+
+    samples = [
+        Sample(
+            f"{index}", "temporal_grounding", Video(path="v"), "q", SpanTarget(Span(Start(index % 900), 950.0), 999.0)
+        )
+        for index in range(1000)
+    ]
+    assert problems(samples) == {"duplicate_row": 100, "ambiguous_query": 899}
+    assert Start.compared < 20 * len(samples)
+
+
 def test_paths_are_joined_for_files_and_frames() -> None:
     frames = Sample("f", "tracking", Video(frames=("s/1.jpg",), frame_times=(0.0,)), "q", BoxesTarget(()))
     assert with_root(frames, Path("root")).video.frames == ("root/s/1.jpg",)

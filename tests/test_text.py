@@ -6,7 +6,6 @@ import json
 import math
 import os
 import tarfile
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -183,17 +182,11 @@ def test_json_mistakes_are_named_by_place(tmp_path: Path) -> None:
     assert parse_json(f"[{'9' * 5000}, -{'9' * 5000}, {'9' * 300}]", "x") == [math.inf, -math.inf, int("9" * 300)]
 
 
-def test_a_repeated_key_is_found_in_a_time_that_grows_with_the_text() -> None:
-    def cost(keys: int) -> float:
-        text = "{" + ",".join(f'"v{key}": 1' for key in range(keys)) + ', "v0": 1}'
-        begin = time.thread_time()
-        with pytest.raises(DataError, match="'v0'"):
-            parse_json(text, "x")
-        return time.thread_time() - begin
-
-    cost(100)
-    # Ten seconds where every key is counted among all keys.
-    assert cost(32_000) < 1.0
+def test_a_repeated_key_among_very_many_is_found() -> None:
+    # A quarter of an hour where every key is counted among all keys.
+    text = "{" + ",".join(f'"v{key}": 1' for key in range(300_000)) + ', "v0": 1}'
+    with pytest.raises(DataError, match="'v0'"):
+        parse_json(text, "x")
 
 
 @pytest.mark.parametrize(

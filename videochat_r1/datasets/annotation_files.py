@@ -155,7 +155,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
     try:
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
-            raise DataError(f"{path}: the columns {missing} are missing; found {list(reader.fieldnames or ())}")
+            raise DataError(f"{path}: the columns {missing} are missing; found {keys_shown(reader.fieldnames or ())}")
         for values in reader:
             where = f"{path}, line {reader.line_num}"
             absent = [column for column in columns if values[column] is None]

@@ -46,7 +46,7 @@ class GOT10k(Corpus):
             return [annotations]
         folders = [annotations / name for name in _sequence_names(annotations)]
         files = [folder / name for folder in folders for name in ANNOTATION_FILES]
-        return [file for file in files if file.is_file()]
+        return [file for file in files if is_file(file)]
 
     def videos_root(self, annotations: Path, videos: Path | None) -> Path | None:
         """Official annotations lie beside their frames."""

@@ -99,8 +99,10 @@ def rescore(
     samples = benchmark.load(source)
     wanted = samples[: settings["limit"]]
     answers = match(read_scored(folder), [one.id for one in wanted], [one.id for one in samples], str(folder))
-    if output != folder:
+    if output.resolve() != folder.resolve():
         refuse_foreign(output)
+        if (output / RUN_SETTINGS).is_file():
+            raise ConfigError(f"{output} holds the answers of another model; name another --output for {folder}")
         if (output / RESULTS).is_file():
             refuse_changes(read_results(output)["settings"], settings, ("mode", *SOURCE_KEYS), output)
     options = recorded_options(settings) if options is None else options

@@ -187,7 +187,7 @@ class CorpusBenchmark(Benchmark):
             kind, name, detail = unread[0]
             raise DataError(
                 f"{source.annotations}: {counted(len(unread), 'sample')} of {len(samples):,} cannot be scored, the first is "
-                f"{name} ({kind}: {detail})"
+                f"{shown(name)} ({kind}: {shown(detail, 300)})"
             )
         yield from samples
 
