@@ -119,8 +119,8 @@ def test_a_flag_is_what_its_option_takes(tmp_path, flags, name, expected):
         (b"video:\n\tfps: 1\n", "line 2, column 1"),
         (b"- a\n", "must hold a mapping"),
         (b"", "must hold a mapping"),
-        (b"a: \x00\n", "not valid YAML"),
-        ("run_name: caf\u00e9\n".encode("latin-1"), "not UTF-8"),
+        (b"a: some\x00\n", "not valid YAML"),
+        ("run_name: caf\u00e9\n".encode("latin-1"), "not a text file in UTF-8: byte"),
         (b"? [a]\n: 1\n", "not valid YAML"),
     ],
 )
@@ -164,7 +164,7 @@ def test_an_unknown_video_option_is_refused_when_the_budget_is_made(tmp_path):
 
 
 def test_a_missing_recipe_file_is_named():
-    with pytest.raises(ConfigError, match=r"cannot read the recipe nowhere\.yaml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist; expected a recipe"):
         parse_recipe([ModelArguments], ["--config", "nowhere.yaml"])
 
 

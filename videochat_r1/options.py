@@ -10,13 +10,14 @@ import enum
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.text import read_text, whole_value
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -56,13 +57,15 @@ for _kind in ("int", "float", "bool", "timestamp"):
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value of a YAML text, with `PlainScalar`s in it; hand it to `as_type`.
+    """The value of a YAML text without half characters, with `PlainScalar`s in it; hand it to `as_type`.
 
     Raises:
         ConfigError: naming `where` it stood, and the line.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        return whole_value(yaml.load(text, Loader=_Loader))
+    except RecursionError as error:
+        raise ConfigError(f"{where} is nested too deeply") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
@@ -76,23 +79,38 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        what: it is, in messages: "the recipe".
+        what: was expected, for messages: "a recipe".
 
     Raises:
         ConfigError: the file cannot be read, or holds no mapping.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"cannot read {what} {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{what} {path} is not UTF-8 (byte {error.start + 1}): save it as UTF-8 and try again"
-        ) from error
-    values = parse_yaml(text, str(path))
+    values = parse_yaml(read_text(Path(path), what, ConfigError, empty=True), str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of option names to values")
     return values
+
+
+def take_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The file that `--config` names, and the other flags.
+
+    Raises:
+        ConfigError: it names none, or several.
+    """
+    paths: list[str] = []
+    flags: list[str] = []
+    rest = list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        name, equals, value = flag.partition("=")
+        if name != "--config":
+            flags.append(flag)
+            continue
+        if not equals and not rest:
+            raise ConfigError("--config needs a file")
+        paths.append(value if equals else rest.pop(0))
+    if len(paths) > 1:
+        raise ConfigError(f"--config is given {len(paths)} times ({', '.join(paths)}); a run has one recipe")
+    return (paths[0] if paths else None), flags
 
 
 def as_type(value: Any, annotation: Any, where: str) -> Any:

@@ -21,7 +21,7 @@ from trl import TrlParser
 
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
-from videochat_r1.options import as_type, check_keys, nearest, parse_yaml, read_yaml
+from videochat_r1.options import as_type, check_keys, nearest, parse_yaml, read_yaml, take_config
 from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import durations
@@ -124,8 +124,8 @@ def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> t
         types = {**get_type_hints(cls), **getattr(cls, "NESTED", {})}
         declared |= {each.name: types[each.name] for each in dataclasses.fields(cls) if each.init}
     nested = {name for cls in dataclass_types for name in getattr(cls, "NESTED", {})}
-    path, flags = _take_config(list(arguments))
-    config = {} if path is None else read_yaml(path, "the recipe")
+    path, flags = take_config(arguments)
+    config = {} if path is None else read_yaml(path, "a recipe")
     check_keys(config, declared, where=path or "the recipe")
     flags = _take_flags(config, flags, declared, nested)
     config = {key: _as_declared(key, value, declared[key]) for key, value in config.items()}
@@ -158,23 +158,6 @@ def save_run_record(output_dir: Path, **resolved: Any) -> None:
         "packages": package_versions(),
     }
     (output_dir / "environment.json").write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _take_config(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """The file that `--config` names, and the other flags."""
-    paths, flags = [], []
-    while arguments:
-        flag = arguments.pop(0)
-        name, equals, value = flag.partition("=")
-        if name != "--config":
-            flags.append(flag)
-            continue
-        if not equals and not arguments:
-            raise ConfigError("--config needs a file")
-        paths.append(value if equals else arguments.pop(0))
-    if len(paths) > 1:
-        raise ConfigError(f"--config is given {len(paths)} times ({', '.join(paths)}); a run has one recipe")
-    return (paths[0] if paths else None), flags
 
 
 def _take_flags(config: dict[str, Any], flags: list[str], declared: dict[str, Any], nested: set[str]) -> list[str]:
