@@ -206,7 +206,7 @@ def test_torchcodec_that_cannot_be_used_names_the_mend(folder: Path) -> None:
     try:
         images = list(decode_with_torchcodec(path, read_timeline(path), [7], 1))
     except ConfigError as error:
-        assert "FFmpeg's shared libraries" in str(error) and "choose backend: decord or pyav" in str(error)
+        assert "FFmpeg's shared libraries" in str(error) and "choose backend: pyav or decord" in str(error)
     else:
         assert number_of(images[0]) == 7
 

@@ -3,27 +3,29 @@
 A backend is a function (path, timeline, wanted, num_threads) that yields the frames with the display indices `wanted`
 (ascending, distinct) as (H, W, 3) RGB. It never yields another frame in the place of one that does not decode: it
 raises VideoError, or yields fewer, which the caller takes for an error. Damage that the codec conceals inside a frame
-passes. Turned videos come upright; pixels that are not square stay so.
+passes. Turned and mirrored videos come upright, all pictures in the first one's size; pixels that are not square stay so.
 """
 
 import importlib
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
 from videochat_r1.errors import ConfigError, VideoError
-from videochat_r1.video.timeline import Timeline, groups_to_decode, open_stream
+from videochat_r1.video.pictures import Image, on_white, upright
+from videochat_r1.video.timeline import FFMPEG_ERRORS, Timeline, groups_to_decode, open_stream, reason, regular_file
 
 if TYPE_CHECKING:
     import decord
 
-Image = NDArray[np.uint8]
 Backend = Callable[[str, Timeline, Sequence[int], int], Iterator[Image]]
 
+DEFAULT_BACKEND = "pyav"
 CLOCK_TOLERANCE_SECONDS = 2e-3
 # Decoders that can leave out single frames to which no other refers; dav1d takes the setting once for all frames.
 CODECS_THAT_SKIP = frozenset({"h264", "hevc"})
@@ -43,15 +45,44 @@ def decode_with_pyav(path: str, timeline: Timeline, wanted: Sequence[int], num_t
         frames = (
             _frames_in_order(container, stream, wanted)
             if timeline.pts is None
-            else _frames_by_time(container, stream, timeline, [int(timeline.pts[index]) for index in wanted])
+            else _last_of_each_time(
+                path, _frames_by_time(container, stream, timeline, [int(timeline.pts[index]) for index in wanted])
+            )
         )
-        reformatter = VideoReformatter()
+        picture = _Pictures(stream)
         try:
             for frame in frames:
-                image: Image = np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
-                yield np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"{path}: does not decode: {error.strerror or error}") from error
+                yield picture(frame)
+        except FFMPEG_ERRORS as error:
+            kind = "an animated WebP file" if context.name == "webp" else context.name
+            raise VideoError(f"{path}: FFmpeg does not decode it as {kind}: {reason(error)}") from error
+
+
+class _Pictures:
+    """Frames of one stream as upright RGB images, all of the first one's size."""
+
+    def __init__(self, stream: av.VideoStream) -> None:
+        self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
+        # The fourth byte of uncompressed pictures is mostly unused, and zero.
+        self._may_be_transparent = stream.codec_context.name != "rawvideo"
+
+    def __call__(self, frame: av.VideoFrame) -> Image:
+        width, height = self._size or (frame.width, frame.height)
+        self._size = width, height
+        has_alpha = self._may_be_transparent and any(part.is_alpha for part in frame.format.components)
+        pixels = self._reformatter.reformat(frame, width, height, "rgba" if has_alpha else "rgb24").to_ndarray()
+        image: Image = np.asarray(pixels, dtype=np.uint8)
+        return np.ascontiguousarray(_as_displayed(on_white(image) if has_alpha else image, frame))
+
+
+def _as_displayed(image: Image, frame: av.VideoFrame) -> Image:
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # Side data of a kind that PyAV does not know hide the others (Exif data of still pictures do).
+        return np.rot90(image, round(frame.rotation / 90))
+    return image if matrix is None else upright(image, np.frombuffer(matrix, np.int32).tolist())
 
 
 def _frames_by_time(
@@ -79,6 +110,16 @@ def _frames_by_time(
             first, last = following
 
 
+def _last_of_each_time(path: str, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """Of frames with one display time the last, which is the one that stays on screen."""
+    latest: int | None = None
+    for pts, same in itertools.groupby(frames, key=lambda frame: frame.pts):
+        if latest is not None and pts <= latest:
+            raise VideoError(f"{path}: its frames are decoded in another order than they are to be shown in")
+        latest = pts
+        yield deque(same, maxlen=1).pop()
+
+
 def _frames_in_order(
     container: av.container.InputContainer, stream: av.VideoStream, wanted: Sequence[int]
 ) -> Iterator[av.VideoFrame]:
@@ -94,28 +135,48 @@ def _frames_in_order(
 
 
 def decode_with_decord(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:
-    """Frames by number, through decord.
+    """Frames by number, through decord; PyAV reads files whose pictures are mirrored, which decord only turns.
 
     decord counts frames from the key frame it believes it has sought to. Where its clock or its count differs from
-    the file's, or pictures are shown across a key frame (open groups), that count is wrong, and the frames are read
-    one after the other instead, which is slower.
+    the file's, several frames have one time, or pictures are shown across a key frame (open groups), that count is wrong,
+    and the frames are read one after the other instead, which is slower.
     """
     import decord
 
+    if _is_mirrored(path):
+        yield from decode_with_pyav(path, timeline, wanted, num_threads)
+        return
     try:
         # Any positive tolerance below one frame: raise as soon as decord stands a neighbour in for a lost frame.
-        reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=num_threads, fault_tol=1e-9)
+        reader = decord.VideoReader(regular_file(path), ctx=decord.cpu(0), num_threads=num_threads, fault_tol=1e-9)
         if _decord_can_seek(reader, timeline):
             for index in wanted:
                 yield reader.get_batch([index]).asnumpy()[0]
         else:
             yield from _decord_in_order(path, reader, wanted)
-    except (decord.DECORDError, decord.DECORDLimitReachedError) as error:
+    # The last two: no frames at all, a frame that is not there.
+    except (decord.DECORDError, decord.DECORDLimitReachedError, AssertionError, IndexError) as error:
         raise VideoError(f"{path}: decord does not decode it ({_first_line(error)}); `backend: pyav` may") from error
+
+
+def _is_mirrored(path: str) -> bool:
+    container, stream = open_stream(path)
+    with container:
+        try:
+            frame = next(container.decode(stream))
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+        except (*FFMPEG_ERRORS, StopIteration):
+            return False  # the decoder that is asked says what is wrong
+    if matrix is None:
+        return False
+    a, b, _, c, d = np.frombuffer(matrix, np.int32).tolist()[:5]
+    return bool(a * d < b * c)
 
 
 def _decord_can_seek(reader: "decord.VideoReader", timeline: Timeline) -> bool:
     if timeline.pts is None or len(reader) != timeline.num_frames or not timeline.has_closed_groups:
+        return False
+    if (timeline.pts[:-1] == timeline.pts[1:]).any():
         return False
     starts = reader.get_frame_timestamp(np.arange(timeline.num_frames))[:, 0].astype(np.float64)
     drift = np.abs((starts - starts[0]) - (timeline.times - timeline.times[0]))
@@ -154,12 +215,14 @@ def _open_with_torchcodec(path: str, num_threads: int) -> Any:
     try:
         from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]
 
-        return VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=num_threads, seek_mode="exact")
+        return VideoDecoder(
+            regular_file(path), dimension_order="NHWC", num_ffmpeg_threads=num_threads, seek_mode="exact"
+        )
     except (ImportError, RuntimeError, ValueError, OSError) as error:
         if isinstance(error, ImportError) or "libtorchcodec" in str(error):
             raise ConfigError(
                 f"backend torchcodec is not usable here ({_first_line(error).rstrip('.')}): it needs the torchcodec that"
-                " matches torch, and FFmpeg's shared libraries on the system; or choose backend: decord or pyav"
+                " matches torch, and FFmpeg's shared libraries on the system; or choose backend: pyav or decord"
             ) from error
         raise _torchcodec_error(path, error) from error
 
@@ -174,8 +237,8 @@ def _first_line(error: Exception) -> str:
 
 
 BACKENDS: dict[str, Backend] = {
-    "decord": decode_with_decord,
     "pyav": decode_with_pyav,
+    "decord": decode_with_decord,
     "torchcodec": decode_with_torchcodec,
 }
 
@@ -193,6 +256,8 @@ def load_backend(name: str) -> Backend:
         raise ConfigError(f"no video backend {name!r}; choose {', '.join(BACKENDS)}, or package.module:function")
     try:
         backend: Any = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"video backend {name!r} cannot be loaded: {error}") from error
+    if not callable(backend):
+        raise ConfigError(f"video backend {name!r} is a {type(backend).__name__}, expected a function")
     return backend  # type: ignore[no-any-return]

@@ -17,7 +17,11 @@ from videochat_r1.errors import VideoError
 FORMATS_WITH_DURATION = frozenset({"mov", "mp4", "matroska", "webm", "avi", "flv", "asf"})
 # Elsewhere (AVI, MPEG program streams, raw streams) display times are guessed while reading, wrongly with B-frames.
 FORMATS_WITH_DISPLAY_TIMES = frozenset({"mov", "mp4", "matroska", "webm", "mpegts", "flv", "asf", "ogg"})
+# These state one duration for all streams, and FFmpeg gives it to each of them.
+FORMATS_WITH_ONE_DURATION = frozenset({"asf"})
 DURATION_TOLERANCE_SECONDS = 0.5
+# `ValueError` and `MemoryError` come from PyAV itself: text, formats and sizes that it cannot hold.
+FFMPEG_ERRORS = (av.FFmpegError, OSError, ValueError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,23 +59,41 @@ class Timeline:
         return bool(np.all(latest_before[keys] == earliest_after[keys]))
 
 
+def reason(error: BaseException) -> str:
+    """What one of `FFMPEG_ERRORS` says, without its number."""
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+
+
+def regular_file(path: str) -> str:
+    """The file's absolute name, in which nothing before a colon looks like a protocol to FFmpeg.
+
+    Raises:
+        VideoError: the file is missing, empty, no regular file, or cannot be looked at.
+    """
+    file = Path(path)
+    try:
+        if not file.exists():
+            raise VideoError(f"{path}: no such file")
+        if not file.is_file():
+            raise VideoError(f"{path}: not a regular file")
+        if file.stat().st_size == 0:
+            raise VideoError(f"{path}: the file is empty (0 bytes)")
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be opened: {reason(error)}") from error
+    return str(file.absolute())
+
+
 def open_stream(path: str) -> tuple[InputContainer, VideoStream]:
     """The opened file and its main video stream.
 
     Raises:
-        VideoError: the file is missing, empty, no regular file, not readable as a video, or has only sound.
+        VideoError: as `regular_file`, and for a file that is not readable as a video, or has only sound.
     """
-    file = Path(path)
-    if not file.exists():
-        raise VideoError(f"{path}: no such file")
-    if not file.is_file():
-        raise VideoError(f"{path}: not a regular file")
     try:
-        if file.stat().st_size == 0:
-            raise VideoError(f"{path}: the file is empty (0 bytes)")
-        container = av.open(path)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot be opened as a video: {error.strerror or error}") from error
+        # Titles and comments come in any encoding.
+        container = av.open(regular_file(path), metadata_errors="replace")
+    except FFMPEG_ERRORS as error:
+        raise VideoError(f"{path}: cannot be opened as a video: {reason(error)}") from error
     moving = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
     if not moving:
         kinds = sorted({"cover picture" if stream.type == "video" else stream.type for stream in container.streams})
@@ -96,13 +118,14 @@ def read_timeline(path: str) -> Timeline:
         packets = _Packets(stream, formats)
         try:
             # Where a header states one duration for all streams, only all of them together can reach it.
-            for packet in container.demux() if stream.duration is None else container.demux(stream):
+            for packet in container.demux(stream) if packets.have_own_duration else container.demux():
                 packets.add(packet)
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"{path}: damaged after {len(packets.pts)} frames: {error.strerror or error}") from error
+        except FFMPEG_ERRORS as error:
+            raise VideoError(f"{path}: damaged after {len(packets.pts)} frames: {reason(error)}") from error
         if not any(packets.is_shown):
             raise VideoError(f"{path}: truncated or damaged: its header announces a video, but no frame follows")
         _check_complete(path, container, packets, formats)
+        _check_clock(path, packets)
         return packets.timeline(_start_of_clock(container))
 
 
@@ -112,6 +135,7 @@ class _Packets:
     def __init__(self, stream: VideoStream, formats: set[str]) -> None:
         self.stream = stream
         self.stores_display_times = bool(formats & FORMATS_WITH_DISPLAY_TIMES)
+        self.have_own_duration = stream.duration is not None and not formats & FORMATS_WITH_ONE_DURATION
         self.tick = stream.time_base or Fraction(1, av.time_base)
         self.pts: list[int | None] = []
         self.dts: list[int | None] = []
@@ -198,12 +222,12 @@ def _start_of_clock(container: InputContainer) -> float:
 
 
 def _check_complete(path: str, container: InputContainer, packets: _Packets, formats: set[str]) -> None:
-    stream = packets.stream
     if packets.last_is_corrupt:
         raise VideoError(f"{path}: truncated: frame {len(packets.pts)}, the last one in the file, is incomplete")
     if not formats & FORMATS_WITH_DURATION:
         return
-    if stream.duration is not None:
+    stream = packets.stream
+    if packets.have_own_duration and stream.duration is not None:
         promised, found = float((stream.duration + (stream.start_time or 0)) * packets.tick), packets.end()
     elif container.duration is not None:
         promised, found = container.duration / av.time_base, packets.end_of_all_streams
@@ -211,6 +235,15 @@ def _check_complete(path: str, container: InputContainer, packets: _Packets, for
         return
     if found < promised - DURATION_TOLERANCE_SECONDS:
         raise VideoError(f"{path}: truncated: its header promises {promised:.2f} s, its frames end at {found:.2f} s")
+
+
+def _check_clock(path: str, packets: _Packets) -> None:
+    times = np.array([stamp for stamp in packets.dts if stamp is not None], dtype=np.int64)
+    back = float(np.max(times[:-1] - times[1:], initial=0)) * float(packets.tick)
+    if back > DURATION_TOLERANCE_SECONDS:
+        raise VideoError(
+            f"{path}: its clock jumps back by {back:.2f} s, as where recordings were joined; `ffmpeg -i` writes it anew"
+        )
 
 
 def groups_to_decode(timeline: Timeline, wanted_pts: Sequence[int]) -> list[tuple[int, int]]:
