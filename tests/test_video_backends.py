@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.video_files import number_of, write_video
+from tests.video_files import number_of, numbered_image, write_pictures, write_video
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
 from videochat_r1.video.backends import decode_with_decord, decode_with_pyav, decode_with_torchcodec, load_backend
@@ -123,6 +123,40 @@ def test_turned_videos_are_shown_upright(tmp_path: Path, degrees: int) -> None:
     assert np.array_equal(decord, pyav)
     assert pyav[0].shape == ((128, 64, 3) if degrees != 180 else (64, 128, 3))
     assert number_of(np.rot90(pyav[1], -degrees // 90)) == 5
+
+
+@pytest.mark.parametrize("isolation", ["process", "none"])
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize(
+    ("ticks", "shown"),
+    [
+        ([0, 100, 100, 200, 300, 300, 300, 400, 500, 600, 700, 800, 900, 900], [0, 2, 3, 6, 7, 8, 9, 10, 11, 13]),
+        ([0, 0, 0, 100, 200, 300, 400, 500, 600, 700, 800, 900], [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        ([500] * 8, [7] * 10),
+        (None, [1, 21, 41, 61, 81, 101]),
+    ],
+)
+def test_of_pictures_with_one_time_the_last_is_shown(
+    tmp_path: Path, ticks: list[int] | None, shown: list[int], backend: str, isolation: str
+) -> None:
+    if ticks is None:  # Matroska keeps whole milliseconds
+        path = write_video(tmp_path / "a.mkv", 120, fps=4000, options={"g": "7", "bf": "0", "preset": "ultrafast"})
+        budget = VideoBudget(fps=200.0, max_frames=6, backend=backend, isolation=isolation)
+    else:
+        path = write_pictures(
+            tmp_path / "a.mkv",
+            [numbered_image(k) for k in range(len(ticks))],
+            codec="mjpeg",
+            formats=["yuvj420p"],
+            ticks=ticks,
+        )
+        budget = VideoBudget(fps=10.0, max_frames=10, min_frames=10, backend=backend, isolation=isolation)
+    try:
+        frames = load_frames(Video(path=str(path)), budget)
+    except VideoError as error:
+        assert "decord does not decode it" in str(error) and len(set(ticks or ())) == 1
+    else:
+        assert [number_of(image.permute(1, 2, 0).numpy()) for image in frames.pixels] == shown
 
 
 def test_decoding_threads_do_not_change_the_frames(folder: Path) -> None:

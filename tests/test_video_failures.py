@@ -19,6 +19,7 @@ from tests.video_files import numbered_image, write_sound, write_video
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
 from videochat_r1.video import process
+from videochat_r1.video.backends import DEFAULT_BACKEND
 from videochat_r1.video.decode import SamplingRequest, decode
 from videochat_r1.video.frames import VideoBudget, load_frames
 from videochat_r1.video.probe import probe
@@ -33,7 +34,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(folder / "a.mp4", 60, container_options={"movflags": "faststart"})
 
 
-def budget(backend: str = "decord", **options: float) -> VideoBudget:
+def budget(backend: str = DEFAULT_BACKEND, **options: float) -> VideoBudget:
     return VideoBudget(backend=backend, **options)  # type: ignore[arg-type]
 
 
@@ -41,7 +42,7 @@ def stub(name: str) -> str:
     return f"{video_files.__name__}:{name}"
 
 
-def load(path: Path, backend: str = "decord", **options: float) -> torch.Tensor:
+def load(path: Path, backend: str = DEFAULT_BACKEND, **options: float) -> torch.Tensor:
     return load_frames(Video(path=str(path)), budget(backend, **options)).pixels
 
 
@@ -133,6 +134,63 @@ def test_probe_refuses_the_same_files(tmp_path: Path, sound: Path) -> None:
         probe(Video(path=str(tmp_path / "a.mp4")))
 
 
+NAMES = ("12:30.mp4", "http:x.mp4", "concat:a|b.mp4", "file:x.mp4", "crypto:x.mp4", "subfile,,start,0,end,9,,:x.mp4")
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("name", [*NAMES, "per%03d.mp4", "q?x=1#y.mp4", "-i.mp4", "new\nline.mp4", "sound"])
+def test_a_file_is_a_file_whatever_its_name(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, backend: str
+) -> None:
+    (tmp_path / name).write_bytes(sound.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert load_frames(Video(path=name), VideoBudget(backend=backend, isolation="none")).duration == pytest.approx(2.4)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 6.0])
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("wmv", "wmv2"), ("mp4", "libx264"), ("mkv", "libx264"), ("flv", "libx264")]
+)
+def test_sound_of_another_length_is_no_truncation(tmp_path: Path, suffix: str, codec: str, seconds: float) -> None:
+    path = tmp_path / f"a.{suffix}"
+    write_video(path, 50, codec=codec, options={}, sound_seconds=seconds)
+    assert read_timeline(str(path)).duration == pytest.approx(2.0, abs=0.1)
+    content = path.read_bytes()
+    half = len(content) // 2
+    # FFmpeg does not believe the duration of a WMV file that is shorter than its header says.
+    path.write_bytes(content[:half] + (bytes(len(content) - half) if suffix == "wmv" else b""))
+    with pytest.raises(VideoError, match=r"truncated|cannot be opened"):
+        read_timeline(str(path))
+
+
+def test_titles_in_an_old_encoding_do_no_harm(tmp_path: Path, sound: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 50)
+    content = path.read_bytes()
+    assert content.count(b"Lavf") == 1
+    path.write_bytes(content.replace(b"Lavf", b"L\xe4v\xff"))
+    assert len(load(path)) == 4
+
+
+def test_joined_recordings_whose_clock_starts_anew_are_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", 60)
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(VideoError, match=r"its clock jumps back by 2\.\d+ s, as where recordings were joined"):
+        load(path)
+
+
+def test_animated_webp_is_named(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pictures = [Image.fromarray(numbered_image(number)) for number in range(4)]
+    for suffix in ("webp", "png", "gif"):
+        pictures[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=pictures[1:], duration=500)
+    with pytest.raises(VideoError, match=r"a\.webp: .* an animated WebP file"):
+        load(tmp_path / "a.webp")
+    for suffix in ("png", "gif"):
+        shown = load(tmp_path / f"a.{suffix}")
+        assert [video_files.number_of(image.permute(1, 2, 0).numpy()) for image in shown] == [0, 1, 2, 3]
+
+
 # --- decoders that misbehave ------------------------------------------------------------------------------------------
 
 
@@ -173,11 +231,47 @@ def test_process_killed_between_two_videos_is_started_again(sound: Path) -> None
     assert load(sound).shape[0] == 4
 
 
-def test_fewer_frames_than_wanted_are_an_error(sound: Path) -> None:
-    for isolation in ("process", "none"):
-        chosen = VideoBudget(backend=stub("stop_early"), isolation=isolation)
-        with pytest.raises(VideoError, match="2 of the 4 wanted frames do not decode"):
-            load_frames(Video(path=str(sound)), chosen)
+@pytest.mark.parametrize("isolation", ["process", "none"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("stop_early", "2 of the 4 wanted frames do not decode"),
+        ("return_too_many", "the decoder yields more than the 4 wanted frames"),
+        ("return_a_list", "image 1 is a list, expected a numpy array"),
+        ("return_floats", r"image 1 is float64 \(64, 128, 3\), expected uint8"),
+        ("return_grey", r"image 1 is uint8 \(64, 128\), expected uint8 \(height, width, 3\)"),
+        ("return_no_pixels", r"image 1 is uint8 \(0, 128, 3\)"),
+        ("return_two_sizes", "image 2 has 128 x 63 pixels, the first one 128 x 64"),
+    ],
+)
+def test_decoder_that_gives_other_images_than_wanted(sound: Path, name: str, reason: str, isolation: str) -> None:
+    with pytest.raises(VideoError, match=reason):
+        load_frames(Video(path=str(sound)), VideoBudget(backend=stub(name), isolation=isolation))
+
+
+@pytest.mark.parametrize("isolation", ["process", "none"])
+def test_decoder_that_gives_views_is_as_good_as_one_that_gives_copies(sound: Path, isolation: str) -> None:
+    frames = load_frames(Video(path=str(sound)), VideoBudget(backend=stub("return_mirrored"), isolation=isolation))
+    assert [video_files.number_of(image.permute(1, 2, 0).numpy()) for image in frames.pixels] == [0, 12, 25, 37]
+
+
+@pytest.mark.parametrize("name", ["return_nothing", "WIDTH"])
+def test_decoder_that_is_none_is_the_users_mistake(sound: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.* (returns NoneType|is a int), expected"):
+        load(sound, stub(name))
+
+
+def test_reply_out_of_order_is_the_videos_end_not_the_runs(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(sound)
+    receive = process.DecoderProcess._receive
+
+    def without_end(self: process.DecoderProcess, deadline: float) -> dict[str, object]:
+        reply = receive(self, deadline)
+        return {"slot": 0, "shape": (64, 128, 3)} if "done" in reply else reply
+
+    monkeypatch.setattr(process.DecoderProcess, "_receive", without_end)
+    with pytest.raises(VideoError, match=r"a\.mp4: the decoder answers \['shape', 'slot'\] in the place of done"):
+        load(sound)
 
 
 def test_unknown_backend_is_the_users_mistake_not_the_videos(sound: Path) -> None:
@@ -278,6 +372,7 @@ ORPHAN_PROGRAM = """
 import os, sys
 from videochat_r1.sample import Video
 from videochat_r1.video import process
+from videochat_r1.video.backends import DEFAULT_BACKEND
 from videochat_r1.video.decode import SamplingRequest
 plan, images = process.decode_in_process(SamplingRequest(Video(path=sys.argv[1]), backend=sys.argv[2]), 60.0)
 next(images)

@@ -124,7 +124,7 @@ def write_sound(path: Path) -> Path:
 
 def _write_silence(container: av.container.OutputContainer, seconds: float, codec: str) -> None:
     stream = container.add_stream(codec, rate=16000)
-    stream.layout = "mono"
+    stream.layout, stream.bit_rate = "mono", 32000
     samples = np.zeros((1, round(16000 * seconds)), dtype=np.float32)
     frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
     frame.sample_rate = 16000

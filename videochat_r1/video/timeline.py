@@ -87,7 +87,7 @@ def open_stream(path: str) -> tuple[InputContainer, VideoStream]:
     """The opened file and its main video stream.
 
     Raises:
-        VideoError: as `regular_file`, and for a file that is not readable as a video, or has only sound.
+        VideoError: as `regular_file`, and for a file that is not readable as a video, or has only sound or an unknown codec.
     """
     try:
         # Titles and comments come in any encoding.
@@ -100,7 +100,12 @@ def open_stream(path: str) -> tuple[InputContainer, VideoStream]:
         container.close()
         raise VideoError(f"{path}: no video stream, only {' and '.join(kinds) or 'nothing'}")
     best = container.streams.best("video")
-    return container, next((stream for stream in moving if stream is best), moving[0])
+    chosen = next((stream for stream in moving if stream is best), moving[0])
+    # Typed as always there, but None where FFmpeg does not know the codec.
+    if not chosen.codec_context:
+        container.close()
+        raise VideoError(f"{path}: FFmpeg has no decoder for its pictures")
+    return container, chosen
 
 
 def read_timeline(path: str) -> Timeline:
@@ -126,7 +131,10 @@ def read_timeline(path: str) -> Timeline:
             raise VideoError(f"{path}: truncated or damaged: its header announces a video, but no frame follows")
         _check_complete(path, container, packets, formats)
         _check_clock(path, packets)
-        return packets.timeline(_start_of_clock(container))
+        timeline = packets.timeline(_start_of_clock(container))
+    if timeline is None:
+        raise VideoError(f"{path}: damaged: no frame of it can be decoded from a key frame")
+    return timeline
 
 
 class _Packets:
@@ -194,13 +202,16 @@ class _Packets:
         decodable: NDArray[np.bool_] = (np.arange(len(stamps)) >= first) & (stamps >= stamps[first])
         return decodable
 
-    def timeline(self, start: float) -> Timeline:
+    def timeline(self, start: float) -> Timeline | None:
+        """None where no frame is both shown and decodable."""
         stamps = self.stamps()
         has_display_times = self.stores_display_times and None not in self.pts
         is_shown = np.array(self.is_shown)
         if has_display_times:
             is_shown &= self._is_decodable(stamps)
         shown = np.sort(stamps[is_shown])
+        if not len(shown):
+            return None
         seconds = shown * float(self.tick)
         origin = min(start, float(seconds[0]))
         return Timeline(
