@@ -154,8 +154,10 @@ def decode_with_decord(path: str, timeline: Timeline, wanted: Sequence[int], num
                 yield reader.get_batch([index]).asnumpy()[0]
         else:
             yield from _decord_in_order(path, reader, wanted)
-    # The last two: no frames at all, a frame that is not there.
-    except (decord.DECORDError, decord.DECORDLimitReachedError, AssertionError, IndexError) as error:
+    except VideoError:
+        raise
+    # The last three: a file that does not open, no frames at all, a frame that is not there.
+    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError, IndexError) as error:
         raise VideoError(f"{path}: decord does not decode it ({_first_line(error)}); `backend: pyav` may") from error
 
 
