@@ -151,16 +151,16 @@ class _Packets:
         self.is_key: list[bool] = []
         self.is_shown: list[bool] = []
         self.last_is_corrupt = False
-        self.end_of_all_streams = 0.0
+        self.ends: dict[int, int] = {}
 
     def add(self, packet: av.Packet) -> None:
         if packet.size == 0:
             return
         stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is not None and packet.time_base is not None:
-            end = float((stamp + (packet.duration or 0)) * packet.time_base)
-            self.end_of_all_streams = max(self.end_of_all_streams, end)
-        if packet.stream.index != self.stream.index:
+        index = packet.stream_index
+        if stamp is not None:
+            self.ends[index] = max(self.ends.get(index, 0), stamp + (packet.duration or 0))
+        if index != self.stream.index:
             return
         self.last_is_corrupt = packet.is_corrupt
         self.pts.append(packet.pts)
@@ -193,6 +193,11 @@ class _Packets:
         last = int(stamps.argmax())
         shown = self.durations[last] * float(self.tick)
         return float(stamps[last]) * float(self.tick) + (shown if shown > 0.0 else self.frame_seconds)
+
+    def end_of_all_streams(self) -> float:
+        """As `end`, of the stream that lasts longest, by the lengths that packets state."""
+        streams = self.stream.container.streams
+        return max(float(end * (streams[index].time_base or 0)) for index, end in self.ends.items())
 
     def _is_decodable(self, stamps: NDArray[np.int64]) -> NDArray[np.bool_]:
         """False for what a recording that begins within a group of pictures holds before its first key frame."""
@@ -241,7 +246,7 @@ def _check_complete(path: str, container: InputContainer, packets: _Packets, for
     if packets.have_own_duration and stream.duration is not None:
         promised, found = float((stream.duration + (stream.start_time or 0)) * packets.tick), packets.end()
     elif container.duration is not None:
-        promised, found = container.duration / av.time_base, packets.end_of_all_streams
+        promised, found = container.duration / av.time_base, packets.end_of_all_streams()
     else:
         return
     if found < promised - DURATION_TOLERANCE_SECONDS:
