@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from tests import video_files
@@ -128,6 +129,35 @@ def test_group_that_does_not_decode_is_not_replaced(tmp_path: Path, sound: Path,
         load(tmp_path / "a.mp4", backend)
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.flv", "a.ts", "a.wmv", "a.gif", "a.png"])
+def test_damage_anywhere_is_a_videos_error_or_none(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix in (".gif", ".png"):
+        first, *others = (Image.fromarray(numbered_image(number)) for number in range(4))
+        first.save(path, save_all=True, append_images=others, duration=500)
+    else:
+        write_video(path, 12, **({"codec": "wmv2", "options": {}} if path.suffix == ".wmv" else {}))
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(content)
+        for place in random.integers(0, min(len(content), random.choice([100, 600, 10**6])), random.integers(1, 8)):
+            damaged[place] = random.choice([0, 1, 127, 255])
+        path.write_bytes(damaged)
+        try:
+            plan, images = decode(SamplingRequest(Video(path=str(path))))
+            assert len(list(images)) == plan.num_images
+        except VideoError as error:
+            assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+def test_codec_that_nobody_knows(tmp_path: Path, sound: Path, backend: str) -> None:
+    before, _, after = sound.read_bytes().rpartition(b"avc1")
+    (tmp_path / "a.mp4").write_bytes(before + b"zzzz" + after)
+    with pytest.raises(VideoError, match=r"a\.mp4: FFmpeg has no decoder for its pictures"):
+        load(tmp_path / "a.mp4", backend)
+
+
 def test_probe_refuses_the_same_files(tmp_path: Path, sound: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(sound.read_bytes()[:-3000])
     with pytest.raises(VideoError, match="truncated"):
@@ -179,8 +209,6 @@ def test_joined_recordings_whose_clock_starts_anew_are_refused(tmp_path: Path) -
 
 
 def test_animated_webp_is_named(tmp_path: Path) -> None:
-    from PIL import Image
-
     pictures = [Image.fromarray(numbered_image(number)) for number in range(4)]
     for suffix in ("webp", "png", "gif"):
         pictures[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=pictures[1:], duration=500)
@@ -292,8 +320,6 @@ def test_process_and_no_process_give_the_same(sound: Path) -> None:
 
 
 def test_images_of_different_videos_may_differ_in_size(tmp_path: Path, sound: Path) -> None:
-    from PIL import Image
-
     Image.fromarray(np.tile(numbered_image(5), (4, 4, 1))).save(tmp_path / "large.png")
     large = Video(frames=(str(tmp_path / "large.png"),), frame_times=(0.0,))
     for _ in range(2):

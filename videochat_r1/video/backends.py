@@ -8,6 +8,7 @@ passes. Turned and mirrored videos come upright, all pictures in the first one's
 
 import importlib
 import itertools
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -78,11 +79,16 @@ class _Pictures:
 
 def _as_displayed(image: Image, frame: av.VideoFrame) -> Image:
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = _display_matrix(frame)
     except ValueError:
         # Side data of a kind that PyAV does not know hide the others (Exif data of still pictures do).
         return np.rot90(image, round(frame.rotation / 90))
-    return image if matrix is None else upright(image, np.frombuffer(matrix, np.int32).tolist())
+    return image if matrix is None else upright(image, matrix)
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else struct.unpack("=9i", bytes(matrix))
 
 
 def _frames_by_time(
@@ -165,20 +171,19 @@ def _is_mirrored(path: str) -> bool:
     container, stream = open_stream(path)
     with container:
         try:
-            frame = next(container.decode(stream))
-            matrix = frame.side_data.get("DISPLAYMATRIX")
+            matrix = _display_matrix(next(container.decode(stream)))
         except (*FFMPEG_ERRORS, StopIteration):
             return False  # the decoder that is asked says what is wrong
     if matrix is None:
         return False
-    a, b, _, c, d = np.frombuffer(matrix, np.int32).tolist()[:5]
-    return bool(a * d < b * c)
+    a, b, _, c, d = matrix[:5]
+    return a * d < b * c
 
 
 def _decord_can_seek(reader: "decord.VideoReader", timeline: Timeline) -> bool:
-    if timeline.pts is None or len(reader) != timeline.num_frames or not timeline.has_closed_groups:
+    if timeline.pts is None or len(reader) != timeline.num_frames:
         return False
-    if (timeline.pts[:-1] == timeline.pts[1:]).any():
+    if timeline.has_shared_times or not timeline.has_closed_groups:
         return False
     starts = reader.get_frame_timestamp(np.arange(timeline.num_frames))[:, 0].astype(np.float64)
     drift = np.abs((starts - starts[0]) - (timeline.times - timeline.times[0]))
@@ -197,7 +202,13 @@ def _decord_in_order(path: str, reader: "decord.VideoReader", wanted: Sequence[i
 
 
 def decode_with_torchcodec(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:
-    """Frames by number, through torchcodec; the time that comes with each frame is checked against the file's."""
+    """Frames by number, through torchcodec; the time that comes with each frame is checked against the file's.
+
+    PyAV reads files whose pictures are mirrored, which torchcodec only turns, and those in which frames share a time.
+    """
+    if timeline.has_shared_times or _is_mirrored(path):
+        yield from decode_with_pyav(path, timeline, wanted, num_threads)
+        return
     decoder = _open_with_torchcodec(path, num_threads)
     for index in wanted:
         try:

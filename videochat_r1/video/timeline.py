@@ -51,6 +51,11 @@ class Timeline:
         return len(self.times)
 
     @property
+    def has_shared_times(self) -> bool:
+        """Whether several frames are shown at one time, so that all but the last of them are never seen."""
+        return self.pts is not None and bool((self.pts[:-1] == self.pts[1:]).any())
+
+    @property
     def has_closed_groups(self) -> bool:
         """Whether every key frame is shown after all that is decoded before it, and before all that follows it."""
         latest_before = np.maximum.accumulate(self.packet_pts)
