@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tests.video_files import number_of, numbered_image, write_pictures, write_video
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
+from videochat_r1.video import backends
 from videochat_r1.video.backends import decode_with_decord, decode_with_pyav, decode_with_torchcodec, load_backend
 from videochat_r1.video.decode import SamplingRequest, decode
 from videochat_r1.video.frames import VideoBudget, load_frames
@@ -52,6 +53,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(params=[2000, 0], ids=["in order", "sought in"])
+def seeking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a short file, and as in one so long that it is sought in."""
+    monkeypatch.setattr(backends, "PACKETS_WORTH_SEEKING", request.param)
+
+
+@pytest.mark.usefixtures("seeking")
 @pytest.mark.parametrize("backend", ["decord", "pyav"])
 @pytest.mark.parametrize("name", KINDS)
 def test_every_frame_is_the_one_asked_for(folder: Path, name: str, backend: str) -> None:
@@ -63,6 +71,7 @@ def test_every_frame_is_the_one_asked_for(folder: Path, name: str, backend: str)
         assert [number_of(image) for image in images] == wanted
 
 
+@pytest.mark.usefixtures("seeking")
 def test_transport_stream_is_read_by_pyav_and_never_wrongly_by_decord(tmp_path: Path) -> None:
     path = str(write_video(tmp_path / "a.ts", 120))
     timeline = read_timeline(path)
@@ -72,6 +81,7 @@ def test_transport_stream_is_read_by_pyav_and_never_wrongly_by_decord(tmp_path: 
         list(decode_with_decord(path, timeline, WANTED, 1))
 
 
+@pytest.mark.usefixtures("seeking")
 def test_frames_cut_off_by_an_edit_list_are_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     whole = write_video(tmp_path / "whole.mp4", 120)
@@ -93,6 +103,7 @@ def test_frames_cut_off_by_an_edit_list_are_not_shown(tmp_path: Path) -> None:
         assert [number_of(image) for image in images] == [15, 22, 45, 119]
 
 
+@pytest.mark.usefixtures("seeking")
 def test_recording_that_begins_within_a_group_shows_what_can_be_decoded(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(folder / "open_groups.mp4")) as source, av.open(str(path), "w") as target:
@@ -167,6 +178,18 @@ def test_decoding_threads_do_not_change_the_frames(folder: Path) -> None:
         assert np.array_equal(one, three)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "flv", "ts"])
+def test_a_clip_late_in_a_file_costs_no_more_than_an_early_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(backends, "PACKETS_WORTH_SEEKING", 20)
+    path = str(write_video(tmp_path / f"a.{suffix}", 120))
+    timeline = read_timeline(path)
+    _, _, packets = backends._open_near(path, timeline, 80)
+    number, packet = next(packets)
+    assert number == (0 if suffix == "ts" else 80) and packet.pts == timeline.packet_pts[number]
+
+
 def test_only_the_groups_of_wanted_frames_are_decoded() -> None:
     def timeline(packets: list[int], keys: list[int]) -> Timeline:
         pts = np.array(packets)
@@ -201,6 +224,7 @@ TORCHCODEC_PROGRAM = """
 import json, sys
 from tests.video_files import number_of
 from videochat_r1.errors import VideoError
+from videochat_r1.video import backends
 from videochat_r1.video.backends import decode_with_torchcodec
 from videochat_r1.video.timeline import read_timeline
 wanted, *paths = json.loads(sys.argv[1])

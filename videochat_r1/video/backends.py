@@ -11,6 +11,7 @@ import itertools
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -28,6 +29,8 @@ Backend = Callable[[str, Timeline, Sequence[int], int], Iterator[Image]]
 
 DEFAULT_BACKEND = "pyav"
 CLOCK_TOLERANCE_SECONDS = 2e-3
+# Below that, reading over packets is cheaper than the container's search.
+PACKETS_WORTH_SEEKING = 2000
 # Decoders that can leave out single frames to which no other refers; dav1d takes the setting once for all frames.
 CODECS_THAT_SKIP = frozenset({"h264", "hevc"})
 
@@ -35,20 +38,20 @@ CODECS_THAT_SKIP = frozenset({"h264", "hevc"})
 def decode_with_pyav(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:
     """Frames by display time, through PyAV.
 
-    The file is read in order, not sought in (seeking lands on different frames in different containers); only the
-    groups of pictures that hold a wanted frame go to the decoder, which skips frames that nothing refers to.
+    Only the groups of pictures that hold a wanted frame go to the decoder, which skips frames that nothing refers to.
+    The file is sought in once, for the first of them, and read in order from there on.
     """
-    container, stream = open_stream(path)
+    wanted_pts = [] if timeline.pts is None else timeline.pts[list(wanted)].tolist()
+    ranges = groups_to_decode(timeline, wanted_pts)
+    container, stream, packets = _open_near(path, timeline, ranges[0][0] if ranges else 0)
     with container:
         context = stream.codec_context
         context.thread_count = num_threads
         context.thread_type = "AUTO"
         frames = (
-            _frames_in_order(container, stream, wanted)
-            if timeline.pts is None
-            else _last_of_each_time(
-                path, _frames_by_time(container, stream, timeline, [int(timeline.pts[index]) for index in wanted])
-            )
+            _last_of_each_time(path, _frames_by_time(packets, context, ranges, set(wanted_pts)))
+            if ranges
+            else _frames_in_order(container, stream, wanted)
         )
         picture = _Pictures(stream)
         try:
@@ -91,15 +94,37 @@ def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     return None if matrix is None else struct.unpack("=9i", bytes(matrix))
 
 
-def _frames_by_time(
-    container: av.container.InputContainer, stream: av.VideoStream, timeline: Timeline, wanted_pts: list[int]
-) -> Iterator[av.VideoFrame]:
-    context = stream.codec_context
-    wanted = set(wanted_pts)
-    ranges = iter(groups_to_decode(timeline, wanted_pts))
-    first, last = next(ranges)
+def _open_near(
+    path: str, timeline: Timeline, first: int
+) -> tuple[av.container.InputContainer, av.VideoStream, Iterator[tuple[int, av.Packet]]]:
+    """The opened file, its stream, and the stream's packets with their numbers, from the `first` or an earlier one on."""
+    container, stream = open_stream(path)
     packets = (packet for packet in container.demux(stream) if packet.size)
-    for number, packet in enumerate(packets):
+    if first < PACKETS_WORTH_SEEKING:
+        return container, stream, enumerate(packets)
+    try:
+        container.seek(int(timeline.packet_pts[first]), stream=stream)
+        landed = next(packets, None)
+    except FFMPEG_ERRORS:
+        landed = None
+    # Containers differ in where they land, so the packet found says which one it is.
+    places = [] if landed is None else np.flatnonzero(timeline.packet_pts == landed.pts).tolist()
+    if landed is not None and len(places) == 1 and places[0] <= first:
+        return container, stream, enumerate(itertools.chain([landed], packets), places[0])
+    container.close()
+    container, stream = open_stream(path)
+    return container, stream, enumerate(packet for packet in container.demux(stream) if packet.size)
+
+
+def _frames_by_time(
+    packets: Iterator[tuple[int, av.Packet]],
+    context: av.VideoCodecContext,
+    ranges: Sequence[tuple[int, int]],
+    wanted: AbstractSet[int],
+) -> Iterator[av.VideoFrame]:
+    left = iter(ranges)
+    first, last = next(left)
+    for number, packet in packets:
         if number < first:
             continue
         if context.name in CODECS_THAT_SKIP:
@@ -110,7 +135,7 @@ def _frames_by_time(
             context.flush_buffers()
         yield from (frame for frame in frames if frame.pts in wanted)
         if number == last:
-            following = next(ranges, None)
+            following = next(left, None)
             if following is None:
                 return
             first, last = following
