@@ -58,8 +58,8 @@ def decode_with_pyav(path: str, timeline: Timeline, wanted: Sequence[int], num_t
             for frame in frames:
                 yield picture(frame)
         except FFMPEG_ERRORS as error:
-            kind = "an animated WebP file" if context.name == "webp" else context.name
-            raise VideoError(f"{path}: FFmpeg does not decode it as {kind}: {reason(error)}") from error
+            mend = "; animated WebP has to be written as GIF, PNG or MP4 first" if context.name == "webp" else ""
+            raise VideoError(f"{path}: does not decode: {reason(error)}{mend}") from error
 
 
 class _Pictures:
