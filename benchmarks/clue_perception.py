@@ -57,9 +57,7 @@ TEMPLATE = "{query}\n{options}"
 TEMPLATES = {"grounded_qa": TEMPLATE, "multi_choice_qa": TEMPLATE}
 HIDDEN = 128
 COARSE_SIDE = 28
-COARSE = VideoBudget(
-    fps=1.0, max_frames=64, total_pixels=64 * 784, min_pixels=784, max_pixels=784, backend="pyav", isolation="none"
-)
+COARSE = VideoBudget(fps=1.0, max_frames=64, total_pixels=64 * 784, min_pixels=784, max_pixels=784, isolation="none")
 """One token per pair of frames: 8 for a video."""
 CLUES = ClueOptions(resolution_boost=3.0, fps_boost=2.0, padding=1.0)
 INFO = VideoInfo(float(DURATION), DURATION * FRAMES_PER_SECOND, float(FRAMES_PER_SECOND), SIDE, SIDE)

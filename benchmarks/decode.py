@@ -1,4 +1,4 @@
-"""What loading a video costs: decord, torchcodec and PyAV as they are, qwen-vl-utils, and this project's loader.
+"""What loading a video costs: PyAV, decord and torchcodec as they are, qwen-vl-utils, and this project's loader.
 
 All are measured in one run, in turns, on the same file; the ratios are what counts. `--json` prints the figures last.
 Frames: as many as qwen-vl-utils takes at 2 frames per second (60 of the 900 of the default clip).
@@ -106,7 +106,7 @@ def contenders(path: str, threads: int, wanted: Sequence[int]) -> dict[str, Call
         "decord": lambda: decode_with_decord(path, wanted, threads),
         "PyAV": lambda: decode_with_pyav(path, wanted, threads),
     }
-    backends = ["decord", "pyav"]
+    backends = ["pyav", "decord"]
     if torchcodec_problem(path) is None:
         calls["torchcodec"] = lambda: decode_with_torchcodec(path, wanted, threads)
         backends.append("torchcodec")
@@ -149,7 +149,7 @@ def start_seconds(path: str) -> float:
 
     close_process()
     began = time.perf_counter()
-    _, images = decode_in_process(SamplingRequest(Video(path=path), backend="pyav"), 60.0)
+    _, images = decode_in_process(SamplingRequest(Video(path=path)), 60.0)
     sum(1 for _ in images)
     return time.perf_counter() - began
 

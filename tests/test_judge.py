@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import json
 import multiprocessing
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from videochat_r1.errors import ConfigError, JudgeError
-from videochat_r1.judge import Judge, JudgeConfig, UnscoredError, read_judge_config
+from videochat_r1.judge import Judge, JudgeConfig, UnscoredError, read_judge_config, rule_server
 from videochat_r1.judge.cache import JudgeCache, stored_bytes
 from videochat_r1.judge.events import event_precision, event_recall, f1_score, label_events
 from videochat_r1.judge.prompts import label_question
@@ -164,14 +165,26 @@ def test_the_cache_stays_under_its_size_and_forgets_the_longest_unused(tmp_path,
     assert cache.size() == entry * len(cache) > 16_000
 
 
-@pytest.mark.parametrize("length", [14, 70, 700])
-def test_the_file_stays_under_its_size(tmp_path, length):
+@pytest.mark.parametrize("lengths", [[14], [70], [700], [1_000], [1_500], [5_000], [30_000], range(1, 3_000, 7)])
+def test_the_file_stays_under_its_size(tmp_path, lengths):
     cache = JudgeCache(tmp_path, megabytes=1.0)
-    for begin in range(0, 12_000, 100):
-        keys = [hashlib.sha256(b"%d" % number).digest() for number in range(begin, begin + 100)]
-        cache.put_all(dict.fromkeys(keys, "x" * length))
+    size = itertools.cycle(lengths)
+    count = min(12_000, 3_000_000 // (sum(lengths) // len(lengths) + 100))
+    for begin in range(0, count, 100):
+        numbers = range(begin, begin + 100)
+        answers = {hashlib.sha256(b"%d" % number).digest(): "x" * next(size) for number in numbers}
+        assert cache.put_all(answers) == answers
         assert cache.path.stat().st_size <= 1_000_000
-    assert cache.path.stat().st_size > 700_000
+    assert cache.path.stat().st_size > 650_000
+
+
+@pytest.mark.parametrize("answer", ["x" * 5_000_000, "é" * 600_000])
+def test_an_answer_larger_than_the_cache_is_not_kept(tmp_path, answer):
+    cache = JudgeCache(tmp_path, megabytes=1.0)
+    cache.put(b"small", "x")
+    assert cache.put_all({b"large": answer, b"other": "y"}) == {b"large": answer, b"other": "y"}
+    assert (cache.get(b"small"), cache.get(b"large"), cache.get(b"other")) == ("x", None, "y")
+    assert cache.path.stat().st_size <= 1_000_000
 
 
 def test_an_unreadable_answer_is_asked_for_again(server, tmp_path):
@@ -454,11 +467,45 @@ def test_a_judge_is_read_from_its_own_file_or_a_recipe(tmp_path: Path):
         '{"choices": []}',
         '{"choices": [{"message": {}}]}',
         '{"choices": [{"message": {"content": null}}]}',
+        '{"choices": [{"message": {"content": " "}}]}',
+        '{"choices": [{"message": {"content": ["a"]}}]}',
+        '{"choices": [{"message": "a"}]}',
+        '{"choices": ["a"]}',
+        '{"choices": null}',
+        "null",
+        "[" * 1_000_000,
+        '{"choices": [{"message": {"content": ' + "[" * 1_000_000,
     ],
 )
 def test_a_response_without_text_is_a_bad_reply(body):
     with pytest.raises(Exception, match=r"no chat completion|empty"):
         reply_text(body)
+
+
+def test_a_byte_order_mark_before_a_response_is_passed_over():
+    assert reply_text('\ufeff{"choices": [{"message": {"content": "a"}}]}') == "a"
+
+
+DEEP = [
+    (200, "[" * 1_000_000),
+    (200, json.dumps({"choices": [{"message": {"content": '{"events": ' + "[" * 700 + "]" * 700 + "}"}}]})),
+    (400, '{"error": ' + "[" * 700 + "]" * 700 + "}"),
+    (400, '{"error": {"message": ' + "[" * 700 + "]" * 700 + "}}"),
+    (400, "[" * 1_000_000),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), DEEP)
+def test_a_response_that_is_nested_too_deep_leaves_the_caption_unscored(server, monkeypatch, status, body):
+    def answer(handler, model, messages):
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body.encode())
+
+    monkeypatch.setattr(rule_server._Handler, "_answer", answer)
+    verdicts, _, _ = run(config(server, max_attempts=1), lambda judge: label_all(judge, captions(1)))
+    assert [type(verdict).__name__ for verdict in verdicts] == ["UnscoredError"]
 
 
 def test_a_reply_that_was_cut_off_is_a_bad_reply():

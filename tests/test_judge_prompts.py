@@ -1,14 +1,16 @@
 """What the judge is asked and what is made of its replies, and that no caption can steer it."""
 
+import contextlib
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videochat_r1.judge import rules
+from videochat_r1.judge import prompts, rules
 from videochat_r1.judge.prompts import (
     DECOYS,
     LABELS,
@@ -157,26 +159,79 @@ def test_events_are_distinct_and_at_most_ten() -> None:
             read(wrong)
 
 
+REPLY = '{"events": ["a {b} \\"c\\" [d"]}'
+WRAPPINGS = {
+    "alone": "{}",
+    "white space": " \n{}\n",
+    "byte order mark": "\ufeff{}",
+    "fence": "```json\n{}\n```",
+    "fence without a language": "```\n{}\n```",
+    "fence on one line": "```json {} ```",
+    "four backticks": "````json\n{}\n````",
+    "fence that does not end": "```json\n{}",
+    "words before": "Sure! Here is the answer:\n\n{}",
+    "words behind": "{}\n\nLet me know if you need anything else.",
+    "words around a fence": 'Here it is:\n```json\n{}\n```\nThe "second" event isn\'t there.',
+    "one quotation mark before": 'The 5" door opens: {}',
+    "braces of words": "As asked, {{labels}} in braces { like this: {}",
+    "the form that was asked for": 'In the form {"labels": {"1": ..., "2": ...}}: {}',
+    "twice the same": "{}\n\nIn short:\n{}",
+    "thought": '<think>{"events": []} or so</think>\n{}',
+    "thought without its beginning": '{"events": []} or so</think>{}',
+    "a list of one": "[{}]",
+}
+
+
+@pytest.mark.parametrize("name", WRAPPINGS)
+def test_the_one_object_of_a_reply_is_found(name: str) -> None:
+    assert reply_object(re.sub(r"(?<!\{)\{\}", lambda _: REPLY, WRAPPINGS[name])) == json.loads(REPLY)
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "reason"),
     [
-        '{"events": ["a b"]}',
-        ' \n{"events": ["a b"]}\n',
-        '```json\n{"events": ["a b"]}\n```',
-        '```\n{"events": ["a b"]}\n```',
-        '<think>{"events": []} or so</think>\n{"events": ["a b"]}',
+        ("", "no JSON object"),
+        ("[]", "no JSON object"),
+        ("null", "no JSON object"),
+        ("Sure!", "no JSON object"),
+        ("{'a': 1}", "no JSON object"),
+        ('{"a": 1,}', "no JSON object"),
+        ('{"a": 1} {"b": 2}', "several JSON objects that differ"),
+        ('First {"a": 1}, no: ```json\n{"a": 2}\n```', "several JSON objects that differ"),
+        ('{"a": 1', "does not end"),
+        ('{"a": 1} {"a": {"b": 1}', "does not end"),
+        ('{"a": "b}', "does not end"),
+        ('<think>{"a": 1}', "thought that does not end"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ("[" * 100_000, "no JSON object"),
+        ('{"a":' * 100_000, "nested deeper than 32 levels"),
+        ('{"a":' + "[" * 900 + "]" * 900 + "}", "nested deeper than 32 levels"),
     ],
 )
-def test_a_thought_and_a_fence_around_the_reply_are_passed_over(text: str) -> None:
-    assert reply_object(text) == {"events": ["a b"]}
+def test_anything_else_is_a_bad_reply(text: str, reason: str) -> None:
+    with pytest.raises(BadReplyError, match=reason):
+        reply_object(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "Sure!", '{"a": 1} {"b": 2}', '{"a": 1', '{"a": 1, "a": 2}', "[" * 100_000]
+    "piece", ['{"', '{"a": ', "{", '{"\\"', '{ "a"}', "{}", '"', "{ ", '{"a": 1}, ', '{"\n', "```json\n{\n"]
 )
-def test_anything_else_is_a_bad_reply(text: str) -> None:
-    with pytest.raises(BadReplyError):
-        reply_object(text)
+def test_the_work_for_a_reply_grows_with_its_length(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in characters that the search for the end of an object goes over."""
+    steps = []
+
+    class Counting:
+        def finditer(self, text: str, begin: int, tokens: re.Pattern[str] = prompts._TOKEN) -> Iterator[re.Match[str]]:
+            for token in tokens.finditer(text, begin):
+                steps[-1] += len(token[0])
+                yield token
+
+    monkeypatch.setattr(prompts, "_TOKEN", Counting())
+    for times in (200, 400):
+        steps.append(0)
+        with contextlib.suppress(BadReplyError):
+            reply_object(piece * times)
+    assert steps[1] <= 400 * len(piece)
 
 
 def test_schemas_ask_for_every_number_once() -> None:

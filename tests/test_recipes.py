@@ -1,6 +1,8 @@
 """Every recipe in configs/ resolves to the paper's values, transcribed here and nowhere else in the tests."""
 
+import argparse
 import functools
+import inspect
 import json
 import re
 from dataclasses import replace
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from videochat_r1.commands.model_arguments import add_prompting
 from videochat_r1.datasets import get_corpus
 from videochat_r1.datasets.mixture import MixtureEntry
 from videochat_r1.errors import ConfigError
@@ -17,9 +20,13 @@ from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import load_rewards
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.rewards import REWARDS
+from videochat_r1.sample import Video
 from videochat_r1.sft import VideoSFTConfig
 from videochat_r1.tasks import TASKS
+from videochat_r1.video.backends import DEFAULT_BACKEND
+from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.frames import VideoBudget
+from videochat_r1.video.probe import probe
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -83,7 +90,7 @@ BUDGET = VideoBudget(
     total_pixels=3584 * 28 * 28,
     min_pixels=16 * 28 * 28,
     max_pixels=768 * 28 * 28,
-    backend="decord",
+    backend="pyav",
     timeout_seconds=60.0,
 )
 
@@ -153,6 +160,21 @@ def test_recipe_pins_the_papers_values(path: Path) -> None:
     assert data.budget() == replace(BUDGET, num_threads=data.budget().num_threads)
     assert (data.max_prompt_length, data.prompt_layout, data.prompts) == (8192, "video_first", None)
     assert yaml.safe_load(path.read_text())["deepspeed"] == "configs/deepspeed/zero3.json"
+
+
+def test_the_video_reader_is_chosen_in_one_place() -> None:
+    asked = argparse.ArgumentParser()
+    add_prompting(asked)
+    defaults = {
+        DEFAULT_BACKEND,
+        VideoBudget().backend,
+        SamplingRequest(Video(path="a.mp4")).backend,
+        inspect.signature(probe).parameters["backend"].default,
+        asked.parse_args([]).video_backend,
+    }
+    assert defaults == {"pyav"}
+    named = re.compile(r"^\W*(video_)?backend\s*:", re.MULTILINE)
+    assert [path for path in CONFIGS.rglob("*.yaml") if named.search(path.read_text())] == []
 
 
 @pytest.mark.parametrize("path", GRPO, ids=name_of)

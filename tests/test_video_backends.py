@@ -14,9 +14,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.video_files import number_of, write_video
+from tests.video_files import number_of, numbered_image, write_pictures, write_video
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
+from videochat_r1.video import backends
 from videochat_r1.video.backends import decode_with_decord, decode_with_pyav, decode_with_torchcodec, load_backend
 from videochat_r1.video.decode import SamplingRequest, decode
 from videochat_r1.video.frames import VideoBudget, load_frames
@@ -52,6 +53,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(params=[2000, 0], ids=["in order", "sought in"])
+def seeking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a short file, and as in one so long that it is sought in."""
+    monkeypatch.setattr(backends, "PACKETS_WORTH_SEEKING", request.param)
+
+
+@pytest.mark.usefixtures("seeking")
 @pytest.mark.parametrize("backend", ["decord", "pyav"])
 @pytest.mark.parametrize("name", KINDS)
 def test_every_frame_is_the_one_asked_for(folder: Path, name: str, backend: str) -> None:
@@ -63,6 +71,7 @@ def test_every_frame_is_the_one_asked_for(folder: Path, name: str, backend: str)
         assert [number_of(image) for image in images] == wanted
 
 
+@pytest.mark.usefixtures("seeking")
 def test_transport_stream_is_read_by_pyav_and_never_wrongly_by_decord(tmp_path: Path) -> None:
     path = str(write_video(tmp_path / "a.ts", 120))
     timeline = read_timeline(path)
@@ -72,6 +81,7 @@ def test_transport_stream_is_read_by_pyav_and_never_wrongly_by_decord(tmp_path: 
         list(decode_with_decord(path, timeline, WANTED, 1))
 
 
+@pytest.mark.usefixtures("seeking")
 def test_frames_cut_off_by_an_edit_list_are_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     whole = write_video(tmp_path / "whole.mp4", 120)
@@ -93,6 +103,7 @@ def test_frames_cut_off_by_an_edit_list_are_not_shown(tmp_path: Path) -> None:
         assert [number_of(image) for image in images] == [15, 22, 45, 119]
 
 
+@pytest.mark.usefixtures("seeking")
 def test_recording_that_begins_within_a_group_shows_what_can_be_decoded(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(folder / "open_groups.mp4")) as source, av.open(str(path), "w") as target:
@@ -125,12 +136,58 @@ def test_turned_videos_are_shown_upright(tmp_path: Path, degrees: int) -> None:
     assert number_of(np.rot90(pyav[1], -degrees // 90)) == 5
 
 
+@pytest.mark.parametrize("isolation", ["process", "none"])
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize(
+    ("ticks", "shown"),
+    [
+        ([0, 100, 100, 200, 300, 300, 300, 400, 500, 600, 700, 800, 900, 900], [0, 2, 3, 6, 7, 8, 9, 10, 11, 13]),
+        ([0, 0, 0, 100, 200, 300, 400, 500, 600, 700, 800, 900], [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        ([500] * 8, [7] * 10),
+        (None, [1, 21, 41, 61, 81, 101]),
+    ],
+)
+def test_of_pictures_with_one_time_the_last_is_shown(
+    tmp_path: Path, ticks: list[int] | None, shown: list[int], backend: str, isolation: str
+) -> None:
+    if ticks is None:  # Matroska keeps whole milliseconds
+        path = write_video(tmp_path / "a.mkv", 120, fps=4000, options={"g": "7", "bf": "0", "preset": "ultrafast"})
+        budget = VideoBudget(fps=200.0, max_frames=6, backend=backend, isolation=isolation)
+    else:
+        path = write_pictures(
+            tmp_path / "a.mkv",
+            [numbered_image(k) for k in range(len(ticks))],
+            codec="mjpeg",
+            formats=["yuvj420p"],
+            ticks=ticks,
+        )
+        budget = VideoBudget(fps=10.0, max_frames=10, min_frames=10, backend=backend, isolation=isolation)
+    try:
+        frames = load_frames(Video(path=str(path)), budget)
+    except VideoError as error:
+        assert "decord does not decode it" in str(error) and len(set(ticks or ())) == 1
+    else:
+        assert [number_of(image.permute(1, 2, 0).numpy()) for image in frames.pixels] == shown
+
+
 def test_decoding_threads_do_not_change_the_frames(folder: Path) -> None:
     path = str(folder / "open_groups.mp4")
     timeline = read_timeline(path)
     for backend in (decode_with_decord, decode_with_pyav):
         one, three = (list(backend(path, timeline, WANTED, threads)) for threads in (1, 3))
         assert np.array_equal(one, three)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "flv", "ts"])
+def test_a_clip_late_in_a_file_costs_no_more_than_an_early_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(backends, "PACKETS_WORTH_SEEKING", 20)
+    path = str(write_video(tmp_path / f"a.{suffix}", 120))
+    timeline = read_timeline(path)
+    _, _, packets = backends._open_near(path, timeline, 80)
+    number, packet = next(packets)
+    assert number == (0 if suffix == "ts" else 80) and packet.pts == timeline.packet_pts[number]
 
 
 def test_only_the_groups_of_wanted_frames_are_decoded() -> None:
@@ -167,6 +224,7 @@ TORCHCODEC_PROGRAM = """
 import json, sys
 from tests.video_files import number_of
 from videochat_r1.errors import VideoError
+from videochat_r1.video import backends
 from videochat_r1.video.backends import decode_with_torchcodec
 from videochat_r1.video.timeline import read_timeline
 wanted, *paths = json.loads(sys.argv[1])
@@ -186,7 +244,11 @@ def test_torchcodec_gives_the_same_frames_or_none(folder: Path, tmp_path: Path, 
     for library in libraries:
         plain = re.sub(r"-[0-9a-f]{8}(?=\.so)", "", library.name)
         (tmp_path / re.sub(r"(\.so\.\d+)\..*", r"\1", plain)).symlink_to(library)
-    paths = [str(folder / name) for name in ("plain.mp4", "open_groups.mkv", "uneven.mp4", "vp8.webm", "b_frames.avi")]
+    pictures = [numbered_image(number)[:, ::-1] for number in range(120)]
+    mirror = (-1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    mirrored = write_pictures(tmp_path / "mirrored.mov", pictures, codec="mjpeg", formats=["yuvj420p"], matrix=mirror)
+    names = ("plain.mp4", "open_groups.mkv", "uneven.mp4", "vp8.webm", "b_frames.avi")
+    paths = [str(mirrored), *(str(folder / name) for name in names)]
     done = subprocess.run(
         [sys.executable, "-c", TORCHCODEC_PROGRAM, json.dumps([WANTED, *paths])],
         cwd=project_root,
@@ -197,7 +259,7 @@ def test_torchcodec_gives_the_same_frames_or_none(folder: Path, tmp_path: Path, 
     )
     assert done.returncode == 0, done.stderr
     *right, avi = (json.loads(line) for line in done.stdout.splitlines())
-    assert right == [WANTED] * 4
+    assert right == [WANTED] * 5
     assert "pyav" in avi  # its frames lie elsewhere than their times say
 
 
@@ -206,7 +268,7 @@ def test_torchcodec_that_cannot_be_used_names_the_mend(folder: Path) -> None:
     try:
         images = list(decode_with_torchcodec(path, read_timeline(path), [7], 1))
     except ConfigError as error:
-        assert "FFmpeg's shared libraries" in str(error) and "choose backend: decord or pyav" in str(error)
+        assert "FFmpeg's shared libraries" in str(error) and "choose backend: pyav or decord" in str(error)
     else:
         assert number_of(images[0]) == 7
 

@@ -97,7 +97,7 @@ def test_key_names_all_that_changes_pixels_and_nothing_else(videos: list[Video])
         frames_key(replace(video, end=0.3), BUDGET, 28, None),
         frames_key(video, replace(BUDGET, fps=4.0), 28, None),
         frames_key(video, replace(BUDGET, max_pixels=20000), 28, None),
-        frames_key(video, replace(BUDGET, backend="pyav"), 28, None),
+        frames_key(video, replace(BUDGET, backend="decord"), 28, None),
         frames_key(video, BUDGET, 32, None),
         frames_key(video, BUDGET, 28, (0.0, 0.1)),
     }

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,18 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from tests import video_files
-from tests.video_files import numbered_image, write_sound, write_video
+from tests.video_files import numbered_image, write_video
 from videochat_r1.errors import ConfigError, VideoError
-from videochat_r1.sample import Video
+from videochat_r1.geometry import Span
+from videochat_r1.sample import Sample, SpanTarget, Video
+from videochat_r1.training.loader import load_prompt
 from videochat_r1.video import process
+from videochat_r1.video.backends import DEFAULT_BACKEND
+from videochat_r1.video.cache import FrameCache
 from videochat_r1.video.decode import SamplingRequest, decode
 from videochat_r1.video.frames import VideoBudget, load_frames
-from videochat_r1.video.probe import probe
 from videochat_r1.video.process import close_process, decode_in_process
-from videochat_r1.video.timeline import read_timeline
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(folder / "a.mp4", 60, container_options={"movflags": "faststart"})
 
 
-def budget(backend: str = "decord", **options: float) -> VideoBudget:
+def budget(backend: str = DEFAULT_BACKEND, **options: float) -> VideoBudget:
     return VideoBudget(backend=backend, **options)  # type: ignore[arg-type]
 
 
@@ -41,96 +43,8 @@ def stub(name: str) -> str:
     return f"{video_files.__name__}:{name}"
 
 
-def load(path: Path, backend: str = "decord", **options: float) -> torch.Tensor:
+def load(path: Path, backend: str = DEFAULT_BACKEND, **options: float) -> torch.Tensor:
     return load_frames(Video(path=str(path)), budget(backend, **options)).pixels
-
-
-# --- broken files -----------------------------------------------------------------------------------------------------
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"nowhere\.mp4: no such file"):
-        load(tmp_path / "nowhere.mp4")
-    with pytest.raises(VideoError, match="not a regular file"):
-        load(tmp_path)
-
-
-def test_empty_file(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").touch()
-    with pytest.raises(VideoError, match="empty"):
-        load(tmp_path / "a.mp4")
-
-
-def test_pipe_that_nobody_writes_to(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.mp4")
-    began = time.monotonic()
-    with pytest.raises(VideoError, match="not a regular file"):
-        load(tmp_path / "a.mp4", timeout_seconds=20.0)
-    assert time.monotonic() - began < 20.0
-
-
-def test_sound_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match="no video stream, only audio"):
-        load(write_sound(tmp_path / "a.mp4"))
-
-
-@pytest.mark.parametrize("content", [b"no video at all", bytes(5000), b"\x00\x00\x00\x18ftypmp42" + bytes(3000)])
-def test_file_that_is_no_video(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(VideoError, match=r"a\.mp4: "):
-        load(tmp_path / "a.mp4")
-
-
-def test_damaged_header(tmp_path: Path, sound: Path) -> None:
-    content = bytearray(sound.read_bytes())
-    content[:300] = np.random.default_rng(0).bytes(300)
-    (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(VideoError, match="cannot be opened as a video"):
-        load(tmp_path / "a.mp4")
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "flv"])
-def test_truncated_file(tmp_path: Path, suffix: str, share: float) -> None:
-    options = {"movflags": "faststart"} if suffix == "mp4" else {}
-    whole = write_video(tmp_path / f"whole.{suffix}", 100, container_options=options)
-    content = whole.read_bytes()
-    path = tmp_path / f"a.{suffix}"
-    path.write_bytes(content[: int(len(content) * share)])
-    try:
-        timeline = read_timeline(str(path))
-    except VideoError as error:
-        assert re.search("truncated|cannot be opened", str(error))
-    else:
-        # Only an index at the very end is gone, or less than half a second: then the video is shorter.
-        assert share >= 0.9 and 3.5 <= timeline.duration <= 4.04 and timeline.times[-1] < timeline.duration
-
-
-def test_truncated_file_is_not_padded(tmp_path: Path, sound: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(sound.read_bytes()[:-3000])
-    for backend in ("decord", "pyav"):
-        with pytest.raises(VideoError, match=r"truncated: frame [0-9]+, the last one"):
-            load(tmp_path / "a.mp4", backend)
-
-
-@pytest.mark.parametrize("backend", ["decord", "pyav"])
-def test_group_that_does_not_decode_is_not_replaced(tmp_path: Path, sound: Path, backend: str) -> None:
-    import av
-
-    with av.open(str(sound)) as container:
-        key = [packet for packet in container.demux(video=0) if packet.is_keyframe][1]
-    content = bytearray(sound.read_bytes())
-    content[key.pos : key.pos + key.size] = bytes(key.size)
-    (tmp_path / "a.mp4").write_bytes(content)
-    assert read_timeline(str(tmp_path / "a.mp4")).num_frames == 60
-    with pytest.raises(VideoError, match="decode"):
-        load(tmp_path / "a.mp4", backend)
-
-
-def test_probe_refuses_the_same_files(tmp_path: Path, sound: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(sound.read_bytes()[:-3000])
-    with pytest.raises(VideoError, match="truncated"):
-        probe(Video(path=str(tmp_path / "a.mp4")))
 
 
 # --- decoders that misbehave ------------------------------------------------------------------------------------------
@@ -173,11 +87,62 @@ def test_process_killed_between_two_videos_is_started_again(sound: Path) -> None
     assert load(sound).shape[0] == 4
 
 
-def test_fewer_frames_than_wanted_are_an_error(sound: Path) -> None:
-    for isolation in ("process", "none"):
-        chosen = VideoBudget(backend=stub("stop_early"), isolation=isolation)
-        with pytest.raises(VideoError, match="2 of the 4 wanted frames do not decode"):
-            load_frames(Video(path=str(sound)), chosen)
+@pytest.mark.parametrize("isolation", ["process", "none"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("stop_early", "2 of the 4 wanted frames do not decode"),
+        ("return_too_many", "the decoder yields more than the 4 wanted frames"),
+        ("return_a_list", "image 1 is a list, expected a numpy array"),
+        ("return_floats", r"image 1 is float64 \(64, 128, 3\), expected uint8"),
+        ("return_grey", r"image 1 is uint8 \(64, 128\), expected uint8 \(height, width, 3\)"),
+        ("return_no_pixels", r"image 1 is uint8 \(0, 128, 3\)"),
+        ("return_two_sizes", "image 2 has 128 x 63 pixels, the first one 128 x 64"),
+    ],
+)
+def test_decoder_that_gives_other_images_than_wanted(sound: Path, name: str, reason: str, isolation: str) -> None:
+    with pytest.raises(VideoError, match=reason):
+        load_frames(Video(path=str(sound)), VideoBudget(backend=stub(name), isolation=isolation))
+
+
+class Builder:
+    """Builds no prompt, but loads the video as the real one does."""
+
+    def build(self, sample: Sample) -> None:
+        FrameCache().load(sample.video, VideoBudget(backend=stub("return_too_many"), isolation="none"))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "nowhere.mp4", "half \ud83d.mp4", "a\0b.mp4", "x" * 300])
+def test_training_leaves_out_what_cannot_be_loaded(sound: Path, name: str) -> None:
+    target = SpanTarget(Span(0.0, 1.0), 2.0)
+    sample = Sample("1", "temporal_grounding", Video(path=str(sound.parent / name)), "when?", target)
+    loaded = load_prompt(Builder(), sample)  # type: ignore[arg-type]
+    assert loaded.inputs is None and str(loaded.problem).startswith("VideoError: ")
+
+
+@pytest.mark.parametrize("isolation", ["process", "none"])
+def test_decoder_that_gives_views_is_as_good_as_one_that_gives_copies(sound: Path, isolation: str) -> None:
+    frames = load_frames(Video(path=str(sound)), VideoBudget(backend=stub("return_mirrored"), isolation=isolation))
+    assert [video_files.number_of(image.permute(1, 2, 0).numpy()) for image in frames.pixels] == [0, 12, 25, 37]
+
+
+@pytest.mark.parametrize("name", ["return_nothing", "WIDTH"])
+def test_decoder_that_is_none_is_the_users_mistake(sound: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.* (returns NoneType|is a int), expected"):
+        load(sound, stub(name))
+
+
+def test_reply_out_of_order_is_the_videos_end_not_the_runs(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(sound)
+    receive = process.DecoderProcess._receive
+
+    def without_end(self: process.DecoderProcess, deadline: float) -> dict[str, object]:
+        reply = receive(self, deadline)
+        return {"slot": 0, "shape": (64, 128, 3)} if "done" in reply else reply
+
+    monkeypatch.setattr(process.DecoderProcess, "_receive", without_end)
+    with pytest.raises(VideoError, match=r"a\.mp4: the decoder answers \['shape', 'slot'\] in the place of done"):
+        load(sound)
 
 
 def test_unknown_backend_is_the_users_mistake_not_the_videos(sound: Path) -> None:
@@ -198,8 +163,6 @@ def test_process_and_no_process_give_the_same(sound: Path) -> None:
 
 
 def test_images_of_different_videos_may_differ_in_size(tmp_path: Path, sound: Path) -> None:
-    from PIL import Image
-
     Image.fromarray(np.tile(numbered_image(5), (4, 4, 1))).save(tmp_path / "large.png")
     large = Video(frames=(str(tmp_path / "large.png"),), frame_times=(0.0,))
     for _ in range(2):
@@ -276,8 +239,12 @@ def test_loader_workers_decode(sound: Path) -> None:
 
 ORPHAN_PROGRAM = """
 import os, sys
-from videochat_r1.sample import Video
+from videochat_r1.geometry import Span
+from videochat_r1.sample import Sample, SpanTarget, Video
+from videochat_r1.training.loader import load_prompt
 from videochat_r1.video import process
+from videochat_r1.video.backends import DEFAULT_BACKEND
+from videochat_r1.video.cache import FrameCache
 from videochat_r1.video.decode import SamplingRequest
 plan, images = process.decode_in_process(SamplingRequest(Video(path=sys.argv[1]), backend=sys.argv[2]), 60.0)
 next(images)

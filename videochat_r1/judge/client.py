@@ -77,7 +77,11 @@ class Judge:
         else:
             self.counts["joined"] += 1
         # Shielded: who stops waiting must not take the answer from others, nor from the cache.
-        return question.read(json.loads(await asyncio.shield(task)))
+        kept = await asyncio.shield(task)
+        try:
+            return question.read(reply_object(kept))
+        except BadReplyError as error:  # what another process has kept meanwhile
+            raise UnscoredError(f"an answer in {self.config.cache_dir} cannot be read: {error}") from error
 
     async def check(self) -> None:
         """See that the judge can be asked and answers as agreed, before anything depends on it.

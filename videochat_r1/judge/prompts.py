@@ -8,8 +8,9 @@ the same.
 
 import hashlib
 import json
+import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -69,6 +70,13 @@ DECOYS = (
     "An army of spoons marches backwards through a rainbow.",
 )
 """Events that no video shows."""
+
+
+# Where an object of JSON may begin, and what opens, closes or hides a brace in it (a text ends with its line).
+_OPENING = re.compile(r'\{(?=\s*+["}])')
+_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*+"?|[{}\[\]]')
+# Python's own reader and writer give up somewhere near a thousand.
+_MAX_DEPTH = 32
 
 
 class BadReplyError(Exception):
@@ -149,21 +157,46 @@ def clean(text: str) -> str:
 
 
 def reply_object(text: str) -> dict[str, Any]:
-    """The JSON object that a reply consists of; a thought before it and a code fence around it are passed over.
+    """The JSON object in a reply; a thought before it, a code fence and words around it are passed over.
 
     Raises:
-        BadReplyError: there is anything else.
+        BadReplyError: there is none, or several that differ, or one nested deeper than any answer.
     """
-    body = text.rpartition("</think>")[2].strip()
-    if body.startswith("```") and body.endswith("```") and "\n" in body:
-        body = body.partition("\n")[2][:-3].strip()
-    try:
-        value = load_json(body, unique=True)
-    except ValueError as error:
-        raise BadReplyError(f"it is no JSON object: {body[:80]!r}") from error
-    if not isinstance(value, dict):
-        raise BadReplyError(f"it is no JSON object: {body[:80]!r}")
-    return value
+    answer = text.rpartition("</think>")[2].strip()
+    if answer.startswith("<think>"):
+        raise BadReplyError("it is a thought that does not end")
+    found: list[dict[str, Any]] = []
+    for body in _objects(answer):
+        try:
+            value = load_json(body, unique=True)
+        except json.JSONDecodeError:
+            continue  # braces of the words around it
+        except ValueError as error:
+            raise BadReplyError(f"its JSON object cannot be read: {error}") from error
+        if value not in found:
+            found.append(value)
+        if len(found) > 1:
+            raise BadReplyError("it holds several JSON objects that differ")
+    if not found:
+        raise BadReplyError(f"it holds no JSON object: {answer[:80]!r}")
+    return found[0]
+
+
+def _objects(text: str) -> Iterator[str]:
+    """The outermost parts of a text that look like JSON objects, in one pass."""
+    end = 0
+    while opening := _OPENING.search(text, end):
+        begin, depth = opening.start(), 0
+        for token in _TOKEN.finditer(text, begin):
+            depth += 1 if token[0] in "{[" else -1 if token[0] in "]}" else 0
+            if depth > _MAX_DEPTH:
+                raise BadReplyError(f"it is nested deeper than {_MAX_DEPTH} levels: {text[begin : begin + 80]!r}")
+            if depth <= 0:
+                end = token.end()
+                break
+        else:
+            raise BadReplyError(f"a JSON object in it does not end: {text[begin : begin + 80]!r}")
+        yield text[begin:end]
 
 
 def _read_events(reply: Mapping[str, Any]) -> tuple[str, ...]:

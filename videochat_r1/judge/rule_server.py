@@ -228,7 +228,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             request = json.loads(body)
             model, messages = request["model"], [(each["role"], each["content"]) for each in request["messages"]]
-        except (ValueError, KeyError, TypeError) as error:
+            if not all(isinstance(content, str) for _, content in messages):
+                raise TypeError("a message is no text")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             self._refuse(400, f"no chat request: {error!r}")
             return
         if model not in self.server.judge.models:
@@ -287,7 +289,7 @@ def reply_text(messages: Sequence[tuple[str, str]], fault: str | None = None) ->
     block = _BLOCK.search(prompt)
     try:
         data = json.loads(block[2]) if block else None
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if block is None or not isinstance(data, dict):
         return "There is no block of data."

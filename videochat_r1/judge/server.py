@@ -97,7 +97,7 @@ class Server:
         try:
             listed = json.loads(await self._clients[0].get("/models", cast_to=str))
             return [str(model["id"]) for model in listed["data"]][:10]
-        except (openai.APIError, ValueError, KeyError, TypeError):
+        except (openai.APIError, ValueError, KeyError, TypeError, RecursionError):
             return []
 
     async def close(self) -> None:
@@ -125,9 +125,9 @@ def reply_text(body: str) -> str:
         BadReplyError: there is none, or it was cut off.
     """
     try:
-        choice = load_json(body)["choices"][0]
+        choice = load_json(body.removeprefix("\ufeff"))["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise BadReplyError(f"the response is no chat completion: {body[:80]!r}") from error
     if finish == "length":
         raise BadReplyError("it was cut off: raise judge.max_tokens")
@@ -162,7 +162,10 @@ def _message(error: "openai.APIStatusError") -> str:
     body = error.body
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
-    text = " ".join(str(body or error.response.reason_phrase).split())
+    try:
+        text = " ".join(str(body or error.response.reason_phrase).split())
+    except RecursionError:
+        text = "a message that is nested too deep to be shown"
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

@@ -27,7 +27,7 @@ TASK_TITLES = {
 _SMOOTHED_STEPS = 21
 
 # The videos as they are, at the rate at which the model sees them.
-_SHOWN = VideoBudget(fps=2.0, min_pixels=28 * 28, max_pixels=112 * 112, backend="pyav", isolation="none")
+_SHOWN = VideoBudget(fps=2.0, min_pixels=28 * 28, max_pixels=112 * 112, isolation="none")
 
 
 def write_report(

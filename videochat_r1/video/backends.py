@@ -3,28 +3,34 @@
 A backend is a function (path, timeline, wanted, num_threads) that yields the frames with the display indices `wanted`
 (ascending, distinct) as (H, W, 3) RGB. It never yields another frame in the place of one that does not decode: it
 raises VideoError, or yields fewer, which the caller takes for an error. Damage that the codec conceals inside a frame
-passes. Turned videos come upright; pixels that are not square stay so.
+passes. Turned and mirrored videos come upright, all pictures in the first one's size; pixels that are not square stay so.
 """
 
 import importlib
+import itertools
+import struct
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
 from videochat_r1.errors import ConfigError, VideoError
-from videochat_r1.video.timeline import Timeline, groups_to_decode, open_stream
+from videochat_r1.video.pictures import Image, on_white, upright
+from videochat_r1.video.timeline import FFMPEG_ERRORS, Timeline, groups_to_decode, open_stream, reason, regular_file
 
 if TYPE_CHECKING:
     import decord
 
-Image = NDArray[np.uint8]
 Backend = Callable[[str, Timeline, Sequence[int], int], Iterator[Image]]
 
+DEFAULT_BACKEND = "pyav"
 CLOCK_TOLERANCE_SECONDS = 2e-3
+# Below that, reading over packets is cheaper than the container's search.
+PACKETS_WORTH_SEEKING = 2000
 # Decoders that can leave out single frames to which no other refers; dav1d takes the setting once for all frames.
 CODECS_THAT_SKIP = frozenset({"h264", "hevc"})
 
@@ -32,37 +38,93 @@ CODECS_THAT_SKIP = frozenset({"h264", "hevc"})
 def decode_with_pyav(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:
     """Frames by display time, through PyAV.
 
-    The file is read in order, not sought in (seeking lands on different frames in different containers); only the
-    groups of pictures that hold a wanted frame go to the decoder, which skips frames that nothing refers to.
+    Only the groups of pictures that hold a wanted frame go to the decoder, which skips frames that nothing refers to.
+    The file is sought in once, for the first of them, and read in order from there on.
     """
-    container, stream = open_stream(path)
+    wanted_pts = [] if timeline.pts is None else timeline.pts[list(wanted)].tolist()
+    ranges = groups_to_decode(timeline, wanted_pts)
+    container, stream, packets = _open_near(path, timeline, ranges[0][0] if ranges else 0)
     with container:
         context = stream.codec_context
         context.thread_count = num_threads
         context.thread_type = "AUTO"
         frames = (
-            _frames_in_order(container, stream, wanted)
-            if timeline.pts is None
-            else _frames_by_time(container, stream, timeline, [int(timeline.pts[index]) for index in wanted])
+            _last_of_each_time(path, _frames_by_time(packets, context, ranges, set(wanted_pts)))
+            if ranges
+            else _frames_in_order(container, stream, wanted)
         )
-        reformatter = VideoReformatter()
+        picture = _Pictures(stream)
         try:
             for frame in frames:
-                image: Image = np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
-                yield np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"{path}: does not decode: {error.strerror or error}") from error
+                yield picture(frame)
+        except FFMPEG_ERRORS as error:
+            mend = "; animated WebP has to be written as GIF, PNG or MP4 first" if context.name == "webp" else ""
+            raise VideoError(f"{path}: does not decode: {reason(error)}{mend}") from error
+
+
+class _Pictures:
+    """Frames of one stream as upright RGB images, all of the first one's size."""
+
+    def __init__(self, stream: av.VideoStream) -> None:
+        self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
+        # The fourth byte of uncompressed pictures is mostly unused, and zero.
+        self._may_be_transparent = stream.codec_context.name != "rawvideo"
+
+    def __call__(self, frame: av.VideoFrame) -> Image:
+        width, height = self._size or (frame.width, frame.height)
+        self._size = width, height
+        has_alpha = self._may_be_transparent and any(part.is_alpha for part in frame.format.components)
+        pixels = self._reformatter.reformat(frame, width, height, "rgba" if has_alpha else "rgb24").to_ndarray()
+        image: Image = np.asarray(pixels, dtype=np.uint8)
+        return np.ascontiguousarray(_as_displayed(on_white(image) if has_alpha else image, frame))
+
+
+def _as_displayed(image: Image, frame: av.VideoFrame) -> Image:
+    try:
+        matrix = _display_matrix(frame)
+    except ValueError:
+        # Side data of a kind that PyAV does not know hide the others (Exif data of still pictures do).
+        return np.rot90(image, round(frame.rotation / 90))
+    return image if matrix is None else upright(image, matrix)
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else struct.unpack("=9i", bytes(matrix))
+
+
+def _open_near(
+    path: str, timeline: Timeline, first: int
+) -> tuple[av.container.InputContainer, av.VideoStream, Iterator[tuple[int, av.Packet]]]:
+    """The opened file, its stream, and the stream's packets with their numbers, from the `first` or an earlier one on."""
+    container, stream = open_stream(path)
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    if first < PACKETS_WORTH_SEEKING:
+        return container, stream, enumerate(packets)
+    try:
+        container.seek(int(timeline.packet_pts[first]), stream=stream)
+        landed = next(packets, None)
+    except FFMPEG_ERRORS:
+        landed = None
+    # Containers differ in where they land, so the packet found says which one it is.
+    places = [] if landed is None else np.flatnonzero(timeline.packet_pts == landed.pts).tolist()
+    if landed is not None and len(places) == 1 and places[0] <= first:
+        return container, stream, enumerate(itertools.chain([landed], packets), places[0])
+    container.close()
+    container, stream = open_stream(path)
+    return container, stream, enumerate(packet for packet in container.demux(stream) if packet.size)
 
 
 def _frames_by_time(
-    container: av.container.InputContainer, stream: av.VideoStream, timeline: Timeline, wanted_pts: list[int]
+    packets: Iterator[tuple[int, av.Packet]],
+    context: av.VideoCodecContext,
+    ranges: Sequence[tuple[int, int]],
+    wanted: AbstractSet[int],
 ) -> Iterator[av.VideoFrame]:
-    context = stream.codec_context
-    wanted = set(wanted_pts)
-    ranges = iter(groups_to_decode(timeline, wanted_pts))
-    first, last = next(ranges)
-    packets = (packet for packet in container.demux(stream) if packet.size)
-    for number, packet in enumerate(packets):
+    left = iter(ranges)
+    first, last = next(left)
+    for number, packet in packets:
         if number < first:
             continue
         if context.name in CODECS_THAT_SKIP:
@@ -73,10 +135,20 @@ def _frames_by_time(
             context.flush_buffers()
         yield from (frame for frame in frames if frame.pts in wanted)
         if number == last:
-            following = next(ranges, None)
+            following = next(left, None)
             if following is None:
                 return
             first, last = following
+
+
+def _last_of_each_time(path: str, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """Of frames with one display time the last, which is the one that stays on screen."""
+    latest: int | None = None
+    for pts, same in itertools.groupby(frames, key=lambda frame: frame.pts):
+        if latest is not None and pts <= latest:
+            raise VideoError(f"{path}: its frames are decoded in another order than they are to be shown in")
+        latest = pts
+        yield deque(same, maxlen=1).pop()
 
 
 def _frames_in_order(
@@ -94,28 +166,49 @@ def _frames_in_order(
 
 
 def decode_with_decord(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:
-    """Frames by number, through decord.
+    """Frames by number, through decord; PyAV reads files whose pictures are mirrored, which decord only turns.
 
     decord counts frames from the key frame it believes it has sought to. Where its clock or its count differs from
-    the file's, or pictures are shown across a key frame (open groups), that count is wrong, and the frames are read
-    one after the other instead, which is slower.
+    the file's, several frames have one time, or pictures are shown across a key frame (open groups), that count is wrong,
+    and the frames are read one after the other instead, which is slower.
     """
     import decord
 
+    if _is_mirrored(path):
+        yield from decode_with_pyav(path, timeline, wanted, num_threads)
+        return
     try:
         # Any positive tolerance below one frame: raise as soon as decord stands a neighbour in for a lost frame.
-        reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=num_threads, fault_tol=1e-9)
+        reader = decord.VideoReader(regular_file(path), ctx=decord.cpu(0), num_threads=num_threads, fault_tol=1e-9)
         if _decord_can_seek(reader, timeline):
             for index in wanted:
                 yield reader.get_batch([index]).asnumpy()[0]
         else:
             yield from _decord_in_order(path, reader, wanted)
-    except (decord.DECORDError, decord.DECORDLimitReachedError) as error:
+    except VideoError:
+        raise
+    # The last three: a file that does not open, no frames at all, a frame that is not there.
+    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError, IndexError) as error:
         raise VideoError(f"{path}: decord does not decode it ({_first_line(error)}); `backend: pyav` may") from error
 
 
+def _is_mirrored(path: str) -> bool:
+    container, stream = open_stream(path)
+    with container:
+        try:
+            matrix = _display_matrix(next(container.decode(stream)))
+        except (*FFMPEG_ERRORS, StopIteration):
+            return False  # the decoder that is asked says what is wrong
+    if matrix is None:
+        return False
+    a, b, _, c, d = matrix[:5]
+    return a * d < b * c
+
+
 def _decord_can_seek(reader: "decord.VideoReader", timeline: Timeline) -> bool:
-    if timeline.pts is None or len(reader) != timeline.num_frames or not timeline.has_closed_groups:
+    if timeline.pts is None or len(reader) != timeline.num_frames:
+        return False
+    if timeline.has_shared_times or not timeline.has_closed_groups:
         return False
     starts = reader.get_frame_timestamp(np.arange(timeline.num_frames))[:, 0].astype(np.float64)
     drift = np.abs((starts - starts[0]) - (timeline.times - timeline.times[0]))
@@ -134,7 +227,13 @@ def _decord_in_order(path: str, reader: "decord.VideoReader", wanted: Sequence[i
 
 
 def decode_with_torchcodec(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:
-    """Frames by number, through torchcodec; the time that comes with each frame is checked against the file's."""
+    """Frames by number, through torchcodec; the time that comes with each frame is checked against the file's.
+
+    PyAV reads files whose pictures are mirrored, which torchcodec only turns, and those in which frames share a time.
+    """
+    if timeline.has_shared_times or _is_mirrored(path):
+        yield from decode_with_pyav(path, timeline, wanted, num_threads)
+        return
     decoder = _open_with_torchcodec(path, num_threads)
     for index in wanted:
         try:
@@ -154,12 +253,14 @@ def _open_with_torchcodec(path: str, num_threads: int) -> Any:
     try:
         from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]
 
-        return VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=num_threads, seek_mode="exact")
+        return VideoDecoder(
+            regular_file(path), dimension_order="NHWC", num_ffmpeg_threads=num_threads, seek_mode="exact"
+        )
     except (ImportError, RuntimeError, ValueError, OSError) as error:
         if isinstance(error, ImportError) or "libtorchcodec" in str(error):
             raise ConfigError(
                 f"backend torchcodec is not usable here ({_first_line(error).rstrip('.')}): it needs the torchcodec that"
-                " matches torch, and FFmpeg's shared libraries on the system; or choose backend: decord or pyav"
+                " matches torch, and FFmpeg's shared libraries on the system; or choose backend: pyav or decord"
             ) from error
         raise _torchcodec_error(path, error) from error
 
@@ -174,8 +275,8 @@ def _first_line(error: Exception) -> str:
 
 
 BACKENDS: dict[str, Backend] = {
-    "decord": decode_with_decord,
     "pyav": decode_with_pyav,
+    "decord": decode_with_decord,
     "torchcodec": decode_with_torchcodec,
 }
 
@@ -193,6 +294,8 @@ def load_backend(name: str) -> Backend:
         raise ConfigError(f"no video backend {name!r}; choose {', '.join(BACKENDS)}, or package.module:function")
     try:
         backend: Any = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"video backend {name!r} cannot be loaded: {error}") from error
+    if not callable(backend):
+        raise ConfigError(f"video backend {name!r} is a {type(backend).__name__}, expected a function")
     return backend  # type: ignore[no-any-return]

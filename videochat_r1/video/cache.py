@@ -26,7 +26,7 @@ from videochat_r1.video.frames import Frames, VideoBudget, load_frames
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 2  # of the keys and the files; raised when sampling or resizing changes
+LAYOUT = 3  # of the keys and the files; raised when sampling, resizing or the pixels that a file gives change
 SUFFIX = ".safetensors"
 # These change how frames are obtained, not which.
 NOT_IN_KEY = ("timeout_seconds", "num_threads", "isolation")
@@ -83,7 +83,7 @@ def frames_key(video: Video, budget: VideoBudget, factor: int, times: tuple[floa
 def _identity(path: Path) -> list[str | int]:
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return [str(path)]  # loading it will say what is wrong
     return [str(path.resolve()), status.st_mtime_ns, status.st_size]
 

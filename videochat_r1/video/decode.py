@@ -2,21 +2,17 @@
 
 import itertools
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from videochat_r1.errors import VideoError
+from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
-from videochat_r1.video.backends import Image, load_backend
+from videochat_r1.video.backends import DEFAULT_BACKEND, load_backend
+from videochat_r1.video.pictures import Image, read_image
 from videochat_r1.video.sampling import TIME_TOLERANCE_SECONDS, TimeGrid, displayed, time_grid
 from videochat_r1.video.timeline import read_timeline
-
-if TYPE_CHECKING:
-    from PIL import Image as PillowImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +30,7 @@ class SamplingRequest:
     min_frames: int = 4
     max_frames: int = 768
     times: tuple[float, ...] | None = None
-    backend: str = "decord"
+    backend: str = DEFAULT_BACKEND
     num_threads: int = 1
 
 
@@ -72,7 +68,7 @@ def decode(request: SamplingRequest) -> tuple[SamplingPlan, Generator[Image]]:
     video, path = request.video, request.video.path
     if path is None:
         plan, files = _plan_images(request)
-        return plan, _checked(_read_images(files), len(files), video.name)
+        return plan, _checked(map(read_image, files), len(files), video.name)
     backend = load_backend(request.backend)
     timeline = read_timeline(path)
     start, duration = clip_bounds(video, timeline.duration)
@@ -80,17 +76,29 @@ def decode(request: SamplingRequest) -> tuple[SamplingPlan, Generator[Image]]:
     shown = displayed(timeline.times, [start + time for time in grid.times])
     first, last = displayed(timeline.times, [start, start + duration - 2 * TIME_TOLERANCE_SECONDS])
     plan, wanted = _plan(grid, shown, duration, last + 1 - first)
-    return plan, _checked(backend(path, timeline, wanted, request.num_threads), len(wanted), path)
+    images = backend(path, timeline, wanted, request.num_threads)
+    if not isinstance(images, Iterable):
+        raise ConfigError(f"video backend {request.backend} returns {type(images).__name__}, expected images")
+    return plan, _checked(images, len(wanted), path)
 
 
 def _checked(images: Iterable[Image], count: int, name: str) -> Generator[Image]:
     """The images, of which there must be `count`, all of one size."""
     number, shape = 0, None
     for number, image in enumerate(images, 1):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.shape != (shape or image.shape):
-            raise VideoError(f"{name}: image {number} is {image.dtype} {image.shape}, the first one {shape}")
+        if number > count:
+            raise VideoError(f"{name}: the decoder yields more than the {count} wanted frames")
+        if not isinstance(image, np.ndarray):
+            raise VideoError(f"{name}: image {number} is a {type(image).__name__}, expected a numpy array")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise VideoError(
+                f"{name}: image {number} is {image.dtype} {image.shape}, expected uint8 (height, width, 3)"
+            )
+        if image.shape != (shape or image.shape):
+            sizes = " x ".join(map(str, image.shape[1::-1])), " x ".join(map(str, (shape or ())[1::-1]))
+            raise VideoError(f"{name}: image {number} has {sizes[0]} pixels, the first one {sizes[1]}")
         shape = image.shape
-        yield image
+        yield np.require(image, requirements=["C", "W"])
     if number != count:
         raise VideoError(f"{name}: {count - number} of the {count} wanted frames do not decode")
 
@@ -161,27 +169,3 @@ def _ascend(times: Sequence[float]) -> bool:
 
 def _mean_rate(times: Sequence[float], default: float) -> float:
     return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else default
-
-
-def _read_images(files: Sequence[str]) -> Iterator[Image]:
-    from PIL import Image as PillowImage  # here, as most decoder processes never need it
-
-    for file in files:
-        if not Path(file).is_file():
-            raise VideoError(f"{file}: no such file")
-        try:
-            with PillowImage.open(file) as image:
-                yield np.array(_on_white(image), dtype=np.uint8)
-        except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError) as error:
-            raise VideoError(f"{file}: cannot be read as an image: {error}") from error
-
-
-def _on_white(image: "PillowImage.Image") -> "PillowImage.Image":
-    """RGB; what is transparent becomes white, as in `qwen_vl_utils`."""
-    from PIL import Image as PillowImage
-
-    if image.mode != "RGBA":
-        return image.convert("RGB")
-    page = PillowImage.new("RGB", image.size, (255, 255, 255))
-    page.paste(image, mask=image.getchannel("A"))
-    return page

@@ -12,8 +12,9 @@ from torchvision.transforms import functional as transforms
 
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
-from videochat_r1.video.backends import Image
+from videochat_r1.video.backends import DEFAULT_BACKEND
 from videochat_r1.video.decode import SamplingPlan, SamplingRequest, decode
+from videochat_r1.video.pictures import Image
 from videochat_r1.video.process import decode_in_process
 from videochat_r1.video.sampling import TEMPORAL_PATCH
 
@@ -31,7 +32,7 @@ class VideoBudget:
         total_pixels: pixels of all pairs of frames together; 28 x 28 of them are one token.
         min_pixels: least pixels of a frame, kept even where all frames together then exceed `total_pixels`.
         max_pixels: most pixels of a frame.
-        backend: decord, pyav, torchcodec, or a function of your own as `package.module:function`.
+        backend: pyav, decord, torchcodec, or a function of your own as `package.module:function`.
         timeout_seconds: longest wait for the decoder, over one whole video.
         num_threads: decoding threads per video; 0 lets the decoder choose.
         isolation: `process` decodes in a child process, which a hanging or crashing decoder cannot outlive; `none`
@@ -44,7 +45,7 @@ class VideoBudget:
     total_pixels: int = 3584 * 28 * 28
     min_pixels: int = 16 * 28 * 28
     max_pixels: int = 768 * 28 * 28
-    backend: str = "decord"
+    backend: str = DEFAULT_BACKEND
     timeout_seconds: float = 60.0
     num_threads: int = 1
     isolation: str = "process"

@@ -7,6 +7,7 @@ from pathlib import Path
 from videochat_r1.datasets.parallel import ask_all
 from videochat_r1.errors import VideoError
 from videochat_r1.sample import Video
+from videochat_r1.video.backends import DEFAULT_BACKEND
 from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.process import decode_in_process
 
@@ -30,7 +31,7 @@ class VideoInfo:
     height: int
 
 
-def probe(video: Video, *, backend: str = "decord", timeout_seconds: float = 60.0) -> VideoInfo:
+def probe(video: Video, *, backend: str = DEFAULT_BACKEND, timeout_seconds: float = 60.0) -> VideoInfo:
     """Reads the video's index and decodes its first frame, in a decoder process.
 
     Raises:

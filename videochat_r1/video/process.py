@@ -16,8 +16,8 @@ from collections.abc import Generator
 from typing import Any
 
 from videochat_r1.errors import ConfigError, VideoError
-from videochat_r1.video.backends import Image
 from videochat_r1.video.decode import SamplingPlan, SamplingRequest
+from videochat_r1.video.pictures import Image
 from videochat_r1.video.worker import Slots
 
 START_SECONDS = 120.0
@@ -121,17 +121,17 @@ class DecoderProcess:
         os.ftruncate(self._messages, 0)
         waiting = _Waiting(self, request, timeout_seconds)
         self._send(json.dumps(dataclasses.asdict(request)).encode())
-        answer = waiting.next()["plan"]
+        answer = waiting.next("plan")["plan"]
         plan = SamplingPlan(**{**answer, "times": tuple(answer["times"]), "image_of": tuple(answer["image_of"])})
         return plan, self._images(plan.num_images, waiting)
 
     def _images(self, num_images: int, waiting: "_Waiting") -> Generator[Image]:
         try:
             for _ in range(num_images):
-                reply = waiting.next()
+                reply = waiting.next("slot")
                 yield self._slots.view(reply["slot"], tuple(reply["shape"]))
                 self._send(b"")
-            if waiting.next()["done"] > RESIDENT_LIMIT_BYTES:
+            if waiting.next("done")["done"] > RESIDENT_LIMIT_BYTES:
                 self.close()
         finally:
             if not self._is_idle:
@@ -208,8 +208,8 @@ class _Waiting:
         self._limit = timeout_seconds
         self._left = timeout_seconds
 
-    def next(self) -> dict[str, Any]:
-        """The next reply."""
+    def next(self, kind: str) -> dict[str, Any]:
+        """The next reply, which is of that kind."""
         began = time.monotonic()
         try:
             reply = self._process._receive(began + self._left)
@@ -225,6 +225,9 @@ class _Waiting:
             raise VideoError(reply["video_error"])
         if "config_error" in reply:
             raise ConfigError(reply["config_error"])
+        if kind not in reply:
+            self._process.close()
+            raise VideoError(self._text(f"the decoder answers {sorted(reply)} in the place of {kind}"))
         return reply
 
     def _text(self, reason: str) -> str:

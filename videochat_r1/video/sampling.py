@@ -43,11 +43,11 @@ def time_grid(duration: float, fps: float, min_frames: int, max_frames: int) -> 
 
 
 def displayed(times: Sequence[float] | NDArray[np.float64], instants: Sequence[float]) -> list[int]:
-    """For each instant the index of the last frame whose time is not after it; the first frame where none is.
+    """For each instant the index of the last frame whose time is not after it; of the first time where none is.
 
     Args:
-        times: display times of all frames, ascending.
+        times: display times of all frames, ascending; of equal ones the last counts.
         instants: seconds on the same clock.
     """
-    found = np.searchsorted(times, np.asarray(instants, dtype=np.float64) + TIME_TOLERANCE_SECONDS, side="right") - 1
-    return [max(0, int(index)) for index in found]
+    until = np.maximum(np.asarray(instants, dtype=np.float64) + TIME_TOLERANCE_SECONDS, times[0])
+    return [int(index) for index in np.searchsorted(times, until, side="right") - 1]

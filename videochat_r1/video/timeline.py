@@ -17,7 +17,11 @@ from videochat_r1.errors import VideoError
 FORMATS_WITH_DURATION = frozenset({"mov", "mp4", "matroska", "webm", "avi", "flv", "asf"})
 # Elsewhere (AVI, MPEG program streams, raw streams) display times are guessed while reading, wrongly with B-frames.
 FORMATS_WITH_DISPLAY_TIMES = frozenset({"mov", "mp4", "matroska", "webm", "mpegts", "flv", "asf", "ogg"})
+# These state one duration for all streams, and FFmpeg gives it to each of them.
+FORMATS_WITH_ONE_DURATION = frozenset({"asf"})
 DURATION_TOLERANCE_SECONDS = 0.5
+# `ValueError` and `MemoryError` come from PyAV itself: text, formats and sizes that it cannot hold.
+FFMPEG_ERRORS = (av.FFmpegError, OSError, ValueError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +51,11 @@ class Timeline:
         return len(self.times)
 
     @property
+    def has_shared_times(self) -> bool:
+        """Whether several frames are shown at one time, so that all but the last of them are never seen."""
+        return self.pts is not None and bool((self.pts[:-1] == self.pts[1:]).any())
+
+    @property
     def has_closed_groups(self) -> bool:
         """Whether every key frame is shown after all that is decoded before it, and before all that follows it."""
         latest_before = np.maximum.accumulate(self.packet_pts)
@@ -55,30 +64,53 @@ class Timeline:
         return bool(np.all(latest_before[keys] == earliest_after[keys]))
 
 
+def reason(error: BaseException) -> str:
+    """What one of `FFMPEG_ERRORS` says, without its number."""
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+
+
+def regular_file(path: str) -> str:
+    """The file's absolute name, in which nothing before a colon looks like a protocol to FFmpeg.
+
+    Raises:
+        VideoError: the file is missing, empty, no regular file, or cannot be looked at.
+    """
+    file = Path(path)
+    try:
+        if not file.exists():
+            raise VideoError(f"{path}: no such file")
+        if not file.is_file():
+            raise VideoError(f"{path}: not a regular file")
+        if file.stat().st_size == 0:
+            raise VideoError(f"{path}: the file is empty (0 bytes)")
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be opened: {reason(error)}") from error
+    return str(file.absolute())
+
+
 def open_stream(path: str) -> tuple[InputContainer, VideoStream]:
     """The opened file and its main video stream.
 
     Raises:
-        VideoError: the file is missing, empty, no regular file, not readable as a video, or has only sound.
+        VideoError: as `regular_file`, and for a file that is not readable as a video, or has only sound or an unknown codec.
     """
-    file = Path(path)
-    if not file.exists():
-        raise VideoError(f"{path}: no such file")
-    if not file.is_file():
-        raise VideoError(f"{path}: not a regular file")
     try:
-        if file.stat().st_size == 0:
-            raise VideoError(f"{path}: the file is empty (0 bytes)")
-        container = av.open(path)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot be opened as a video: {error.strerror or error}") from error
+        # Titles and comments come in any encoding.
+        container = av.open(regular_file(path), metadata_errors="replace")
+    except FFMPEG_ERRORS as error:
+        raise VideoError(f"{path}: cannot be opened as a video: {reason(error)}") from error
     moving = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
     if not moving:
         kinds = sorted({"cover picture" if stream.type == "video" else stream.type for stream in container.streams})
         container.close()
         raise VideoError(f"{path}: no video stream, only {' and '.join(kinds) or 'nothing'}")
     best = container.streams.best("video")
-    return container, next((stream for stream in moving if stream is best), moving[0])
+    chosen = next((stream for stream in moving if stream is best), moving[0])
+    # Typed as always there, but None where FFmpeg does not know the codec.
+    if not chosen.codec_context:
+        container.close()
+        raise VideoError(f"{path}: FFmpeg has no decoder for its pictures")
+    return container, chosen
 
 
 def read_timeline(path: str) -> Timeline:
@@ -96,14 +128,18 @@ def read_timeline(path: str) -> Timeline:
         packets = _Packets(stream, formats)
         try:
             # Where a header states one duration for all streams, only all of them together can reach it.
-            for packet in container.demux() if stream.duration is None else container.demux(stream):
+            for packet in container.demux(stream) if packets.have_own_duration else container.demux():
                 packets.add(packet)
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"{path}: damaged after {len(packets.pts)} frames: {error.strerror or error}") from error
+        except FFMPEG_ERRORS as error:
+            raise VideoError(f"{path}: damaged after {len(packets.pts)} frames: {reason(error)}") from error
         if not any(packets.is_shown):
             raise VideoError(f"{path}: truncated or damaged: its header announces a video, but no frame follows")
         _check_complete(path, container, packets, formats)
-        return packets.timeline(_start_of_clock(container))
+        _check_clock(path, packets)
+        timeline = packets.timeline(_start_of_clock(container))
+    if timeline is None:
+        raise VideoError(f"{path}: damaged: no frame of it can be decoded from a key frame")
+    return timeline
 
 
 class _Packets:
@@ -112,6 +148,7 @@ class _Packets:
     def __init__(self, stream: VideoStream, formats: set[str]) -> None:
         self.stream = stream
         self.stores_display_times = bool(formats & FORMATS_WITH_DISPLAY_TIMES)
+        self.have_own_duration = stream.duration is not None and not formats & FORMATS_WITH_ONE_DURATION
         self.tick = stream.time_base or Fraction(1, av.time_base)
         self.pts: list[int | None] = []
         self.dts: list[int | None] = []
@@ -119,16 +156,16 @@ class _Packets:
         self.is_key: list[bool] = []
         self.is_shown: list[bool] = []
         self.last_is_corrupt = False
-        self.end_of_all_streams = 0.0
+        self.ends: dict[int, int] = {}
 
     def add(self, packet: av.Packet) -> None:
         if packet.size == 0:
             return
         stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is not None and packet.time_base is not None:
-            end = float((stamp + (packet.duration or 0)) * packet.time_base)
-            self.end_of_all_streams = max(self.end_of_all_streams, end)
-        if packet.stream.index != self.stream.index:
+        index = packet.stream_index
+        if stamp is not None:
+            self.ends[index] = max(self.ends.get(index, 0), stamp + (packet.duration or 0))
+        if index != self.stream.index:
             return
         self.last_is_corrupt = packet.is_corrupt
         self.pts.append(packet.pts)
@@ -162,6 +199,11 @@ class _Packets:
         shown = self.durations[last] * float(self.tick)
         return float(stamps[last]) * float(self.tick) + (shown if shown > 0.0 else self.frame_seconds)
 
+    def end_of_all_streams(self) -> float:
+        """As `end`, of the stream that lasts longest, by the lengths that packets state."""
+        streams = self.stream.container.streams
+        return max(float(end * (streams[index].time_base or 0)) for index, end in self.ends.items())
+
     def _is_decodable(self, stamps: NDArray[np.int64]) -> NDArray[np.bool_]:
         """False for what a recording that begins within a group of pictures holds before its first key frame."""
         if True not in self.is_key:
@@ -170,13 +212,16 @@ class _Packets:
         decodable: NDArray[np.bool_] = (np.arange(len(stamps)) >= first) & (stamps >= stamps[first])
         return decodable
 
-    def timeline(self, start: float) -> Timeline:
+    def timeline(self, start: float) -> Timeline | None:
+        """None where no frame is both shown and decodable."""
         stamps = self.stamps()
         has_display_times = self.stores_display_times and None not in self.pts
         is_shown = np.array(self.is_shown)
         if has_display_times:
             is_shown &= self._is_decodable(stamps)
         shown = np.sort(stamps[is_shown])
+        if not len(shown):
+            return None
         seconds = shown * float(self.tick)
         origin = min(start, float(seconds[0]))
         return Timeline(
@@ -198,19 +243,28 @@ def _start_of_clock(container: InputContainer) -> float:
 
 
 def _check_complete(path: str, container: InputContainer, packets: _Packets, formats: set[str]) -> None:
-    stream = packets.stream
     if packets.last_is_corrupt:
         raise VideoError(f"{path}: truncated: frame {len(packets.pts)}, the last one in the file, is incomplete")
     if not formats & FORMATS_WITH_DURATION:
         return
-    if stream.duration is not None:
+    stream = packets.stream
+    if packets.have_own_duration and stream.duration is not None:
         promised, found = float((stream.duration + (stream.start_time or 0)) * packets.tick), packets.end()
     elif container.duration is not None:
-        promised, found = container.duration / av.time_base, packets.end_of_all_streams
+        promised, found = container.duration / av.time_base, packets.end_of_all_streams()
     else:
         return
     if found < promised - DURATION_TOLERANCE_SECONDS:
         raise VideoError(f"{path}: truncated: its header promises {promised:.2f} s, its frames end at {found:.2f} s")
+
+
+def _check_clock(path: str, packets: _Packets) -> None:
+    times = np.array([stamp for stamp in packets.dts if stamp is not None], dtype=np.int64)
+    back = float(np.max(times[:-1] - times[1:], initial=0)) * float(packets.tick)
+    if back > DURATION_TOLERANCE_SECONDS:
+        raise VideoError(
+            f"{path}: its clock jumps back by {back:.2f} s, as where recordings were joined; `ffmpeg -i` writes it anew"
+        )
 
 
 def groups_to_decode(timeline: Timeline, wanted_pts: Sequence[int]) -> list[tuple[int, int]]:

@@ -19,8 +19,8 @@ import numpy as np
 
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
-from videochat_r1.video.backends import Image
 from videochat_r1.video.decode import SamplingRequest, decode
+from videochat_r1.video.pictures import Image
 
 NUM_SLOTS = 4
 PR_SET_PDEATHSIG = 1
