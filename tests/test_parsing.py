@@ -382,6 +382,22 @@ def test_a_negative_number_is_never_read_as_positive():
     assert not is_span_list("[(-3, 10), (12, 13)]")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "He enters at 2 to 3 s and leaves at 20 - 30. So the answer is 5 to 10.",
+        "Between 2 and 3 he waits.\n\nAnswer: 5 to 10",
+        "Answer: 2 to 3\nWait, no.\nFinal answer: [5, 10]",
+        r"From 2 to 3 he waits, so \boxed{5 \text{ to } 10}",
+        "5 to 10. That is my answer, I am sure of it.",
+        "先是2秒到3秒。答案：5秒到10秒",
+    ],
+)
+def test_of_an_argument_the_labelled_span_counts(text):
+    assert parse_spans(text)[0] == (5.0, 10.0)
+    assert not is_span_list(text)
+
+
 def test_a_reversed_span_is_returned_as_written():
     assert parse_spans("10 to 5") == [(10.0, 5.0)]
     assert parse_spans("5 to 5") == [(5.0, 5.0)]

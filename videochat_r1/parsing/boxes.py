@@ -138,7 +138,7 @@ def _read_box(words: list[str]) -> Box | None:
 def _read_sides(group: str) -> Box | None:
     """The box whose sides the group names, as in `x1: 0.1, y1: 0.2, x2: 0.3, y2: 0.4`; None if it names no four."""
     sides = {name.replace("_", "").lower(): number for name, number in _SIDE.findall(group)}
-    for names in _CORNERS + _EXTENTS:
+    for names in _CORNERS + _EXTENTS if len(sides) > 3 else ():
         box = _read_box([sides.get(name, "") for name in names.split()])
         if box is not None:
             return box if names in _CORNERS else Box(box.x0, box.y0, box.x0 + box.x1, box.y0 + box.y1)

@@ -13,6 +13,7 @@ from enum import Enum
 from videochat_r1.geometry import Span
 from videochat_r1.parsing.numbers import MAX_MAGNITUDE, UNSIGNED, parse_number
 from videochat_r1.parsing.plain import bounded, plain
+from videochat_r1.parsing.statements import labelled_boxes, statements
 
 _HOURS = r"(?:hours?|hrs?|h|小时)"
 _MINUTES = r"(?:minutes?|mins?|m|分钟?)"
@@ -92,41 +93,51 @@ def parse_spans(text: str) -> list[Span]:
     """The spans that `text` names, in its order; empty if there is none.
 
     Every span has finite, non-negative seconds; others (`-3 to 10`, `5 to 1e400`) are left out. A reversed or empty span is
-    returned as written: it overlaps nothing. Words around the spans are passed over. The comma of `12,54 to 17,83` is a
-    decimal one, that of `1,200 to 1,260` parts thousands.
+    returned as written: it overlaps nothing. Words around the spans are passed over; of an argument that labels its
+    conclusion ("so the answer is 5 to 10") what follows the last label counts. The comma of `12,54 to 17,83` is a decimal
+    one, that of `1,200 to 1,260` parts thousands.
     """
-    _, runs = _read(text)
-    return [span for run in runs for span in _pairs(run) if span is not None]
+    form = bounded(text)
+    if form is None:
+        return []
+    for part in (*statements(_undressed(labelled_boxes(form))), _undressed(form)):
+        spans = [span for run in _runs(part) for span in _pairs(run) if span is not None]
+        if spans:
+            return spans
+    return []
 
 
 def is_span_list(text: str) -> bool:
     """Whether `text` consists of spans that `parse_spans` reads, one at least, and nothing else but brackets and commas."""
-    text, runs = _read(text)
-    position, num_spans = 0, 0
-    for run in runs:
-        pairs = _pairs(run)
-        if not pairs or None in pairs or _FILLING.fullmatch(text, position, run[0].start) is None:
-            return False
-        position, num_spans = run[-1].end, num_spans + len(pairs)
-    return num_spans > 0 and _FILLING.fullmatch(text, position) is not None
-
-
-def _read(text: str) -> tuple[str, list[list[_Time]]]:
-    """The text in plain dress, and its times, grouped where the gaps join them."""
-    runs: list[list[_Time]] = []
     form = bounded(text)
     if form is None:
-        return text, runs
-    text = _DOTS.sub(" to ", _ENUMERATOR.sub("", plain(form)))
-    text = _CLEAR_PRIMES.sub(
-        lambda match: match[1] + (" s" if len(match[2]) == 2 else " m "), _PRIMES.sub(r"\1m\2s", text)
-    )
+        return False
+    words = _undressed(form)
+    position, num_spans = 0, 0
+    for run in _runs(words):
+        pairs = _pairs(run)
+        if not pairs or None in pairs or _FILLING.fullmatch(words, position, run[0].start) is None:
+            return False
+        position, num_spans = run[-1].end, num_spans + len(pairs)
+    return num_spans > 0 and _FILLING.fullmatch(words, position) is not None
+
+
+def _undressed(text: str) -> str:
+    """The text in plain dress, with the marks of lists, ranges and minutes written out."""
+    text = _DOTS.sub(" to ", _ENUMERATOR.sub("", plain(text)))
+    text = _PRIMES.sub(r"\1m\2s", text)
+    return _CLEAR_PRIMES.sub(lambda match: match[1] + (" s" if len(match[2]) == 2 else " m "), text)
+
+
+def _runs(text: str) -> list[list[_Time]]:
+    """The times of the text, grouped where the gaps join them."""
+    runs: list[list[_Time]] = []
     for time in _times(text):
         if time.gap is _Gap.NOTHING:
             runs.append([time])
         else:
             runs[-1].append(time)
-    return text, runs
+    return runs
 
 
 def _pairs(run: Sequence[_Time]) -> list[Span | None]:
