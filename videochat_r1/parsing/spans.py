@@ -29,18 +29,19 @@ _TIME = re.compile(
       | (?:(?P<hours>{UNSIGNED})\s*+{_HOURS}\.?\s*+(?=[0-9]))?
         (?:(?P<minutes>{UNSIGNED})\s*+{_MINUTES}\.?\s*+(?:and\s++)?(?=[0-9]))?
         (?P<number>{UNSIGNED})(?:\s*+(?P<unit>{_UNIT})(?!\w))?+
-    )(?P<second>\s*+(?:seconds?|(?:secs?|s)\.?|秒钟?)(?!\w))?+(?![\w:{_OTHER_DIGITS}]|\.[0-9]|{_NO_TIME})""",
+    )(?P<second>\s*+(?:seconds?|(?:secs?|s)\.?|秒钟?|초)(?!\w))?+(?![\w:{_OTHER_DIGITS}]|\.[0-9]|{_NO_TIME})""",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 _DASHES = "-‐‑‒–—―−"
 _FRAME_BEFORE = re.compile(r"(?:\bframes?|\bfps|帧|#)[\s:=#\"'\[(]*+\Z", re.IGNORECASE)
 _WORDS = re.compile(
-    rf"""[\])}}>]*\ ?(?:开始|起)?(?:,\ ?)?(?:and\ )?(?:lasts?\ |lasting\ |continu[a-z]+\ )?
-        (?:(?:all\ the\ way|up)\ to|to|until|till|til|through|直到|到|至|[{_DASHES}~〜→]+>?|=>)
-        (?:\ ?(?:about|around|approximately|approx\.?|roughly|the|seconds?|time|timestamp|约|大约|第|[:=~≈])){{0,3}}+\ ?[\[({{<]*
+    rf"""(?:\ ?mark)?[\])}}>]*\ ?(?:开始|起)?(?:,\ ?)?(?:and\ )?(?:lasts?\ |lasting\ |continu[a-z]+\ )?
+        (?:(?:all\ the\ way|up)\ to|to|until|till|til|through|直到|到|至|から|에서|부터|bis|à|hasta|até|до|[{_DASHES}~〜→]+>?|=>)
+        (?:\ ?(?:about|around|approximately|approx\.?|roughly|the|seconds?|time|timestamp|t|约|大约|第|[:=~≈])){{0,3}}+\ ?[\[({{<]*
       | [\])}}>]*[,;|]?\ ?(?:[-•]\ )?(?:and\ )?(?:then\ )?(?:it\ )?(?:[a-z]{{1,12}}[_\ ])?
         (?:end|stop|finish|conclud|terminat)(?:s|ed|es|ing|e)?
         (?:[_\ ]?(?:timestamp|time|stamp|seconds?|secs?|point|at|is|on|about|around|s)){{0,3}}+\ ?[:=]?\ ?[\[({{<]*
+      | (?:[,;]\ ?)?(?:结束|终止)(?:时间|于|在)?\ ?[:=]?\ ?[\[({{<]*
     """,
     re.VERBOSE,
 )
@@ -101,7 +102,7 @@ def parse_spans(text: str) -> list[Span]:
     if form is None:
         return []
     for part in (*statements(_undressed(labelled_boxes(form))), _undressed(form)):
-        spans = [span for run in _runs(part) for span in _pairs(run) if span is not None]
+        spans = [span for run in _runs(part) for span in _pairs(run, part) if span is not None]
         if spans:
             return spans
     return []
@@ -115,7 +116,7 @@ def is_span_list(text: str) -> bool:
     words = _undressed(form)
     position, num_spans = 0, 0
     for run in _runs(words):
-        pairs = _pairs(run)
+        pairs = _pairs(run, words)
         if not pairs or None in pairs or _FILLING.fullmatch(words, position, run[0].start) is None:
             return False
         position, num_spans = run[-1].end, num_spans + len(pairs)
@@ -140,15 +141,26 @@ def _runs(text: str) -> list[list[_Time]]:
     return runs
 
 
-def _pairs(run: Sequence[_Time]) -> list[Span | None]:
+def _pairs(run: Sequence[_Time], text: str) -> list[Span | None]:
     """The spans of a run, None for one that cannot be believed; empty where it says nothing certain."""
     separate = _spans(run)
     gaps = {time.gap for time in run[1:]}
+    if len(run) == 2 and gaps == {_Gap.TIGHT} and not _stands_apart(run, text):
+        return []
     if _Gap.TIGHT not in gaps or gaps == {_Gap.TIGHT}:
         return separate or []
     decimal = _spans(_with_decimal_commas(run))
     readings = [spans for spans in (separate, decimal) if spans and all(span is None or span.length for span in spans)]
     return readings[0] if len(readings) == 1 else []
+
+
+def _stands_apart(run: Sequence[_Time], text: str) -> bool:
+    """Whether two numbers stand in brackets, or between line ends or marks; else `5,2` in a sentence is one number."""
+    before = text[max(0, run[0].start - 20) : run[0].start].rstrip(" \t")[-1:]
+    after = text[run[-1].end : run[-1].end + 20].lstrip(" \t")[:1]
+    if before in ("(", "[", "{", "<") and after in (")", "]", "}", ">"):
+        return True
+    return run[-1].unit is None and before in "\n([{<,;:\"'*`" and after in "\n)]}>,;.\"'*`"
 
 
 def _spans(times: Sequence[_Time] | None) -> list[Span | None] | None:
@@ -165,7 +177,7 @@ def _span(first: _Time, second: _Time) -> Span | None:
         return None
     if first.number is not None and second.number is not None and first.unit != second.unit:
         # `5 minutes to 10`: of what?
-        if first.unit is not None and second.unit is None:
+        if first.unit not in (None, 1.0) and second.unit is None:
             return None
         start = start * second.unit if first.unit is None and second.unit is not None else start
     return Span(start, end)
