@@ -491,6 +491,9 @@ def test_notations_of_one_option(text):
         '{"reason": "A is wrong", "answer": "C. unwrap it"}',
         '```json\n{"answer": "C", "reason": "he opens it"}\n```',
         "根据视频，答案是C。",
+        "我认为是C。\n选项A出现得太早。",
+        "I am sure that the best answer among the options is C.",
+        r"The answer is \boxed{C}.",
         "A and B are wrong, so C",
         "It cannot be A or B. The answer is C",
     ],
@@ -532,6 +535,34 @@ def test_an_explanation_is_passed_over_but_not_bare(text):
 )
 def test_an_answer_that_names_two_options_names_none(text):
     assert parse_letter(text, OPTIONS) is None
+
+
+@pytest.mark.parametrize(
+    "two",
+    [
+        "C or D",
+        "C and D",
+        "C/D",
+        "C, D",
+        "C; D",
+        "C D",
+        "C-D",
+        "(C)(D)",
+        "C\nD",
+        "C或D",
+        "C、D",
+        "A ou C",
+        "both A and C",
+        "A\nC",
+    ],
+)
+@pytest.mark.parametrize(
+    "frame",
+    ["Answer: {}", "The answer is {}.", "I think {}", r"\boxed{{{}}}", "答案：{}", "so {}", "It's {}", "**{}**", "<b>{}</b>",
+     '{{"answer": "{}"}}', "He walks.\n\n{}", "{}\n\nExplanation: he walks.", "{} are right", "Maybe {}"],
+)  # fmt: skip
+def test_two_options_in_any_frame_name_none(two, frame):
+    assert parse_letter(frame.format(two), OPTIONS) is None
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from videochat_r1.parsing.statements import (
 )
 from videochat_r1.sample import LETTERS
 
-_END_MARKS = " \t\r\n\"'`“”‘’*_()[]{}<>.,;:!?…–—•-。、「」『』【】《》"
+_END_MARKS = " \t\r\n\"'`“”‘’*_()[]{}<>.,;:!?…–—•-|。、「」『』【】《》✅✔☑👉"
 # A mark before a digit may be a sign or a decimal point, which changes the number.
-_START_MARKS = re.compile(r"(?:[\s\"'`“”‘’*_()\[\]{}<>「」『』【】《》]|→|#++(?=\s)|[.,;:!?…–—•-](?![0-9.]))++")
+_START_MARKS = re.compile(r"(?:[\s\"'`“”‘’*_()\[\]{}<>「」『』【】《》|✅✔☑👉]|→|#++(?=\s)|[.,;:!?…–—•-](?![0-9.]))++")
 _HEAD = re.compile(
     r"([A-Za-z])(?:(?P<mark>[)\].:}>*。、]++|[,–—-](?=\s)|\ ?(?=[/,&+]\ ?[(\[]?[A-Za-z]\b))|(?=\s|$))\s*+(?P<rest>.*)",
     re.DOTALL,
@@ -25,9 +25,13 @@ _HEAD = re.compile(
 _ALSO = re.compile(r"(?:and|or|nor|[/,&+])+\s?[(\[]?([A-Za-z])\b", re.IGNORECASE)
 _BRACKETED = re.compile(r"[(\[]\s?([A-Za-z])\s?[)\]]")
 # What follows the article in "A man"; "A is right" and "A He opens it" speak of option A.
-_ARTICLE = re.compile(r"(?!(?:is|was|because|since|as|and|or|the|he|she|it|they|there|this)\b)[^\W\d_]", re.IGNORECASE)
+_ARTICLE = re.compile(
+    r"(?!(?:is|are|was|were|because|since|as|and|or|nor|but|if|unless|vs|versus|ou|oder|und|et|plus|also|possibly|maybe|perhaps"
+    r"|the|he|she|it|they|there|this)\b)[^\W\d_\u3040-\u9fff]{2}",
+    re.IGNORECASE,
+)
 _STANDING_ALONE = re.compile(
-    rf"(?<![\w'’°-])(?:[B-HJ-Z]|A(?!\s(?i:{_ARTICLE.pattern}))|I(?!\s[a-z]))(?![\w'’-])",
+    rf"(?<![\w'’°-])(?:[B-HJ-Z]|A(?!\ (?i:{_ARTICLE.pattern}))|I(?!\ [a-z]))(?![\w'’-])",
 )
 _CLOSING = re.compile(
     r"""(?:\b(?i:so|but|hence|thus|therefore|it['’]s|is|be|probably|likely|definitely|clearly|option|choice|letter)\b|[,:])\s?
@@ -217,8 +221,9 @@ def _said(text: str, options: Sequence[str], *, labelled: bool) -> int | None:
     first, *others = text.split("\n", _LINES_LOOKED_AT + 1)
     if index is None and others:
         index = _bare(first, options)
-        lines = [_OR.sub("", line) for line in others[:_LINES_LOOKED_AT]]
-        named = [other for line in lines if (other := _bare(line, options)) is not None]
+        lines = [strip_outer(_OR.sub("", line)) for line in others[:_LINES_LOOKED_AT]]
+        readings = [(_bare(line, options), _led(line, options, bare=False, labelled=False)) for line in lines]
+        named = [other for reading in readings for other in reading if other is not None]
         return index if index is not None and all(_same(index, other, options) for other in named) else None
     return index
 

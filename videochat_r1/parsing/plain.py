@@ -11,7 +11,9 @@ MAX_MARKS = 16
 
 _INVISIBLE = frozenset("\u00ad\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SAME_DIGITS = ("<wide>", "<font>")
-_TOKEN = re.compile(r"<\|/?[A-Za-z0-9_]{1,40}\|>|</?s>|<(?:eos|bos|end_of_turn)>")
+_TOKEN = re.compile(
+    r"<\|/?[A-Za-z0-9_]{1,40}\|>|</?s>|<(?:eos|bos|end_of_turn)>|</?(?:b|i|u|em|strong|p|br|code)\s?/?>"
+)
 _FENCE = re.compile(r"```(?:[A-Za-z]{1,20}(?=\s))?")
 _FRACTION = re.compile(r"\\[dt]?frac\s?\{[^{}]{0,40}\}\s?\{[^{}]{0,40}\}")
 _WRAPPED = re.compile(r"~?\\(?:boxed|fbox|mbox|text|text[a-z]{2}|math[a-z]{2})\s?\{")
@@ -49,7 +51,7 @@ def bounded(text: str, max_chars: int = MAX_ANSWER_CHARS) -> str | None:
 
 
 def plain(text: str) -> str:
-    """The normalised text without control tokens, code fences, and the commands and dollars of LaTeX around its words."""
+    """The normalised text without control tokens, code fences, tags of HTML, and the commands and dollars of LaTeX around its words."""
     text = _FENCE.sub(" ", _TOKEN.sub(" ", normalised(text)))
     text = _FORMULA.sub(r"\1", text)
     if "\\" in text:

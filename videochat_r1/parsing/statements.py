@@ -9,13 +9,14 @@ _SURELY = r"(?:(?:therefore|thus|clearly|definitely|certainly|most\ likely|likel
 _BEING = r"(?:(?:is|are|was|should\ be|must\ be|would\ be|will\ be|has\ to\ be|:|=|→|->|[-–—](?=\ ))\s?){0,3}+"
 _OPEN = r"[\s:\"'*(\[]*+"
 _LABEL_TEXT = rf"""
-    (?:{_GOOD}\ ){{0,3}}+(?:answer|ans)\b(?:\ (?:to|that|which|for)\ [a-z\ ]{{1,40}}?(?=\ is\b|:))?["'*]{{0,3}}\s?{_BEING}{_SURELY}(?:(?:the\ )?(?:{_GOOD}\ )?{_NOUN}\b)?{_OPEN}
+    (?:{_GOOD}\ ){{0,3}}+(?:answer|ans)\b(?:\ {_NOUN}\b)?(?:\ (?:to|that|which|for|among|of)\ [a-z\ ]{{1,40}}?(?=\ is\b|:))?["'*]{{0,3}}\s?{_BEING}{_SURELY}(?:(?:the\ )?(?:{_GOOD}\ )?{_NOUN}\b)?{_OPEN}
   | (?:{_GOOD}\ ){{1,3}}+(?:{_NOUN}|one|statement|description)\b["'*]{{0,3}}\s?{_BEING}{_SURELY}(?:(?:the\ )?{_NOUN}\b)?{_OPEN}
-  | (?:正确|最终|最佳|标准)?(?:答案|回答)(?:应该|应当|应)?[是为选]?(?:选项)?\s?[:=]?{_OPEN}
+  | (?:(?:正确|最终|最佳|标准)?的?(?:答案|回答)|(?:正确|最佳)的?选项)(?:应该|应当|应)?[是为选]?(?:选项)?\s?[:=]?{_OPEN}
 """
 LABEL = re.compile(
     rf"""(?:(?:so|thus|hence|therefore),?\ )?(?:(?:my|the)\ )?
-        (?:{_LABEL_TEXT}|{_NOUN}\b\ ?(?:is|are|:|=)*+{_OPEN}|(?:选项|选择|选)\s?[:是为]?{_OPEN})""",
+        (?:{_LABEL_TEXT}|{_NOUN}\b\ ?(?:is|are|:|=)*+{_OPEN}
+          |(?:choose|pick|select|go\ with)\ {_OPEN}|(?:选项|选择|选)\s?[:是为]?{_OPEN})""",
     re.VERBOSE | re.IGNORECASE,
 )
 """What may stand before an option that is nothing but the answer: `Answer: `, `The correct option is `, `Option `."""
@@ -24,13 +25,13 @@ _STATEMENT = re.compile(
     rf"""(?<![A-Za-z])(?:{_LABEL_TEXT}
       | i['’]m\ going\ (?:to\ go\ )?with\ (?:(?:the\ )?{_NOUN}\b)?{_OPEN}
       | i(?:['’]d|['’]ll|\ would|\ will)?\ (?:have\ to\ )?
-        (?:choose|chose|select|selected|pick|picked|say|go\ with|opt\ for|answer)\ (?:it\ is\ |it['’]s\ )?(?:(?:the\ )?{_NOUN}\b)?{_OPEN}
+        (?:choose|chose|select|selected|pick|picked|say|go\ with|opt\ for|answer|think|believe|guess)\ (?:it\ is\ |it['’]s\ )?(?:(?:the\ )?{_NOUN}\b)?{_OPEN}
       | (?:corresponds?\ to|match(?:es)?|points?\ to|supports?)\ (?:the\ )?(?:{_GOOD}\ )?(?:{_NOUN}|answer)\b{_OPEN}
-      | (?<![不能])选(?![项题])择?\s?[:是为]?{_OPEN})""",
+      | (?<!不)(?:认为|应该|应当|(?<![不能])选(?![项题])择?)\s?[:是为选]?{_OPEN})""",
     re.VERBOSE | re.IGNORECASE,
 )
 _DOUBT = re.compile(
-    r"n['’]t\b|\b(?:not|never|hardly|doubt|unlikely|if|whether|unless|suppose|assuming|why)\b|\b(?:is|was)(?:\ the)?\ ?\Z|如果|不是|不",
+    r"n['’]t\b|\b(?:not|never|hardly|doubt|unlikely|if|whether|unless|suppose|assuming|why)\b|\A\s*+(?:is|was)(?:\ the)?\ ?\Z|如果|不是|不",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(r"[.,;:!?。，；\n]|\b(?:so|but|therefore|thus|hence|because|and)\b", re.IGNORECASE)
@@ -47,7 +48,7 @@ _WRONG = (
 )
 _LETTERS = rf"{_LETTER}(?:\ ?(?:,|/|,?\ ?(?:and|or|nor))\ {_LETTER}){{0,6}}+"
 _REJECTED = re.compile(
-    rf"""(?:n['’]t|\b(?i:not|cannot|never|neither|nor|rather\ than|instead\ of|unlike|rules?\ out|ruled\ out|ruling\ out|eliminat(?:e|es|ed|ing)
+    rf"""(?:n['’]t|(?<!\bif\ )\b(?i:not|cannot|never|neither|nor|rather\ than|instead\ of|unlike|rules?\ out|ruled\ out|ruling\ out|eliminat(?:e|es|ed|ing)
           |exclud(?:e|es|ed|ing)))(?:\ \w{{1,12}}){{0,2}}?\ {_LETTERS}
       | 不(?:是|选|能选)(?:选项)?\ ?{_LETTERS}
       | {_LETTERS}(?:
