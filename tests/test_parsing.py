@@ -763,6 +763,14 @@ def test_notations_of_one_box(text):
     assert parse_boxes(f"{text}\n{text}", 8) == [box, box]
 
 
+def test_of_an_argument_the_labelled_boxes_count_if_they_are_all_there():
+    text = f"The car begins at [0.5, 0.5, 1, 1]. The answer is [{BOX}, {BOX}]"
+    assert parse_boxes(text, 2) == [(0.1, 0.2, 0.3, 0.4)] * 2
+    assert parse_boxes(text, 3) == [(0.5, 0.5, 1.0, 1.0), *[(0.1, 0.2, 0.3, 0.4)] * 2]
+    one_by_one = f"The answer for frame 1 is {BOX}. The answer for frame 2 is [0.5, 0.5, 1, 1]."
+    assert parse_boxes(one_by_one, 2) == [(0.1, 0.2, 0.3, 0.4), (0.5, 0.5, 1.0, 1.0)]
+
+
 @pytest.mark.parametrize(
     "gap", ["[]", "null", "None", "[None]", "[not visible]", "[0.5]", "[0.1, 0.2]", "[1, 2, 3]", "[x]"]
 )

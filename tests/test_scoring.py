@@ -81,6 +81,7 @@ def test_rows_come_one_by_one_in_order_and_blank_lines_do_not_count_as_rows():
         ("{", "JSON"),
         ("[1]", "object"),
         ("[" * 100_000, "nested"),
+        ('{"id": ' + "9" * 5000 + "}", "integer of thousands of digits"),
         (b"\xff\xfe\xfd", "UTF-8"),
         ("9" * 5000, "JSON"),
         (json.dumps({"id": "a"}), "completion, thinking, target"),

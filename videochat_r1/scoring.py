@@ -128,8 +128,10 @@ def _read_row(line: str | bytes) -> dict[str, Any]:
         row = json.loads(line)
     except RecursionError as error:
         raise DataError("the JSON is nested too deeply") from error
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"this is no JSON in UTF-8: {error}") from error
+    except ValueError as error:
+        raise DataError("the JSON has an integer of thousands of digits") from error
     if not isinstance(row, dict):
         raise DataError(f"a row is an object with {', '.join(_FIELDS)}, got {_kind(row)}")
     missing = [name for name in _FIELDS if name not in row]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from videochat_r1.geometry import Box
 from videochat_r1.parsing.numbers import MAX_ANSWER_CHARS, UNSIGNED, parse_number
 from videochat_r1.parsing.plain import bounded, plain
+from videochat_r1.parsing.statements import statements
 
 _INNERMOST = tuple(
     re.compile(form) for form in (r"\{([^\[\](){}]*+)\}", r"\[([^\[\](){}]*+)\]", r"\(([^\[\](){}]*+)\)")
@@ -36,13 +37,16 @@ def parse_boxes(text: str, limit: int, *, max_chars: int = MAX_ANSWER_CHARS) -> 
 
     An innermost bracket that should hold a box and does not (three numbers, one that is nan, infinite or huge, `[]`) keeps
     its place as None, so that the boxes after it still belong to their frames; one that numbers or names what follows it
-    (`Frame [0]: ...`) has none. A flat list is read four numbers at a time. A text of more than `max_chars` is no answer.
+    (`Frame [0]: ...`) has none. A flat list is read four numbers at a time. Of an argument, what follows its last label ("the
+    answer is") counts if all boxes are there. A text of more than `max_chars` is no answer.
     """
     form = bounded(text, max_chars)
     if form is None:
         return None
-    places = _places(plain(form).translate(_QUOTES))[:limit]
-    return places if any(places) else None
+    words = plain(form).translate(_QUOTES)
+    concluded = (places for part in statements(words) if len(places := _places(part)) >= limit)
+    places = next(concluded, None) or _places(words)
+    return places[:limit] if any(places[:limit]) else None
 
 
 def is_box_list(text: str, count: int) -> bool:
