@@ -529,6 +529,7 @@ def test_an_explanation_is_passed_over_but_not_bare(text):
         r"\boxed{C} or \boxed{D}",
         "It could be C. It could be D.",
         "C is right. D is right.",
+        "C is the answer. D is the answer too",
         "选A或选C",
         '{"answer": "C or D"}',
     ],

@@ -45,7 +45,7 @@ def parse_boxes(text: str, limit: int, *, max_chars: int = MAX_ANSWER_CHARS) -> 
         return None
     words = plain(form).translate(_QUOTES)
     concluded = (places for part in statements(words) if len(places := _places(part)) >= limit)
-    places = next(concluded, None) or _places(words)
+    places = next(concluded, []) or _places(words)
     return places[:limit] if any(places[:limit]) else None
 
 

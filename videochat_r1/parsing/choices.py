@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from videochat_r1.parsing.plain import bounded, normalised, plain
 from videochat_r1.parsing.statements import (
     LABEL,
+    OPENING,
     is_doubted,
     json_answer,
     labelled_boxes,
@@ -204,7 +205,7 @@ def _spoken(text: str, options: Sequence[str]) -> int | None:
     words = strip_outer(_by_line(without_rejected(_by_line(text))))
     before = _stated(stated_before_last(words), options)
     for body in statements(words):
-        index = _said(body, options, labelled=True)
+        index = _said(body.lstrip(OPENING), options, labelled=True)
         if index is not None:
             return index if before is None or _same(index, before, options) else None
         if any(True for _ in _letters(body)):

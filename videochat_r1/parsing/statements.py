@@ -7,6 +7,7 @@ _NOUN = r"(?:option|choice|letter)"
 _GOOD = r"(?:most\ |very\ )?(?:final|correct|right|best|true|likely|accurate|appropriate|suitable|plausible|chosen|selected)"
 _SURELY = r"(?:(?:therefore|thus|clearly|definitely|certainly|most\ likely|likely|probably|indeed|simply|obviously|still|but|rather|actually)\b[,\ ]{0,2})?"
 _BEING = r"(?:(?:is|are|was|should\ be|must\ be|would\ be|will\ be|has\ to\ be|:|=|→|->|[-–—](?=\ ))\s?){0,3}+"
+OPENING = " \t\n\"'*(["
 _OPEN = r"[\s:\"'*(\[]*+"
 _LABEL_TEXT = rf"""
     (?:{_GOOD}\ ){{0,3}}+(?:answer|ans)\b(?:\ {_NOUN}\b)?(?:\ (?:to|that|which|for|among|of)\ [a-z\ ]{{1,40}}?(?=\ is\b|:))?["'*]{{0,3}}\s?{_BEING}{_SURELY}(?:(?:the\ )?(?:{_GOOD}\ )?{_NOUN}\b)?{_OPEN}
@@ -69,9 +70,13 @@ def labelled_boxes(text: str) -> str:
 
 
 def statements(text: str) -> list[str]:
-    """What follows the last few labels of the text, each up to the end, the last label first; doubted ones are left out."""
+    """What follows the last few labels of the text, brackets included, each up to the end, the last label first.
+
+    Doubted ones are left out.
+    """
     found = list(_STATEMENT.finditer(text))[-_NUM_STATEMENTS:]
-    return [text[match.end() :] for match in reversed(found) if not is_doubted(text, match.start())]
+    starts = [match.start() + len(match[0].rstrip(OPENING)) for match in found if not is_doubted(text, match.start())]
+    return [text[start:] for start in reversed(starts)]
 
 
 def stated_before_last(text: str) -> str:
