@@ -8,6 +8,7 @@ from videochat_r1.parsing import (
     answer_text,
     is_box_list,
     is_span_list,
+    official_letter,
     parse_boxes,
     parse_choice,
     parse_letter,
@@ -411,6 +412,29 @@ def test_a_choice_matches_without_case_and_outer_punctuation(text):
 )
 def test_a_choice_must_match_completely(text):
     assert parse_choice(text, ["low quality", "high quality"]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("C", "C"),
+        ("(C) unwrap it", "C"),
+        ("The answer is C. A man unwraps it", "C"),
+        ("Based on the video, B", "B"),
+        ("Because of A", "B"),
+        ("Answer: C", "A"),
+        ("c", None),
+        ("E", None),
+        ("The best answer is", None),
+        ("", None),
+    ],
+)
+def test_the_first_letter_rule_of_the_benchmarks_authors(text, expected):
+    assert official_letter(text, 4) == expected
+
+
+def test_the_words_before_an_answer_are_no_letter_even_among_many_options():
+    assert official_letter("The correct answer is C", 26) == "C"
 
 
 BOX = "[0.1, 0.2, 0.3, 0.4]"

@@ -4,7 +4,14 @@ Nothing here raises on any string. `tags` finds the parts of a completion, the o
 """
 
 from videochat_r1.parsing.boxes import is_box_list, parse_boxes
-from videochat_r1.parsing.choices import option_texts, parse_choice, parse_letter, same_option, same_text
+from videochat_r1.parsing.choices import (
+    official_letter,
+    option_texts,
+    parse_choice,
+    parse_letter,
+    same_option,
+    same_text,
+)
 from videochat_r1.parsing.spans import is_span_list, parse_spans
 from videochat_r1.parsing.tags import answer_text, strict_parts, tagged_texts, write_parts
 
@@ -12,6 +19,7 @@ __all__ = [
     "answer_text",
     "is_box_list",
     "is_span_list",
+    "official_letter",
     "option_texts",
     "parse_boxes",
     "parse_choice",

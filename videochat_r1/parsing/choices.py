@@ -26,6 +26,7 @@ _ARTICLE = re.compile(r"(?!(?:is|because|since|and|or)\b)[a-z]")
 _STANDING_ALONE = re.compile(
     rf"(?<![\w'’-])(?:[B-HJ-Z]|A(?!\ {_ARTICLE.pattern})|I(?!\ [a-z]))(?![\w'’-])",
 )
+_OFFICIAL_PREFIX = re.compile(r"The (?:(?:best|correct) )?answer(?: is)?")
 _LETTERED = re.compile(r"\s*(?:\(([A-Za-z])\)|([A-Za-z])[.):])\s*(.*)", re.DOTALL)
 
 
@@ -85,6 +86,16 @@ def parse_choice(text: str, choices: Sequence[str]) -> str | None:
         return None
     index = _match(text, choices)
     return None if index is None else choices[index]
+
+
+def official_letter(text: str, num_options: int) -> str | None:
+    """The first capital letter of an option anywhere in `text`, as the authors of Video-MME and LongVideoBench read answers.
+
+    "The answer is" and its like are left out first. A letter inside of a word counts (`Because` is B, `Answer: C` is A), a
+    small one does not. None where no option's letter occurs: Video-MME counts that as wrong, LongVideoBench draws one.
+    """
+    letters = LETTERS[:num_options]
+    return next((mark for mark in _OFFICIAL_PREFIX.sub("", text) if mark in letters), None)
 
 
 def strip_outer(text: str) -> str:
