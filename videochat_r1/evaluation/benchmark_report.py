@@ -13,6 +13,7 @@ from videochat_r1.errors import VideoError
 from videochat_r1.evaluation.benchmarks import get_benchmark
 from videochat_r1.evaluation.drawing import Lane, film_strip, histogram, legend, time_line
 from videochat_r1.evaluation.report import cards, example, page, paragraph, section, table
+from videochat_r1.evaluation.strict_json import whole_characters
 from videochat_r1.geometry import Box, Span
 from videochat_r1.sample import LETTERS, BoxesTarget, Sample
 from videochat_r1.video.decode import SamplingRequest
@@ -67,7 +68,7 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
             sections.append(section(heading, legend({"truth": "truth", "answer": "after"}) + shown))
     sections.append(section("Settings", _settings(settings)))
     title = f"{results['benchmark']}: {results['task']}"
-    write_lines(folder / REPORT, [page(title, str(made), sections)])
+    write_lines(folder / REPORT, [whole_characters(page(title, str(made), sections))])
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------

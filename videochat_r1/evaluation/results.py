@@ -1,6 +1,5 @@
 """The files of a scored benchmark: `results.json`, `samples.jsonl`, `report.html`, each whole or not at all."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,30 +8,14 @@ from videochat_r1.datasets.annotation_files import parse_json, read_text
 from videochat_r1.datasets.manifest import write_lines
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmark_report import write_report
-from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.score_answers import Evaluation
+from videochat_r1.evaluation.strict_json import strict_json
 from videochat_r1.sample import Sample
 
 RESULTS = "results.json"
 SAMPLES = "samples.jsonl"
 RUN_SETTINGS = "settings.json"
 """Written when a model run begins."""
-
-_SCORED_KEYS = (
-    "id",
-    "task",
-    "video",
-    "query",
-    "target",
-    "completion",
-    "parsed",
-    "scores",
-    "failure",
-    "by",
-    "unscored",
-    "verdicts",
-)
-_PARSING_FAILURES = ("no_completion", "empty_completion", "cut_off", "unparsable")
 
 
 def write_results(
@@ -47,8 +30,8 @@ def write_results(
         samples: in the order of the rows.
     """
     results = {**evaluation.results, "settings": dict(settings)}
-    text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
-    write_lines(folder / SAMPLES, (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in evaluation.rows))
+    text = strict_json(results, indent=2)
+    write_lines(folder / SAMPLES, map(strict_json, evaluation.rows))
     write_report(folder, results, evaluation.rows, samples)
     write_lines(folder / RESULTS, [text])
     return results
@@ -62,27 +45,6 @@ def read_results(folder: Path) -> dict[str, Any]:
     """
     path = folder / RESULTS
     value = parse_json(read_text(path), path)
-    if not isinstance(value, dict) or not {"benchmark", "metrics", "settings"} <= set(value):
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), dict) for key in ("metrics", "settings")):
         raise DataError(f"{path} is no result of `videochat-r1 eval`")
     return value
-
-
-def read_scored(folder: Path) -> list[Prediction]:
-    """The answers in a folder's `samples.jsonl`, to score them again.
-
-    Raises:
-        DataError: there is none, or a row is malformed.
-    """
-    path = folder / SAMPLES
-    rows: list[Prediction] = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        row = parse_json(line, path)
-        if not isinstance(row, dict) or "id" not in row or "completion" not in row:
-            raise DataError(f"{path}, line {number}: no row of a scored benchmark")
-        # What only the text decides is decided anew.
-        failure = None if row.get("failure") in _PARSING_FAILURES else row.get("failure")
-        extra = {key: value for key, value in row.items() if key not in _SCORED_KEYS}
-        rows.append(Prediction(row["id"], row["completion"], failure, extra))
-    return rows

@@ -9,7 +9,7 @@ from videochat_r1.evaluation.benchmarks import get_benchmark
 from videochat_r1.evaluation.benchmarks.base import SUBTITLE_CHARS, Benchmark, Source
 from videochat_r1.evaluation.judged_scores import check_judge, judge_settings
 from videochat_r1.evaluation.predictions import match, read_predictions
-from videochat_r1.evaluation.results import RESULTS, RUN_SETTINGS, read_results, read_scored, write_results
+from videochat_r1.evaluation.results import RESULTS, RUN_SETTINGS, SAMPLES, read_results, write_results
 from videochat_r1.evaluation.score_answers import ScoringOptions, score_answers
 from videochat_r1.evaluation.settings import environment, hash_files, refuse_changes, source_settings
 from videochat_r1.judge import JudgeConfig
@@ -90,7 +90,9 @@ def rescore(
         )
     samples = benchmark.load(source)
     wanted = samples[: settings["limit"]]
-    answers = match(read_scored(folder), [one.id for one in wanted], [one.id for one in samples], str(folder))
+    answers = match(
+        read_predictions(folder / SAMPLES), [one.id for one in wanted], [one.id for one in samples], str(folder)
+    )
     options = recorded_options(settings) if options is None else options
     check_judge(benchmark, options.judge, required=True)
     train = train_annotations or _path(settings.get("train_annotations"))
