@@ -58,7 +58,7 @@ PAPER: dict[str, tuple[float | None, ...]] = {
 def result_table(results: Mapping[str, Any]) -> str:
     """One benchmark: every metric in percent with its 95 % interval, the baselines beside it, failures and breakdowns below."""
     name, task, count = results["benchmark"], results["task"], results["num_samples"]
-    head = f"{name} ({task}): {count:,} samples, {results['num_failed']:,} failed"
+    head = f"{name} ({task}): {count:,} sample{'' if count == 1 else 's'}, {results['num_failed']:,} failed"
     if results["failures"]:
         kinds = [f"{kind} {found['count']:,}" for kind, found in results["failures"].items()]
         head += f" ({', '.join(kinds)})"
