@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from PIL import Image
 from tests.video_files import write_video
 from videochat_r1.cli import main
 from videochat_r1.commands.eval import parse
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, DivergedError
 from videochat_r1.evaluation.run_folder import RunFolder
 from videochat_r1.evaluation.summary import PAPER, TABLE_1, paper_table
 
@@ -408,6 +409,41 @@ def test_a_changed_setting_is_refused_with_the_difference(world: Path, capsys: p
 def test_a_run_that_could_not_begin_leaves_the_folder_free(world: Path) -> None:
     assert run(world, "wrong_model", "--model", str(world / "videos")) == 2
     assert run(world, "wrong_model", "--limit", "1") == 0
+
+
+@pytest.mark.parametrize(("command", "value"), [("eval", float("nan")), ("ask", float("inf"))])
+def test_diverged_weights_are_refused_and_leave_the_folder_free(
+    world: Path, command: str, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = world / f"diverged_{command}_{value}"
+    shutil.copytree(world / "model", broken)
+    weights = load_file(broken / "model.safetensors")
+    name = next(name for name in weights if name.endswith("norm.weight"))
+    weights[name][3] = value
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    if command == "ask":
+        asked = ["ask", "What?", "--model", str(broken), "--video", str(world / "videos" / "V0.mp4"), "--device", "cpu"]
+        assert main([*asked, "--video-backend", "pyav"]) == 2
+    else:
+        assert run(world, f"out_{value}", "--model", str(broken)) == 2
+        assert run(world, f"out_{value}", "--limit", "1") == 0
+    message = capsys.readouterr().err
+    assert f"{broken} holds NaN or infinite weights" in message and "norm.weight (1)" in message
+
+
+def test_a_model_that_computes_nan_is_named(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from videochat_r1.rollout.transformers_engine import TransformersEngine
+
+    def diverged(*_: Any, **__: Any) -> Any:
+        raise DivergedError("the model's logits are NaN")
+
+    monkeypatch.setattr(TransformersEngine, "generate", diverged)
+    assert run(world, "nan") == 2
+    assert f"{world / 'model'}: the model's logits are NaN; ask an earlier checkpoint" in capsys.readouterr().err
 
 
 def test_failed_samples_are_asked_again_only_when_told(world: Path) -> None:

@@ -61,6 +61,7 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
     Raises:
         ConfigError: the model cannot be loaded, or settings that cannot work.
         DataError: the question cannot be asked.
+        DivergedError: the model's weights, or what it computes, are NaN or infinite.
         VideoError: the video cannot be used.
     """
     # Only here: mistakes in the arguments must not wait seconds for torch.

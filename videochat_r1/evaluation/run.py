@@ -60,6 +60,7 @@ def run_benchmark(
     Raises:
         ConfigError: the folder holds answers of other settings, or settings that cannot work.
         DataError: annotations are malformed, or none of the videos is there.
+        DivergedError: the model's weights, or what it computes, are NaN or infinite.
         JudgeError: the judge cannot be used.
     """
     benchmark = get_benchmark(name)
