@@ -1,6 +1,8 @@
 """Every benchmark's own annotation format, read into samples; what is wrong with a file is named."""
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow
@@ -279,12 +281,12 @@ def test_perception_test_in_both_forms(tmp_path: Path) -> None:
     assert first.target.answer == "B" and len(first.target.options) == 3
     assert get_benchmark("perception_test").groups(first) == {"area": "physics", "reasoning": "descriptive"}
     row = {**question, "video_name": "video_12", "question_id": "3", "answer_id": "1"}
-    with pytest.raises(DataError, match="answer_id"):
-        load("perception_test", write(tmp_path / "rows.json", [row]))
-    (sample,) = load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": 1}]))
-    assert sample.id == "video_12_3" and sample.target == first.target
-    with pytest.raises(DataError, match="expected 0 to 2"):
-        load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": 3}]))
+    for answer in ("1", 1, 1.0):
+        (sample,) = load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": answer}]))
+        assert sample.id == "video_12_3" and sample.target == first.target
+    for wrong in (3, -1, 0.5, "3", "one", None, True, [1]):
+        with pytest.raises(DataError, match=r"row 1.*answer_id"):
+            load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": wrong}]))
 
 
 LVB = {
@@ -325,9 +327,9 @@ def test_longvideobench_subtitles_of_both_kinds(tmp_path: Path) -> None:
     (sample,) = load("longvideobench", path, subtitles=tmp_path / "subtitles")
     assert sample.query == "What is said in the video:\nhi\n\nWhen?"
     lines = read_json_subtitles(tmp_path / "subtitles" / "abc_en.json", offset=60.0)
-    assert lines == [Subtitle(1.0, 2.5, "hi")]
+    assert lines == ([Subtitle(1.0, 2.5, "hi")], 0)
     other = write(tmp_path / "timestamps.json", [{"timestamp": [1.0, None], "text": " so "}])
-    assert read_json_subtitles(other) == [Subtitle(1.0, 1.0, "so")]
+    assert read_json_subtitles(other) == ([Subtitle(1.0, 1.0, "so")], 0)
     (tmp_path / "subtitles" / "abc_en.json").unlink()
     with pytest.raises(DataError, match="do not exist"):
         load("longvideobench", path, subtitles=tmp_path / "subtitles")
@@ -336,11 +338,76 @@ def test_longvideobench_subtitles_of_both_kinds(tmp_path: Path) -> None:
 def test_srt_times_and_markup(tmp_path: Path) -> None:
     path = tmp_path / "a.srt"
     path.write_text(SRT)
-    assert read_srt(path)[0] == Subtitle(1.5, 2.0, "hello there")
-    assert read_srt(path)[2] == Subtitle(3600.0, 3601.0, "good bye")
-    path.write_text("1\nsoon --> later\nx\n")
-    with pytest.raises(DataError, match="soon"):
-        read_srt(path)
+    lines, num_unreadable = read_srt(path)
+    assert (lines[0], lines[2]) == (Subtitle(1.5, 2.0, "hello there"), Subtitle(3600.0, 3601.0, "good bye"))
+    assert num_unreadable == 0
+
+
+CUE = "00:00:01,000 --> 00:00:02,500"
+BAD_TIMES = ["soon", "", "NaN:NaN:NaN,NaN", "inf", "1:2:3:4", "01,249.0999999", "-5", "9" * 400, ":".join("9" * 500)]
+
+
+@pytest.mark.parametrize("time", BAD_TIMES)
+def test_a_subtitle_without_a_readable_time_is_left_out(tmp_path: Path, time: str) -> None:
+    srt = tmp_path / "a.srt"
+    srt.write_text(f"1\n{CUE}\nhello\n\n2\n{time} --> 00:00:09,000\nx\n\n3\n00:00:09,000 --> {time}\ny\n")
+    assert read_srt(srt) == ([Subtitle(1.0, 2.5, "hello")], 2)
+    good = {"start": "00:00:01.000", "end": 2.5, "line": "hello"}
+    rows = [good, {**good, "start": time}, {**good, "end": time}, {"timestamp": [time, 3], "text": "x"}]
+    assert read_json_subtitles(write(tmp_path / "a.json", rows)) == ([Subtitle(1.0, 2.5, "hello")], 3)
+
+
+@pytest.mark.parametrize("row", [None, [], "x", {}, {"timestamp": []}, {"timestamp": [], "text": "x"}, {"timestamp": [1]},
+                                 {"timestamp": [float("nan"), 1], "text": "x"}, {"timestamp": [True, 2], "text": "x"},
+                                 {"start": 10**400, "line": "x"}, {"start": 1, "line": 7}])  # fmt: skip
+def test_a_row_that_is_no_subtitle_is_left_out(tmp_path: Path, row: object) -> None:
+    good = {"timestamp": [1.0, 2.5], "text": "hello"}
+    assert read_json_subtitles(write(tmp_path / "a.json", [good, row])) == ([Subtitle(1.0, 2.5, "hello")], 1)
+
+
+@pytest.mark.parametrize("name", ["videomme", "longvideobench"])
+@pytest.mark.parametrize(
+    ("encode", "is_read"),
+    [
+        (lambda text: text.encode("utf-16"), True),
+        (lambda text: text.encode("utf-8-sig"), True),
+        (lambda text: b"", True),
+        (lambda text: b"\xef\xbb\xbf \n\r\n", True),
+        (lambda text: text.encode("latin-1"), False),
+        (lambda text: text.encode("utf-16-le"), False),
+        (lambda text: gzip.compress(text.encode()), False),
+        (lambda text: b"<html>not found</html>", False),
+        (lambda text: b"[[[[", False),
+    ],
+)
+def test_a_subtitle_file_costs_the_subtitles_of_its_video_at_most(
+    tmp_path: Path, name: str, encode: Callable[[str], bytes], is_read: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    ending, good = {
+        "videomme": ("srt", f"1\n{CUE}\ncaf\u00e9\n"),
+        "longvideobench": ("json", json.dumps([{"timestamp": [1, 2], "text": "caf\u00e9"}], ensure_ascii=False)),
+    }[name]
+    (tmp_path / "subtitles").mkdir()
+    content = encode(good)
+    for stem, written in (("v1", good.encode()), ("v2", content)):
+        (tmp_path / "subtitles" / f"{stem}.{ending}").write_bytes(written)
+    rows = {
+        "videomme": [VIDEOMME[0] | {"videoID": f"v{n}", "question_id": f"{n}"} for n in (1, 2)],
+        "longvideobench": [LVB | {"id": f"{n}", "subtitle_path": f"v{n}.json"} for n in (1, 2)],
+    }[name]
+    first, second = load(name, write(tmp_path / "a.json", rows), subtitles=tmp_path / "subtitles")
+    assert "caf\u00e9" in first.query
+    assert ("caf\u00e9" in second.query) == (is_read and len(content) > 10)
+    if is_read:
+        assert not caplog.text
+    else:
+        assert "1 subtitle file cannot be read" in caplog.text and f"v2.{ending} (1)" in caplog.text
+
+
+def test_a_folder_without_subtitles_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "videomme.json", VIDEOMME)
+    with pytest.raises(DataError, match=r"holds no <videoID>.srt, but videomme.json"):
+        load("videomme", path, subtitles=tmp_path)
 
 
 def test_too_many_subtitles_are_thinned_evenly() -> None:

@@ -481,15 +481,15 @@ def test_a_path_out_of_the_data_folder_is_refused(tmp_path: Path, path: str) -> 
     ("text", "message"),
     [
         ("", "is empty"),
-        ('{"a": {"duration": 3', "not complete JSON.*line 1"),
+        ('{"a": {"duration": 3', "not complete JSON.*column 21"),
         ("[1, 2", "not complete JSON"),
         ("[1, 2]", "expected"),
         ('{"a": 3}', "expected"),
         ("3", "expected"),
         ('{"a": 1, "a": 2}', "'a'.*twice|expected"),
         ("a line of text", "expected|not complete JSON"),
-        ("[" * 100_000, "nested too deeply|not complete JSON"),
-        ('{"a": ' + "1" * 5000 + "}", "cannot be read|expected"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": ' + "1" * 5000 + "}", "expected|should be"),
     ],
 )
 def test_a_file_of_no_known_format_is_refused_by_name(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.check import missing_videos
-from videochat_r1.datasets.manifest import prepare, read_manifest, write_lines, write_manifest
+from videochat_r1.datasets.manifest import prepare, read_manifest, write_manifest
 from videochat_r1.datasets.mend import mend, mend_all
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry, cap, choose_queries, draw
 from videochat_r1.datasets.problems import problems_of
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.geometry import Box, Span
+from videochat_r1.outputs import write_lines
 from videochat_r1.sample import (
     BoxesTarget,
     CaptionTarget,

@@ -1,6 +1,7 @@
 """The console command `videochat-r1`: finds the subcommand and turns this package's errors into exit code 2."""
 
 import importlib
+import io
 import os
 import select
 import sys
@@ -39,6 +40,9 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code (2 for a mistake in the input, with the mend on stderr; 130 for Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # A name that the console's encoding lacks must not end a command.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0

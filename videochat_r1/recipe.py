@@ -21,6 +21,7 @@ from trl import TrlParser
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
 from videochat_r1.provenance import git_commit, package_versions
+from videochat_r1.text import read_yaml
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import durations
 
@@ -169,12 +170,7 @@ def _read_config(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
     if at + 1 == len(arguments):
         raise ConfigError("--config needs a file")
     path = Path(arguments[at + 1])
-    try:
-        config = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    config = read_yaml(path, "a recipe", ConfigError)
     if not isinstance(config, dict):
         raise ConfigError(f"{path} must hold a mapping of option names to values")
     # YAML 1.1 reads 1e-6 as text; argparse would have converted it, defaults are not converted.

@@ -10,6 +10,7 @@ from videochat_r1.commands.logs import show_library_logs
 from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_prompting
 from videochat_r1.errors import ConfigError
 from videochat_r1.sample import LETTERS, Video
+from videochat_r1.text import from_command_line
 from videochat_r1.video.probe import probe
 
 EPILOG = """examples:
@@ -21,6 +22,8 @@ docs/evaluation.md says how the second look is taken."""
 def main(argv: Sequence[str]) -> int:
     """Ask and print; returns the exit code."""
     arguments = parser().parse_args(argv)
+    arguments.question = from_command_line(arguments.question)
+    arguments.options = arguments.options and [from_command_line(option) for option in arguments.options]
     options = arguments.options or []
     if options and not 2 <= len(options) <= len(LETTERS):
         raise ConfigError(f"--options names {len(options)} options; expected 2 to {len(LETTERS)}, or none")

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from videochat_r1.commands.logs import show_library_logs
 from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_prompting, yes_no
 from videochat_r1.errors import ConfigError
@@ -21,6 +19,7 @@ from videochat_r1.evaluation.score_answers import ScoringOptions
 from videochat_r1.evaluation.score_files import recorded_options, rescore, score_predictions
 from videochat_r1.evaluation.summary import paper_table, result_table
 from videochat_r1.judge import read_judge_config
+from videochat_r1.text import read_yaml
 from videochat_r1.video.probe import durations
 
 EPILOG = """examples:
@@ -266,12 +265,7 @@ def _answered_by(settings: Mapping[str, Any]) -> str:
 
 def _read_config(path: Path, top: argparse.ArgumentParser) -> dict[str, Any]:
     """The values of a YAML file, each converted as its flag would be."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    values = read_yaml(path, "a YAML file of options", ConfigError)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of option names to values")
     actions = {action.dest: action for action in top._actions}

@@ -15,7 +15,8 @@ EPILOG = """writes to the output folder:
   rollouts.jsonl  every completion of the training with its rewards
   samples/        every held-out answer
   checkpoints/    the trained models, for transformers' from_pretrained
-  data/           the synthetic videos"""
+  data/           the synthetic videos
+  quickstart.json the list of these; what is not on it is neither replaced nor removed"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
         grpo_flags=tuple(arguments.grpo),
         sft_flags=tuple(arguments.sft),
         start=arguments.start,
+        overwrite=arguments.overwrite,
     )
     summary = Quickstart(options).run()
     print(f"\n{table(summary['tasks'])}")
@@ -60,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--output", type=Path, default=Path("outputs/quickstart"), help="default: %(default)s")
+    result.add_argument("--overwrite", action="store_true", help="replace a finished run (default: refuse to)")
     result.add_argument("--from-scratch", action="store_true", help="train the SFT start too, not only GRPO")
     result.add_argument(
         "--compare",

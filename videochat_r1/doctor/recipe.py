@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 import torch
-import yaml
 
 from videochat_r1.doctor.data import tokens_of_clip
 from videochat_r1.doctor.machine import GB
@@ -27,6 +26,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.sft import VideoSFTConfig
+from videochat_r1.text import read_yaml
 from videochat_r1.video.frames import VideoBudget
 
 # 30 seconds of 480 x 360: the size at which the paper's budget gives 3,240 tokens.
@@ -73,25 +73,24 @@ class Recipe:
             raise ConfigError(
                 f"the recipe's DeepSpeed file {path} does not exist (paths start at the project's folder)"
             )
-        zero = (yaml.safe_load(path.read_text()) or {}).get("zero_optimization", {})
+        zero = _mapping(path, "a DeepSpeed file").get("zero_optimization", {})
         return Strategy(int(zero.get("stage", 0)), "offload_optimizer" in zero)
 
 
 def kind_of(path: str) -> str:
     """`sft` for a file with `samples_per_step`, which GRPO does not know; else `grpo`."""
-    file = Path(path)
-    try:
-        values = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    return "sft" if isinstance(values, dict) and "samples_per_step" in values else "grpo"
+    return "sft" if "samples_per_step" in _mapping(Path(path), "a recipe") else "grpo"
+
+
+def _mapping(path: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file; empty for anything else."""
+    value = read_yaml(path, what, ConfigError)
+    return value if isinstance(value, dict) else {}
 
 
 def _take_deepspeed(path: str, flags: list[str]) -> tuple[str, list[str]]:
     """The DeepSpeed file that flags or recipe name ("" for none), and the other flags."""
-    named = (yaml.safe_load(Path(path).read_text()) or {}).get("deepspeed") or ""
+    named = _mapping(Path(path), "a recipe").get("deepspeed") or ""
     rest = []
     while flags:
         flag = flags.pop(0)

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from videochat_r1.datasets.manifest import write_lines
 from videochat_r1.errors import VideoError
 from videochat_r1.evaluation.benchmarks import get_benchmark
 from videochat_r1.evaluation.drawing import Lane, film_strip, histogram, legend, time_line
 from videochat_r1.evaluation.report import cards, example, page, paragraph, section, table
-from videochat_r1.evaluation.strict_json import whole_characters
 from videochat_r1.geometry import Box, Span
+from videochat_r1.outputs import write_lines
 from videochat_r1.sample import LETTERS, BoxesTarget, Sample
+from videochat_r1.text import whole
 from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.probe import probe
 from videochat_r1.video.process import decode_in_process
@@ -71,7 +71,7 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
         if shown:
             sections.append(section(heading, legend({"truth": "truth", "answer": "after"}) + shown))
     title = f"{results['benchmark']}: {results['task']}"
-    write_lines(folder / REPORT, [whole_characters(page(title, made, sections))])
+    write_lines(folder / REPORT, [whole(page(title, made, sections))])
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.annotation_files import parse_json, read_text
-from videochat_r1.datasets.manifest import write_lines
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation.benchmark_report import write_report
+from videochat_r1.evaluation.benchmark_report import REPORT, write_report
 from videochat_r1.evaluation.score_answers import Evaluation
 from videochat_r1.evaluation.strict_json import strict_json
+from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.sample import Sample
+from videochat_r1.text import parse_json, read_text
 
 RESULTS = "results.json"
 SAMPLES = "samples.jsonl"
@@ -35,6 +35,18 @@ def write_results(
     write_report(folder, results, evaluation.rows, samples)
     write_lines(folder / RESULTS, [text])
     return results
+
+
+def refuse_foreign(folder: Path) -> None:
+    """See that a folder without a record of this project's has no files under the names of a result.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    if not any((folder / name).is_file() for name in (RESULTS, RUN_SETTINGS)):
+        refuse_to_replace(
+            [folder / SAMPLES, folder / REPORT], "no `videochat-r1 eval` made them; name another --output"
+        )
 
 
 def read_results(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+from videochat_r1.text import whole
+
 
 def strict_json(value: Any, *, indent: int | None = None) -> str:
     """The value as JSON in whole characters; null stands for a number that is not finite, at any depth."""
@@ -11,7 +13,7 @@ def strict_json(value: Any, *, indent: int | None = None) -> str:
         text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:
         text = json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
-    return whole_characters(text)
+    return whole(text)
 
 
 def finite(value: Any) -> Any:
@@ -21,10 +23,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def whole_characters(text: str) -> str:
-    """The text with U+FFFD for every half of a surrogate pair, which no UTF-8 file can hold."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from videochat_r1.errors import ConfigError
+from videochat_r1.text import read_yaml
 
 RESPONSE_FORMATS = ("json_schema", "json_object", "text")
 OUTAGE_POLICIES = ("pause", "stop")
@@ -169,12 +168,7 @@ def read_judge_config(path: str | Path) -> JudgeConfig:
         ConfigError: the file cannot be read or is no such mapping.
     """
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the judge's file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    values = read_yaml(path, "a judge's YAML file", ConfigError)
     if isinstance(values, Mapping) and not values.get("judge") and not {"base_url", "model"} & values.keys():
         raise ConfigError(f"{path} names no judge; expected base_url and model, or a recipe with `judge`")
     if isinstance(values, Mapping) and "judge" in values:

@@ -11,9 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import yaml
-
-from videochat_r1.errors import VideoChatR1Error
+from videochat_r1.errors import ConfigError, VideoChatR1Error
+from videochat_r1.text import read_yaml
 from videochat_r1.training.layout import world_size
 
 # Trackers write their last values meanwhile.
@@ -57,12 +56,9 @@ def asks_for_vllm(argv: Sequence[str]) -> bool:
             return (value or following).lower() not in ("false", "0", "no")
     if "--config" not in argv[:-1]:
         return False
-    path = Path(argv[list(argv).index("--config") + 1])
-    if not path.is_file():
-        return False
     try:
-        recipe = yaml.safe_load(path.read_text())
-    except yaml.YAMLError:
+        recipe = read_yaml(Path(argv[list(argv).index("--config") + 1]), "a recipe", ConfigError)
+    except ConfigError:
         return False
     return isinstance(recipe, dict) and bool(recipe.get("use_vllm"))
 

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe, check_paths, with_root
-from videochat_r1.datasets.problems import right_option
+from videochat_r1.datasets.problems import UNREAD, problems_of, right_option
 from videochat_r1.errors import ConfigError, DataError, first_ten
 from videochat_r1.evaluation.score_table import Derived
 from videochat_r1.judge import Judge
 from videochat_r1.parsing import answer_text, official_letter
 from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample, SpanTarget
 from videochat_r1.tasks import get_task
+from videochat_r1.text import counted
 
 ALL = "all"
 OFFICIAL_ACCURACY = "accuracy_official"
@@ -180,8 +181,8 @@ class CorpusBenchmark(Benchmark):
     """A benchmark whose annotations are read by the corpus of the same name."""
 
     def read(self, source: Source) -> Iterator[Sample]:
-        """As the corpus does; a duration that no file gives is NaN."""
-        yield from CORPORA[self.name].read(
+        """As the corpus does; a duration that no file gives is NaN, and a sample that could not be read is refused."""
+        samples = CORPORA[self.name].read(
             source.annotations,
             source.videos,
             task=source.task or self.tasks[0],
@@ -189,6 +190,14 @@ class CorpusBenchmark(Benchmark):
             probe_durations=source.probe_durations,
             allow_unknown_durations=True,
         )
+        unread = [problem for sample in samples for problem in problems_of(sample) if problem.kind in UNREAD]
+        if unread:
+            kind, name, detail = unread[0]
+            raise DataError(
+                f"{source.annotations}: {counted(len(unread), 'sample')} of {len(samples):,} cannot be scored, the first is "
+                f"{name} ({kind}: {detail})"
+            )
+        yield from samples
 
     def files(self, annotations: Path) -> list[Path]:
         """As the corpus says."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from videochat_r1.datasets.annotation_files import kind
 from videochat_r1.errors import DataError, first_ten
-from videochat_r1.text import parse_json, read_text
+from videochat_r1.text import counted, parse_json, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -62,15 +62,15 @@ class SubtitleFiles:
         """Log which files could not be read, and which only in part."""
         if self._unreadable:
             logger.warning(
-                "%d subtitle files cannot be read, their videos' questions are asked without them: %s; the first: %s",
-                len(self._unreadable),
+                "%s cannot be read, questions on their videos are asked without: %s; the first: %s",
+                counted(len(self._unreadable), "subtitle file"),
                 first_ten([path.name for path in self._unreadable]),
                 next(iter(self._unreadable.values())),
             )
         if self._num_left_out:
             logger.warning(
-                "%d subtitles without a readable time or text are left out, in %s",
-                sum(self._num_left_out.values()),
+                "%s without a readable time or text left out, in %s",
+                counted(sum(self._num_left_out.values()), "subtitle"),
                 first_ten([path.name for path in self._num_left_out]),
             )
 
