@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import VideoError
 from videochat_r1.evaluation.benchmarks import get_benchmark
 from videochat_r1.evaluation.drawing import Lane, film_strip, histogram, legend, time_line
@@ -218,7 +219,7 @@ def _pictures(sample: Sample, row: Row) -> list[str]:
     strip = [] if frames is None else [film_strip(frames)]
     spans = [target["span"]] if "span" in target else target.get("spans")
     length = target.get("duration") or duration
-    if not spans or not length:
+    if not spans or not length or not float(length) > 0.0:
         return strip
     lanes = [Lane("truth", "truth", _spans(spans)), Lane("answer", "after", _answered_spans(row["parsed"]))]
     return [*strip, time_line(lanes, float(length))]
@@ -247,7 +248,7 @@ def _boxes(target: BoxesTarget, parsed: Any, num_frames: int) -> list[list[tuple
 def _frames(sample: Sample) -> tuple[NDArray[np.uint8] | None, float | None]:
     """(T, H, W, 3) small frames of the sample's clip and its seconds; None for a video that cannot be read."""
     video = sample.video
-    if not Path(video.path or video.frames[0]).is_file():
+    if not is_file(Path(video.path or video.frames[0])):
         return None, None
     try:
         if isinstance(sample.target, BoxesTarget) and video.frames:

@@ -99,7 +99,9 @@ class Benchmark(ABC):
             raise DataError(f"{source.annotations}: these ids occur more than once: {first_ten(repeated)}")
         for problem, is_sound in _SOUND.items():
             if unsound := [sample.id for sample in samples if not is_sound(sample)]:
-                raise DataError(f"{source.annotations}: {problem} {first_ten(unsound)}")
+                raise DataError(
+                    f"{source.annotations}: {problem} {first_ten(unsound)}; correct them, or leave their rows out"
+                )
         return samples
 
     @abstractmethod
