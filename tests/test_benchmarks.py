@@ -460,6 +460,49 @@ def test_repeated_ids_and_answers_outside_the_options_are_refused(tmp_path: Path
         load("videomme", write(tmp_path / "c.json", []))
 
 
+NAN, INF = float("nan"), float("inf")
+GQA = {"id": "1_0", "video": "1.mp4", "question": "q", "options": ["(A) a", "(B) b"], "duration": 30, "glue": [[1, 2]],
+       "type": "TP", "answer": "(A)"}  # fmt: skip
+GOT = {"path": "val/x", "object": "cat", "gt": [[0.1, 0.1, 0.2, 0.2]] * 8}
+CLIP = {"video": "v.mp4", "question": "?", "candidates": ["a", "b"], "answer": "a", "start": 0.0, "end": 1.0}
+
+
+def span_file(span: list[float], duration: float = 30.0) -> dict[str, object]:
+    return {"A": {"duration": duration, "timestamps": [[1, 2], span], "sentences": ["a", "b"]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "found"),
+    [
+        ("charades_sta", "a.json", span_file([NAN, 5]), "A_1"),
+        ("charades_sta", "a.json", span_file([1, INF]), "A_1"),
+        ("charades_sta", "a.json", span_file([1, 10**400]), "A_1"),
+        ("charades_sta", "a.json", span_file([1, 2], INF), "A_0, A_1"),
+        ("charades_sta", "a.txt", "A 1 2##a\nA nan 5##b\n", "A_1"),
+        ("charades_sta", "a.txt", "A 1 2##a\nA 1 1e999##b\n", "A_1"),
+        ("activitynet", "a.json", span_file([1, -INF]), "A_1"),
+        ("nextgqa", "a.json", [GQA, GQA | {"id": "1_1", "glue": [[1, 2], [NAN, 2]]}], "1_1"),
+        ("nextgqa", "a.json", [GQA | {"duration": INF}], "1_0"),
+        ("got10k", "a.json", [GOT | {"gt": [*GOT["gt"][1:], [0.1, 0.1, 0.2, NAN]]}], "x"),
+        ("got10k", "a.json", [GOT, GOT | {"path": "val/y", "gt": []}], "y"),
+        ("mvbench", "action_sequence.json", [CLIP, CLIP | {"start": NAN}], "action_sequence/v_1"),
+    ],
+)
+def test_targets_that_cannot_be_scored_are_refused_with_their_ids(
+    tmp_path: Path, name: str, file: str, content: object, found: str
+) -> None:
+    path = tmp_path / file
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(DataError, match=rf"(?:is infinite or no number|there is no box) in {found} \(\d\); correct"):
+        load(name, path)
+
+
+@pytest.mark.parametrize("task", ["grounded_qa", "multi_choice_qa"])
+def test_nextgqa_counts_tp_among_tn_as_its_authors_do(tmp_path: Path, task: str) -> None:
+    (sample,) = load("nextgqa", write(tmp_path / "a.json", [GQA]), task=task)
+    assert get_benchmark("nextgqa").groups(sample) == {"type": "TN"}
+
+
 def test_a_path_out_of_the_videos_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leaves the data folder"):
         load("longvideobench", write(tmp_path / "a.json", [LVB | {"video_path": "../../secret.mp4"}]))

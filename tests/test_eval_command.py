@@ -18,6 +18,7 @@ from tests.video_files import write_video
 from videochat_r1.cli import main
 from videochat_r1.commands.eval import parse
 from videochat_r1.errors import ConfigError, DataError, DivergedError
+from videochat_r1.evaluation.predictions import SCORED_KEYS
 from videochat_r1.evaluation.run_folder import RunFolder
 from videochat_r1.evaluation.summary import PAPER, TABLE_1, paper_table
 
@@ -113,6 +114,12 @@ def test_limit_scores_the_first_samples_and_leaves_other_predictions_alone(folde
         ([*gold()[1:], {"id": "V0_0"}], ["line 7: no completion"]),
         ([*gold()[1:], {"id": "V0_0", "completion": 3}], ["line 7: completion is no text"]),
         ([*gold()[1:], ["V0_0", "x"]], ["line 7: not an object"]),
+        ([*gold()[1:], {"id": "V0_0", "completion": "", "failure": 3}], ["line 7: failure is no text"]),
+        (
+            [*gold()[1:], '{"id": "V0_0", "completion": "", "x": ' + "[" * 60 + "]" * 60 + "}"],
+            ["nested more than 50 deep"],
+        ),
+        ([*gold()[1:], '{"id": "V0_0", "completion": "a", "completion": "b"}'], ["line 7: ", "occur twice"]),
     ],
 )
 def test_mistakes_in_predictions_are_named_and_nothing_is_overwritten(
@@ -126,6 +133,58 @@ def test_mistakes_in_predictions_are_named_and_nothing_is_overwritten(
     assert all(words in message for words in expected), message
     assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
     assert score(folder, predictions=folder / "nowhere.jsonl") == 2
+
+
+def samples_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `samples.jsonl`, which has to be strict JSON."""
+    lines = (folder / "samples.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in lines]
+
+
+WRONG: dict[str, Any] = {name: "mine" for name in SCORED_KEYS if name not in ("id", "completion")} | {
+    "failure": "unparsable",
+    "scores": {"mIoU": 1.0, "mine": 1.0},
+    "clue_perception": {"passes": [1]},
+    "logprobs": [float("nan"), {"top": [float("inf"), -1.0]}],
+    "frame_size": [float("nan"), 0],
+    "note": "half of \ud83d a pair",
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_further_keys_of_a_prediction_never_stand_for_computed_ones(folder: Path, key: str) -> None:
+    rows = [row | {"completion": "<answer>2.5 to 3</answer>"} for row in gold()]
+    assert score(folder, predictions=write_predictions(folder / "plain.jsonl", rows)) == 0
+    plain, samples = results(folder / "out"), samples_of(folder / "out")
+    marked = write_predictions(folder / "marked.jsonl", [row | {key: WRONG[key]} for row in rows])
+    assert score(folder, predictions=marked) == 0
+    found = results(folder / "out")
+    assert all(found[name] == plain[name] for name in ("failures", "by", "num_samples"))
+    assert {name: found["metrics"][name] for name in plain["metrics"]} == plain["metrics"]
+    for row, before in zip(samples_of(folder / "out"), samples, strict=True):
+        assert all(row[name] == before[name] for name in before if name != "scores")
+
+
+def test_what_is_kept_of_a_row_is_strict_json(folder: Path) -> None:
+    kept = {"logprobs": WRONG["logprobs"], "note": WRONG["note"]}
+    assert score(folder, predictions=write_predictions(folder / "p.jsonl", [row | kept for row in gold()])) == 0
+    row = samples_of(folder / "out")[0]
+    assert row["logprobs"] == [None, {"top": [None, -1.0]}] and row["note"] == "half of \ufffd a pair"
+
+
+def test_the_rows_of_a_result_are_predictions_and_scored_anew(folder: Path) -> None:
+    rows = gold()
+    rows[1]["completion"], rows[2]["completion"] = "I do not know", None
+    rows[3]["failure"] = "video_error"
+    assert score(folder, predictions=write_predictions(folder / "p.jsonl", rows)) == 0
+    first, scored = results(folder / "out"), samples_of(folder / "out")
+    assert first["failures"].keys() == {"no_completion", "unparsable", "video_error"}
+    assert scored[3]["completion"] is not None and scored[3]["scores"]["mIoU"] == 0.0, "failed, whatever was written"
+    for row in scored:
+        row["scores"] = dict.fromkeys(row["scores"], 1.0)
+    assert score(folder, predictions=write_predictions(folder / "again.jsonl", scored)) == 0
+    again = results(folder / "out")
+    assert again["metrics"] == first["metrics"] and again["failures"] == first["failures"]
 
 
 def test_other_questions_in_the_same_folder_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
