@@ -73,7 +73,7 @@ def test_an_unknown_video_option_is_refused_when_the_budget_is_made(tmp_path):
 
 
 def test_a_missing_recipe_file_is_named():
-    with pytest.raises(ConfigError, match=r"cannot read the recipe nowhere\.yaml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist; expected a recipe"):
         parse_recipe([ModelArguments], ["--config", "nowhere.yaml"])
 
 

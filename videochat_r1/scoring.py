@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, keys_shown
 from videochat_r1.judge import Judge
 from videochat_r1.rewards import Unscored, make_reward, option_names
 from videochat_r1.tasks import Task, get_task
@@ -132,7 +132,7 @@ def _read_row(line: str | bytes) -> dict[str, Any]:
         raise DataError(f"a row is an object with {', '.join(_FIELDS)}, got {_kind(row)}")
     missing = [name for name in _FIELDS if name not in row]
     if missing:
-        raise DataError(f"the row has no {', '.join(missing)}; it has {', '.join(map(repr, row))}")
+        raise DataError(f"the row has no {', '.join(missing)}; it has {keys_shown(row)}")
     for name, (types, expected) in _FIELDS.items():
         # Not isinstance: true is no integer.
         if type(row[name]) not in types:

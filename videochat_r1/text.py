@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import yaml
 
-from videochat_r1.errors import DataError, VideoChatR1Error
+from videochat_r1.errors import DataError, VideoChatR1Error, shown
 
 REPLACEMENT = "\ufffd"
 """Stands for what could not be read."""
@@ -219,16 +219,6 @@ def as_number(value: Any) -> float | None:
         return None
     except OverflowError:
         return math.inf if cast(int, value) > 0 else -math.inf
-
-
-def shown(text: str, limit: int = 80) -> str:
-    """A text as messages show it: a long one is cut, with its length behind it."""
-    return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text):,} characters)"
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things in words: `1 sample`, `2 samples`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _utf8(content: bytes, where: str | Path, error: type[VideoChatR1Error]) -> str:

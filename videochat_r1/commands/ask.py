@@ -22,8 +22,6 @@ docs/evaluation.md says how the second look is taken."""
 def main(argv: Sequence[str]) -> int:
     """Ask and print; returns the exit code."""
     arguments = parser().parse_args(argv)
-    arguments.question = from_command_line(arguments.question)
-    arguments.options = arguments.options and [from_command_line(option) for option in arguments.options]
     options = arguments.options or []
     if options and not 2 <= len(options) <= len(LETTERS):
         raise ConfigError(f"--options names {len(options)} options; expected 2 to {len(LETTERS)}, or none")
@@ -43,10 +41,16 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="videochat-r1 ask", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawTextHelpFormatter
     )
-    top.add_argument("question", help="in quotes, before --options")
+    top.add_argument("question", type=from_command_line, help="in quotes, before --options")
     top.add_argument("--model", required=True, help="model folder, or a hub name that can be reached")
     top.add_argument("--video", required=True, type=Path, help="video file")
-    top.add_argument("--options", nargs="+", metavar="OPTION", help="texts to choose from (default: a free answer)")
+    top.add_argument(
+        "--options",
+        nargs="+",
+        type=from_command_line,
+        metavar="OPTION",
+        help="texts to choose from (default: a free answer)",
+    )
     top.add_argument("--json", action="store_true", help="print one JSON object, with the settings")
     top.add_argument("--device", help="cuda, cuda:1, cpu (default: the GPU, else the CPU)")
     add_prompting(top.add_argument_group("what the model sees"))

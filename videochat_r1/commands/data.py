@@ -14,11 +14,10 @@ from videochat_r1.datasets.check import check_samples, missing_videos, undecodab
 from videochat_r1.datasets.manifest import prepare, sidecar
 from videochat_r1.datasets.problems import Problem
 from videochat_r1.datasets.synthetic import write_corpus
-from videochat_r1.errors import VideoError
+from videochat_r1.errors import VideoError, counted
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, benchmark_ids
 from videochat_r1.evaluation.benchmarks.base import ALL
 from videochat_r1.sample import Sample, Video
-from videochat_r1.text import counted
 from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.probe import durations, probe
 from videochat_r1.video.process import decode_in_process

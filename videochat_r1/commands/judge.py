@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videochat_r1.commands.logs import show_library_logs
-from videochat_r1.errors import ConfigError
+from videochat_r1.errors import ConfigError, counted
 from videochat_r1.evaluation.compare_judges import compare, read_captions
 from videochat_r1.judge import Judge, JudgeConfig, read_judge_config
 from videochat_r1.judge.rule_server import FAULTS, MODEL, QUICK_FAULTS, RuleJudgeServer
@@ -111,7 +111,9 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _table(result: dict[str, Any], configs: Sequence[JudgeConfig]) -> str:
-    lines = [f"{result['num_captions']:,} captions ({result['num_without_caption']:,} rows without one left out)"]
+    lines = [
+        f"{counted(result['num_captions'], 'caption')} ({counted(result['num_without_caption'], 'row')} without one left out)"
+    ]
     for number, (judge, config) in enumerate(zip(result["judges"], configs, strict=True), start=1):
         mean = "-" if judge["mean"] is None else f"{judge['mean']:.4f}"
         lines.append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.errors import DataError, first_ten
+from videochat_r1.errors import DataError, first_ten, keys_shown, shown
 from videochat_r1.geometry import Span
 from videochat_r1.sample import LETTERS
 from videochat_r1.text import as_number, parse_json, read_text
@@ -60,8 +60,8 @@ class Row:
         if key not in self.values:
             lacking = [row.where.rpartition(", ")[2] for row in self.rows if key not in row.values]
             more = f". It is missing in {first_ten(lacking)}" if len(lacking) > 1 else ""
-            found = sorted(map(str, self.values))[:12]
-            raise DataError(f"{self.where}: the key {key!r} is missing; found {found}{more}")
+            found = keys_shown(self.values)
+            raise DataError(f"{self.where}: the key {shown(key)!r} is missing; found {found}{more}")
         return self.values[key]
 
     def text(self, key: str) -> str:
@@ -155,7 +155,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
     try:
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
-            raise DataError(f"{path}: the columns {missing} are missing; found {list(reader.fieldnames or ())}")
+            raise DataError(f"{path}: the columns {missing} are missing; found {keys_shown(reader.fieldnames or ())}")
         for values in reader:
             where = f"{path}, line {reader.line_num}"
             absent = [column for column in columns if values[column] is None]

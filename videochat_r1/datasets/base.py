@@ -9,9 +9,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, shown
 from videochat_r1.sample import Sample, Video
-from videochat_r1.text import shown
 
 VIDEO_SUFFIXES = tuple(
     [
@@ -258,6 +257,8 @@ class UniqueIds:
         """The sample, its id numbered from its second use on."""
         name = sample.id
         self._times[name] += 1
+        if name in self._taken:
+            self._times[name] = max(2, self._times[name])
         while name in self._taken:
             name = f"{sample.id}#{self._times[sample.id]}"
             self._times[sample.id] += name in self._taken

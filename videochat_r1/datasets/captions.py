@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from videochat_r1.datasets.annotation_files import Row, read_json_lines
 from videochat_r1.datasets.base import Corpus, Request, VideoFinder, has_type
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, keys_shown
 from videochat_r1.sample import CaptionTarget, Sample, Video
 from videochat_r1.tasks.captioning import REQUEST
 from videochat_r1.text import parse_json, read_text
@@ -84,5 +84,5 @@ def _key(row: Row, names: tuple[str, ...]) -> str:
     for name in names:
         if name in row.values:
             return name
-    found = sorted(map(str, row.values))[:12]
+    found = keys_shown(row.values)
     raise DataError(f"{row.where}: expected {' or '.join(map(repr, names))} beside the other; found {found}")

@@ -9,8 +9,8 @@ from typing import Any
 from videochat_r1.datasets.base import is_there, video_key
 from videochat_r1.datasets.parallel import ask_all
 from videochat_r1.datasets.problems import KINDS, UNREAD, Problem, problems_of
+from videochat_r1.errors import counted, shown
 from videochat_r1.sample import Sample, Target, Video
-from videochat_r1.text import counted, shown
 
 VideoProbe = Callable[[Video], str | None]
 """Why a video cannot be decoded, or None; must come back for any file, hanging ones included."""

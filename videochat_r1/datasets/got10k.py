@@ -18,10 +18,10 @@ from videochat_r1.datasets.got10k_sequence import (
     read_sequence,
     released_indices,
 )
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, counted
 from videochat_r1.geometry import Box
 from videochat_r1.sample import BoxesTarget, Sample, Video
-from videochat_r1.text import counted, listing, read_text
+from videochat_r1.text import listing, read_text
 
 ItemT = TypeVar("ItemT")
 
@@ -46,7 +46,7 @@ class GOT10k(Corpus):
             return [annotations]
         folders = [annotations / name for name in _sequence_names(annotations)]
         files = [folder / name for folder in folders for name in ANNOTATION_FILES]
-        return [file for file in files if file.is_file()]
+        return [file for file in files if is_file(file)]
 
     def videos_root(self, annotations: Path, videos: Path | None) -> Path | None:
         """Official annotations lie beside their frames."""
@@ -85,7 +85,7 @@ class GOT10k(Corpus):
             )
         if "object_class" not in truth.meta:
             return _unread(
-                name, "bad_annotation", f"{sequence / 'meta_info.ini'}: object_class, what to track, is missing"
+                name, "bad_annotation", f"{sequence / 'meta_info.ini'}: object_class is missing; it names what to track"
             )
         indices = even_indices(len(truth.boxes))
         boxes = [truth.boxes[index] for index in indices]

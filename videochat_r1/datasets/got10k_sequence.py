@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, shown
 from videochat_r1.geometry import Box
-from videochat_r1.text import read_text, shown
+from videochat_r1.text import read_text
 
 NUM_BOXES = 8
 ANNOTATION_FPS = 10.0

@@ -10,11 +10,11 @@ from videochat_r1.datasets.annotation_files import Row, kind, number, read_json_
 from videochat_r1.datasets.base import Corpus, Request, check_paths, video_key, with_root
 from videochat_r1.datasets.mend import Change, Mended, mend_all, nothing_left
 from videochat_r1.datasets.problems import Problem
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, keys_shown, shown
 from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.sample import Sample, Video
 from videochat_r1.tasks import get_task
-from videochat_r1.text import read_text, shown
+from videochat_r1.text import read_text
 
 SAMPLE_KEYS = ("id", "task", "video", "query", "target", "duration", "source", "extra")
 VIDEO_KEYS = ("path", "frames", "frame_times", "start", "end")
@@ -41,9 +41,9 @@ def sample_from_json(value: Any, where: str) -> Sample:
         DataError: naming `where` and the key that is missing, unknown or wrong.
     """
     row = Row.of(value, where)
-    unknown = sorted(set(row.values) - set(SAMPLE_KEYS))
+    unknown = set(row.values) - set(SAMPLE_KEYS)
     if unknown:
-        raise DataError(f"{where}: unknown keys {unknown}; a sample has {list(SAMPLE_KEYS)}")
+        raise DataError(f"{where}: unknown keys {keys_shown(unknown)}; a sample has {list(SAMPLE_KEYS)}")
     extra = row.values.get("extra") or {}
     duration = row.values.get("duration")
     target = Row.of(row.get("target"), f"{where}, 'target'").values
@@ -204,9 +204,9 @@ def _video_to_json(video: Video) -> dict[str, Any]:
 
 
 def _video_from_json(row: Row) -> Video:
-    unknown = sorted(set(row.values) - set(VIDEO_KEYS))
+    unknown = set(row.values) - set(VIDEO_KEYS)
     if unknown:
-        raise DataError(f"{row.where}: unknown keys {unknown}; a video has {list(VIDEO_KEYS)}")
+        raise DataError(f"{row.where}: unknown keys {keys_shown(unknown)}; a video has {list(VIDEO_KEYS)}")
     start, end = (None if row.values.get(key) is None else row.number(key) for key in ("start", "end"))
     if "path" in row.values:
         return Video(path=row.text("path"), start=start, end=end)

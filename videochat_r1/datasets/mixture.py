@@ -13,7 +13,7 @@ from videochat_r1.datasets import get_corpus
 from videochat_r1.datasets.base import DurationProbe, video_key
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.mend import Mended, mend_all, nothing_left
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, counted
 from videochat_r1.sample import Sample
 
 
@@ -248,7 +248,7 @@ def _read(entry: MixtureEntry, root: Path, probe: DurationProbe | None) -> list[
 
 def _sum_line(counts: list[int], words: str) -> str:
     terms = f" = {' + '.join(f'{count:,}' for count in counts)}" if len(counts) > 1 else ""
-    return f"{sum(counts):,} samples {words}{terms}"
+    return f"{counted(sum(counts), 'sample')} {words}{terms}"
 
 
 def _entry_line(entry: MixtureEntry, summary: EntrySummary) -> str:

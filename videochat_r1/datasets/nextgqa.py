@@ -7,7 +7,7 @@ from typing import Any
 from videochat_r1.datasets.annotation_files import Row, kind, read_json, read_table
 from videochat_r1.datasets.base import Corpus, Request
 from videochat_r1.datasets.choices import answer_letter
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, shown
 from videochat_r1.geometry import Span
 from videochat_r1.parsing import option_texts
 from videochat_r1.sample import LETTERS, ChoiceTarget, GroundedChoiceTarget, Sample, Video
@@ -60,7 +60,7 @@ def join(table: Path) -> list[dict[str, Any]]:
 
 def _joined(row: Row, spans: Row, paths: Row) -> dict[str, Any]:
     video_id, qid = row.text("video_id"), row.text("qid")
-    video = Row.of(spans.get(video_id), f"{spans.where}, video {video_id!r} ({row.where})")
+    video = Row.of(spans.get(video_id), f"{spans.where}, video {shown(video_id)!r} ({row.where})")
     location = Row.of(video.get("location"), f"{video.where}, 'location'")
     options = [row.text(f"a{index}") for index in range(5)]
     answer = row.text("answer")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from videochat_r1.datasets.base import REPEATS
 from videochat_r1.datasets.got10k_sequence import NUM_BOXES
+from videochat_r1.errors import shown
 from videochat_r1.geometry import Box, Span
 from videochat_r1.parsing import same_text
 from videochat_r1.sample import (
@@ -18,7 +19,7 @@ from videochat_r1.sample import (
     Sample,
     SpanTarget,
 )
-from videochat_r1.text import REPLACEMENT, shown
+from videochat_r1.text import REPLACEMENT
 
 KINDS = {
     "reversed_span": "a span ends before it starts",

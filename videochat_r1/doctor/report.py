@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from videochat_r1.errors import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -56,11 +58,12 @@ def to_text(sections: Sequence[Section]) -> str:
     """The same for people; the problems come last, where they are seen."""
     lines: list[str] = []
     for section in sections:
-        lines.append(f"{section.name}{'' if not section.problems else f'  ({len(section.problems)} problems)'}")
+        count = f"  ({counted(len(section.problems), 'problem')})" if section.problems else ""
+        lines.append(f"{section.name}{count}")
         lines += _fact_lines(section.facts, "  ")
         lines += [f"  note: {note}" for note in section.notes]
     problems = [(section.name, problem) for section in sections for problem in section.problems]
-    lines.append(f"\n{len(problems)} problems" if problems else "\nno problems")
+    lines.append(f"\n{counted(len(problems), 'problem')}" if problems else "\nno problems")
     for name, problem in problems:
         lines.append(f"  {name}: {problem.what}")
         lines.append(f"    mend: {problem.mend}")

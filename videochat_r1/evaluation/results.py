@@ -17,6 +17,9 @@ SAMPLES = "samples.jsonl"
 RUN_SETTINGS = "settings.json"
 """Written when a model run begins."""
 
+_RECORDS = {RESULTS: {"benchmark", "metrics", "settings"}, RUN_SETTINGS: {"settings", "environments"}}
+"""Files that tell a folder of this project's, and what they hold at least."""
+
 
 def write_results(
     folder: Path, evaluation: Evaluation, settings: Mapping[str, Any], samples: Sequence[Sample]
@@ -43,10 +46,17 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         ConfigError: naming them.
     """
-    if not any((folder / name).is_file() for name in (RESULTS, RUN_SETTINGS)):
-        refuse_to_replace(
-            [folder / SAMPLES, folder / REPORT], "no `videochat-r1 eval` made them; name another --output"
-        )
+    if not any(_is_record(folder / name, keys) for name, keys in _RECORDS.items()):
+        names = (*_RECORDS, SAMPLES, REPORT)
+        refuse_to_replace([folder / name for name in names], "no `videochat-r1 eval` made them; name another --output")
+
+
+def _is_record(path: Path, keys: set[str]) -> bool:
+    try:
+        value = parse_json(read_text(path), path)
+    except DataError:
+        return False
+    return isinstance(value, dict) and keys <= value.keys()
 
 
 def read_results(folder: Path) -> dict[str, Any]:

@@ -101,8 +101,10 @@ def rescore(
     answers = match(
         read_predictions(folder / SAMPLES), [one.id for one in wanted], [one.id for one in samples], str(folder)
     )
-    if output != folder:
+    if output.resolve() != folder.resolve():
         refuse_foreign(output)
+        if (output / RUN_SETTINGS).is_file():
+            raise ConfigError(f"{output} holds the answers of another model; name another --output for {folder}")
         if (output / RESULTS).is_file():
             refuse_changes(read_results(output)["settings"], settings, ("mode", *SOURCE_KEYS), output)
     options = recorded_options(settings) if options is None else options

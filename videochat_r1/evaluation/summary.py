@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from videochat_r1.errors import counted
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
-from videochat_r1.text import counted
 
 
 class Column(NamedTuple):

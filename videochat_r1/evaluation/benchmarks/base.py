@@ -12,13 +12,12 @@ from typing import Any, ClassVar
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe, check_paths, with_root
 from videochat_r1.datasets.problems import UNREAD, problems_of, right_option
-from videochat_r1.errors import ConfigError, DataError, first_ten
+from videochat_r1.errors import ConfigError, DataError, counted, first_ten, shown
 from videochat_r1.evaluation.score_table import Derived
 from videochat_r1.judge import Judge
 from videochat_r1.parsing import answer_text, official_letter
 from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample, SpanTarget
 from videochat_r1.tasks import get_task
-from videochat_r1.text import counted
 
 ALL = "all"
 OFFICIAL_ACCURACY = "accuracy_official"
@@ -197,7 +196,7 @@ class CorpusBenchmark(Benchmark):
             kind, name, detail = unread[0]
             raise DataError(
                 f"{source.annotations}: {counted(len(unread), 'sample')} of {len(samples):,} cannot be scored, the first is "
-                f"{name} ({kind}: {detail})"
+                f"{shown(name)} ({kind}: {shown(detail, 300)})"
             )
         yield from samples
 
@@ -237,7 +236,7 @@ class ChoiceBenchmark(Benchmark):
     def read(self, source: Source) -> Iterator[Sample]:
         """As `questions`, with paths checked and joined."""
         for sample in self.questions(source):
-            check_paths(sample.video, f"{source.annotations}, sample {sample.id!r}")
+            check_paths(sample.video, f"{source.annotations}, sample {shown(sample.id)!r}")
             yield with_root(sample, source.videos)
 
     def groups(self, sample: Sample) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from videochat_r1.datasets.annotation_files import Row
 from videochat_r1.datasets.base import inside, is_file
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, keys_shown
 from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
 from videochat_r1.evaluation.benchmarks.subtitles import SubtitleFiles, quote, read_json_subtitles
@@ -51,7 +51,7 @@ def _candidates(row: Row) -> list[str]:
     options = [row.values.get(f"option{index}") for index in range(5)]
     found = [option for option in options if isinstance(option, str) and option != _ABSENT]
     if not found:
-        raise DataError(f"{row.where}: neither 'candidates' nor 'option0', ...; found {sorted(row.values)[:12]}")
+        raise DataError(f"{row.where}: neither 'candidates' nor 'option0', ...; found {keys_shown(row.values)}")
     return found
 
 

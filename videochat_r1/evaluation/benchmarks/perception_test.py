@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from videochat_r1.datasets.annotation_files import Row, kind
 from videochat_r1.datasets.base import VideoFinder
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, shown
 from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
 from videochat_r1.parsing import option_texts
@@ -31,7 +31,7 @@ class PerceptionTest(ChoiceBenchmark):
         entries = parse_json(text, path)
         if not isinstance(entries, Mapping):
             raise DataError(f"{path}: expected video ids with their questions, found {kind(entries)}")
-        videos = Row.all_of((f"{path}, video {video_id!r}", entry) for video_id, entry in entries.items())
+        videos = Row.all_of((f"{path}, video {shown(video_id)!r}", entry) for video_id, entry in entries.items())
         asked = [
             (video_id, f"{video.where} question {number}", value)
             for video_id, video in zip(entries, videos, strict=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from videochat_r1.datasets.annotation_files import kind
-from videochat_r1.errors import DataError, first_ten
-from videochat_r1.text import counted, parse_json, read_text
+from videochat_r1.errors import DataError, counted, first_ten
+from videochat_r1.text import parse_json, read_text
 
 logger = logging.getLogger(__name__)
 
