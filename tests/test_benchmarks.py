@@ -145,6 +145,15 @@ def test_got10k_eight_boxes_are_interpolated_and_dense_ones_are_official(tmp_pat
     assert benchmark.groups(sample) == {"major_class": "animal"}
 
 
+@pytest.mark.parametrize("box", ["nan,0,1,1", "0,inf,1,1", "0,0,1e400,1"])
+def test_got10k_boxes_of_any_frame_are_finite(tmp_path: Path, box: str) -> None:
+    truth = got10k(tmp_path) / "GOT-10k_Val_000001" / "groundtruth.txt"
+    lines = truth.read_text().split("\n")
+    truth.write_text("\n".join([*lines[:3], box, *lines[4:]]))
+    with pytest.raises(DataError, match=r"groundtruth.txt, line 4: a box with a number"):
+        load("got10k", tmp_path)
+
+
 def test_got10k_boxes_in_pixels_of_the_frame_shown(tmp_path: Path) -> None:
     benchmark = get_benchmark("got10k")
     (sample,) = benchmark.load(Source(got10k(tmp_path)))
