@@ -163,6 +163,14 @@ def test_got10k_boxes_in_pixels_of_the_frame_shown(tmp_path: Path) -> None:
     assert benchmark.score(benchmark.scale_boxes(parsed, 500, 250), sample)["overlap"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("count", "is_dense"), [(8, False), (9, False), (49, False), (50, True), (120, True)])
+def test_got10k_half_of_the_frames_make_an_answer_dense(tmp_path: Path, count: int, is_dense: bool) -> None:
+    benchmark = get_benchmark("got10k")
+    (sample,) = benchmark.load(Source(got10k(tmp_path, num_frames=100)))
+    parsed = benchmark.parse(boxes_text([10.0 * i for i in range(count)]), sample, untagged=False)
+    assert (parsed.dense is not None) == is_dense and len(parsed.at_instants) == 8
+
+
 def test_got10k_answers_of_thousands_of_boxes_are_read(tmp_path: Path) -> None:
     benchmark = get_benchmark("got10k")
     (sample,) = benchmark.load(Source(got10k(tmp_path, num_frames=1480)))

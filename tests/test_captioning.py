@@ -11,7 +11,7 @@ from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.judge import Judge, JudgeConfig
 from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
 from videochat_r1.rewards import Unscored, make_reward
-from videochat_r1.rewards.recall import length_factor, recall
+from videochat_r1.rewards.recall import length_factor, num_words, recall
 from videochat_r1.sample import CaptionTarget
 from videochat_r1.scoring import score_rows
 from videochat_r1.tasks import TASKS
@@ -116,6 +116,16 @@ def test_precision_makes_claiming_everything_worth_less(server):
 )  # fmt: skip
 def test_the_length_band(words, band, factor):
     assert length_factor("word " * words, *band) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("A man's dog barks. It runs.", 6), ("- a\n- b", 2), ("一个男人打开门。", 7), ("男人 opens 门", 4), ("ชายคนหนึ่งเปิดประตู", 5),
+     ("word " * 300, 300), ("_".join(["word"] * 300), 300), ("word.word-word" * 100, 201), ("word" * 300, 60),
+     ("\u200b".join(["word"] * 300), 300), ("हिन्दी में", 2), ("... *", 0)],
+)  # fmt: skip
+def test_words_are_counted_in_any_script_and_however_they_are_joined(text, words):
+    assert num_words(text) == words
 
 
 def test_the_length_band_scales_the_reward(server):

@@ -11,7 +11,6 @@ from videochat_r1.evaluation.grounding_metrics import (
     moment_scores,
     nextgqa_scores,
     overlap_and_precision,
-    temporal_iou,
 )
 from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.score_answers import ScoringOptions, failure_of, score_answers
@@ -44,8 +43,8 @@ from videochat_r1.sample import ChoiceTarget, LabelTarget, Sample, SpanTarget, V
         (Span(2, 4), Span(1, 9), 2 / 8),
     ],
 )
-def test_temporal_iou(span: Span, truth: Span, expected: float) -> None:
-    assert temporal_iou(span, truth) == pytest.approx(expected)
+def test_the_iou_of_a_moment(span: Span, truth: Span, expected: float) -> None:
+    assert moment_scores(span, truth)["mIoU"] == pytest.approx(expected)
 
 
 def test_an_answer_past_the_end_of_the_video_is_not_clipped() -> None:
@@ -226,8 +225,8 @@ LETTERED = ("perception_test", "videomme", "longvideobench")
         ("<answer>B</answer>", True, True, True),
         ("<answer>(b) a cat</answer>", True, False, True),
         ("<answer>a cat</answer>", True, False, False),
-        ("<think>A?</think><answer>Because of it, B.</answer>", False, True, False),
-        ("I think that it is B", False, True, False),
+        ("<think>A?</think><answer>Bananas are seen.</answer>", False, True, False),
+        ("It may well be B or so", False, True, False),
         ("B. A is a dog", False, True, True),
         ("<answer>(</answer>", False, False, True),
         ("<answer> </answer>", False, False, False),

@@ -208,6 +208,9 @@ def test_another_wording_is_another_prompt_version() -> None:
         ("Two dogs bark.", "Three dogs bark.", "contradiction"),
         ("A red square moves.", "", "neutral"),
         ("the", "the", "neutral"),
+        ("A man opens a door.", "A man in a red shirt slowly opens the door.", "entailment"),
+        ("A red square moves left.", "A red square moves left right.", "neutral"),
+        ("A man opens a door.", "A man woman dog cat opens closes takes leaves a door window box car.", "neutral"),
     ],
 )
 def test_rules_of_the_local_judge(event: str, description: str, label: str) -> None:

@@ -1,4 +1,5 @@
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from videochat_r1.parsing import (
     is_box_list,
     is_span_list,
     official_letter,
+    option_texts,
     parse_boxes,
     parse_choice,
     parse_letter,
@@ -18,6 +20,7 @@ from videochat_r1.parsing import (
     write_parts,
 )
 from videochat_r1.parsing.choices import same_option
+from videochat_r1.parsing.plain import MAX_MARKS, normalised, plain
 
 FUZZ = settings(deadline=None, derandomize=True)
 OPTIONS = ["share with the girl", "approach lady sitting there", "unwrap it", "play with a toy train", "gesture"]
@@ -108,6 +111,62 @@ def test_written_parts_read_back(thought, answer):
     assert answer_text(completion) == answer
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("（5．2，１０）", "(5.2,10)"),
+        ("\u200bC\ufeff", "C"),
+        ("e\u0301", "é"),
+        # A raised or circled digit is no digit of the number before it.
+        ("10²", "10²"),
+        ("1½", "1½"),
+        ("10①", "10①"),
+        ("𝟓", "5"),
+        ("5 $to $10", "5 $to $10"),
+        ("$C$", "C"),
+        ("from $5 to $10", "from $5 to $10"),
+        (r"\(5.2\,\text{s}\)", "5.2  s"),
+        ("C<|im_end|></s>", "C"),
+        ("```json\n[1]\n```", "[1]"),
+    ],
+)
+def test_plain_dress(text, expected):
+    assert plain(text).strip() == expected
+
+
+MARKS = ["\u0345", "\u035d", "\u0315", "\u0301", "\u0323", "\u0328", "\u05b0", "\uff9e", "\u0f73", "\u0344"]
+
+
+@pytest.mark.parametrize("marks", [MARKS, MARKS[::-1], ["\uff9e", "\u0f73"], ["\u0301\u200b", "\u0323"]])
+def test_no_long_run_of_combining_marks_is_put_in_order(monkeypatch, marks):
+    normalize, runs = unicodedata.normalize, []
+
+    def watched(form, text):
+        run = longest = 0
+        for char in normalize("NFKD", text) if len(text) == 1 else text:
+            run = run + 1 if unicodedata.combining(char) else 0
+            longest = max(longest, run)
+        runs.append(longest)
+        return normalize(form, text)
+
+    monkeypatch.setattr("videochat_r1.parsing.plain.unicodedata.normalize", watched)
+    text = "a" + "".join(mark * 300 for mark in marks)
+    parse_letter(text, OPTIONS)
+    parse_choice(text, OPTIONS)
+    parse_spans(text)
+    parse_boxes(text, 8)
+    assert 0 < max(runs) <= 2 * MAX_MARKS
+
+
+@FUZZ
+@given(st.text(st.characters(exclude_categories=["Cf", "Cs"])))
+def test_the_normalised_form_is_the_compatible_one_where_that_makes_no_digits(text):
+    form = normalised(text)
+    assert normalised(form) == form
+    if not any(each.isdigit() for char in text if not char.isascii() for each in unicodedata.normalize("NFKC", char)):
+        assert form == unicodedata.normalize("NFKC", text)
+
+
 ONE_SPAN = [
     "5 to 10",
     "5s to 10s",
@@ -138,6 +197,27 @@ ONE_SPAN = [
     "5 TO 10",
     '["5", "10"]',
     "5e0 to 1e1",
+    "（5，10）",
+    "［５，１０］",
+    "00：05 到 00：10",
+    "从5秒到10秒",
+    "第5秒至第10秒",
+    "5、10",
+    "5秒～10秒",
+    r"\boxed{5 \text{ to } 10}",
+    "$5$ to $10$",
+    r"$5\,\mathrm{s} \to 10\,\mathrm{s}$",
+    "<5> to <10>",
+    "<5>-<10>",
+    "5 up to 10 seconds",
+    "5..10",
+    "5 … 10",
+    "5000 ms to 10000 ms",
+    "5000-10000 ms",
+    "5″ to 10″",
+    "0'05\" to 0'10\"",
+    "5 to 10<|im_end|>",
+    "1. 5 to 10",
 ]
 
 
@@ -157,6 +237,24 @@ def test_notations_of_one_span(text):
         ("1 min 5 sec to 2 minutes", (65.0, 120.0)),
         ("1h 2m 3s to 1h 2m 10s", (3723.0, 3730.0)),
         (".5 to 1.5", (0.5, 1.5)),
+        ("5 to 10 minutes", (300.0, 600.0)),
+        ("1-2 min", (60.0, 120.0)),
+        ("0.5 to 1.5 hours", (1800.0, 5400.0)),
+        ("1h20 to 1h35m", (4800.0, 5700.0)),
+        ("1m20 to 1m35", (80.0, 95.0)),
+        ("5分20秒到5分35秒", (320.0, 335.0)),
+        ("5'20\" to 5'35.5\"", (320.0, 335.5)),
+        ("5′20″-5′35″", (320.0, 335.0)),
+        ("5'20 to 5'35", (320.0, 335.0)),
+        ("5′ to 6′", (300.0, 360.0)),
+        ("01:05,500 --> 01:10,250", (65.5, 70.25)),
+        ("12,54 to 17,83", (12.54, 17.83)),
+        ("5，2 到 10，4", (5.2, 10.4)),
+        ("5,2s - 10,4s", (5.2, 10.4)),
+        ("5 to 10,5", (5.0, 10.5)),
+        ("between 5,2 and 10,4", (5.2, 10.4)),
+        ("1,200 to 1,260", (1200.0, 1260.0)),
+        ("950 to 1,020.5", (950.0, 1020.5)),
     ],
 )
 def test_clock_times_and_units(text, expected):
@@ -164,7 +262,20 @@ def test_clock_times_and_units(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["The event starts at 5.0s and ends at 10s.", '{"start": 5, "end": 10}', "I would say 5 to 10, or so"]
+    "text",
+    [
+        "The event starts at 5.0s and ends at 10s.",
+        "- Start: 5 s\n- End: 10 s",
+        "starts at 5 s and finishes at 10 s",
+        "I would say 5 to 10, or so",
+        "from second 5 to second 10",
+        "~5 s to ~10 s",
+        "从5秒开始，到10秒结束",
+        *[f'{{"{start}": 5, "{end}": 10}}' for start, end in (("start", "end"), ("start_time", "end_time"))],
+        *[f'{{"{start}": 5, "{end}": "10"}}' for start, end in (("startTime", "endTime"), ("start_sec", "end_sec"))],
+        '```json\n[{"start_timestamp": "00:05", "end_timestamp": "00:10"}]\n```',
+        '{"relevant_windows": [[5, 10]]}',
+    ],
 )
 def test_words_around_a_span_are_passed_over_but_not_well_formed(text):
     assert parse_spans(text) == [(5.0, 10.0)]
@@ -182,11 +293,25 @@ def test_words_around_a_span_are_passed_over_but_not_well_formed(text):
         "[5.2 to 10.4] and [12 to 13.5]",
         "(5.2, 10.4)(12.0, 13.5)",
         "5.2-10.4\n12.0-13.5",
+        "1. 5.2 to 10.4\n2. 12 to 13.5",
+        "5,2 to 10,4; 12,0 to 13,5",
+        "（5.2，10.4），（12，13.5）",
     ],
 )
 def test_lists_of_spans(text):
     assert parse_spans(text) == [(5.2, 10.4), (12.0, 13.5)]
     assert is_span_list(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["5-10,12-15", "5,10,12,15", "[5,10],[12,15]", "[5,10] and [12,15]", "5 to 10,12 to 15", "5,10\n12,15"]
+)
+def test_a_comma_between_whole_numbers_parts_them_where_that_makes_spans(text):
+    assert parse_spans(text) == [(5.0, 10.0), (12.0, 15.0)]
+
+
+def test_items_of_a_list_are_not_joined_by_their_dashes():
+    assert parse_spans("- 5-10\n- 12-15") == [(5.0, 10.0), (12.0, 15.0)]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +345,31 @@ def test_lists_of_spans(text):
         "five to ten",
         "٣ to ٤",
         "1:2:3:4 to 5",
+        # Numbers of something else, or not all of the number.
+        "5 to 10%",
+        "5 to 10.5%",
+        "5 to 10 %",
+        "5 to 10 percent",
+        "0 to 12.5fps",
+        "0 to 12.5 fps",
+        "5 to 10.5x",
+        "5 to 10.5.3",
+        "5 to 10²",
+        "5 to 1½",
+        "5 to 10^2",
+        "1/2 to 3/4",
+        r"\frac{1}{2} to 3",
+        "5 to 10 frames",
+        "frames 5 to 10",
+        "frames 5, 10, 15, 20",
+        "5°C to 10°C",
+        # Minutes to what, and whose comma?
+        "5 min to 10",
+        "5,10; 12,15",
+        "(5,10) to (12,15)",
+        "1.200,5 to 1.260,5",
+        "00:05,5 to 00:10,4",
+        "5 to 10 to 15 to 20",
     ],
 )
 def test_no_span(text):
@@ -230,6 +380,22 @@ def test_no_span(text):
 def test_a_negative_number_is_never_read_as_positive():
     assert parse_spans("[(-3, 10), (12, 13)]") == [(12.0, 13.0)]
     assert not is_span_list("[(-3, 10), (12, 13)]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "He enters at 2 to 3 s and leaves at 20 - 30. So the answer is 5 to 10.",
+        "Between 2 and 3 he waits.\n\nAnswer: 5 to 10",
+        "Answer: 2 to 3\nWait, no.\nFinal answer: [5, 10]",
+        r"From 2 to 3 he waits, so \boxed{5 \text{ to } 10}",
+        "5 to 10. That is my answer, I am sure of it.",
+        "先是2秒到3秒。答案：5秒到10秒",
+    ],
+)
+def test_of_an_argument_the_labelled_span_counts(text):
+    assert parse_spans(text)[0] == (5.0, 10.0)
+    assert not is_span_list(text)
 
 
 def test_a_reversed_span_is_returned_as_written():
@@ -267,6 +433,24 @@ C_BARE = [
     "（C）",
     "【C】",
     "C。",
+    "\u200bC\ufeff",
+    "答案：C",
+    "正确答案是：C. unwrap it",
+    "选C",
+    "选项C",
+    r"\boxed{C}",
+    r"$\boxed{\text{C}}$",
+    r"\(C\)",
+    "$C$",
+    "### Answer\nC",
+    "**Answer:** C",
+    "C</s>",
+    "C<|im_end|>",
+    "The answer should be C.",
+    "The most likely answer is C",
+    "The correct option is (C).",
+    '{"answer": "C"}',
+    "unwrap it (C)",
 ]
 
 
@@ -284,6 +468,31 @@ def test_notations_of_one_option(text):
         "C. A man unwraps it",
         "C. I see that he opens it",
         "The answer is C since he opens it",
+        "(C) He opens it. A is wrong because he keeps it.",
+        "(C) because it is not (A)",
+        "C because A is wrong",
+        "C rather than A",
+        "The answer is not A but C.",
+        "C\n\nExplanation: he will gesture later.",
+        "Answer: C\n\nHe does not share with the girl",
+        "I think the answer is C",
+        "Based on the video, the correct answer is C. He opens it.",
+        "Sure, C.",
+        "It's C",
+        "He tears the paper, so C.",
+        "I would go with option C",
+        "C is correct.",
+        "Among these, C is the most accurate.",
+        "He tears the paper.\n\nC",
+        "Let me see. Option A is wrong.\nThe correct answer is (C).",
+        "I considered (A), but it is wrong. Final answer: C.",
+        "Answer: A\nWait, no.\nAnswer: C",
+        r"He tears it, so the answer is $\boxed{C}$.",
+        '{"reason": "A is wrong", "answer": "C. unwrap it"}',
+        '```json\n{"answer": "C", "reason": "he opens it"}\n```',
+        "根据视频，答案是C。",
+        "A and B are wrong, so C",
+        "It cannot be A or B. The answer is C",
     ],
 )
 def test_an_explanation_is_passed_over_but_not_bare(text):
@@ -304,12 +513,21 @@ def test_an_explanation_is_passed_over_but_not_bare(text):
         "A C",
         "c or d",
         "Answer: C or D",
-        "(C) because it is not (A)",
         "(A) unwrap it",
         "C. unwrap it or gesture",
         "share with the girl and unwrap it",
         "C, then unwrap it, then B",
-        "C because A is wrong",
+        "B.\nA",
+        "A\nB\nC",
+        "Answer: C\nor D",
+        "Answer: C. Or D.",
+        "Answer: C, answer: D",
+        "The answer is either C or D",
+        r"\boxed{C} or \boxed{D}",
+        "It could be C. It could be D.",
+        "C is right. D is right.",
+        "选A或选C",
+        '{"answer": "C or D"}',
     ],
 )
 def test_an_answer_that_names_two_options_names_none(text):
@@ -331,6 +549,21 @@ def test_an_answer_that_names_two_options_names_none(text):
         "AC",
         "not C",
         "The answer is not C",
+        "I don't think the answer is C",
+        "I don't think it's C",
+        "if the answer is C",
+        "C is wrong",
+        "C is incorrect.",
+        "C isn't right",
+        "C can be ruled out",
+        "C or not",
+        "C不对",
+        "不选C",
+        "A Dog",
+        "A gesture",
+        "E.g. a dog",
+        "Vitamin C helps",
+        "None of the above",
         "3",
         "é",
     ],
@@ -401,7 +634,11 @@ def test_letter_and_text_together_name_their_option(options, data):
 
 
 @pytest.mark.parametrize(
-    "text", ["low quality", "Low Quality.", "'LOW quality'", " low\tquality ", "**low quality**", "(low quality)!"]
+    "text",
+    [
+        *["low quality", "Low Quality.", "'LOW quality'", " low\tquality ", "**low quality**", "(low quality)!"],
+        *["Ｌｏｗ quality", r"\boxed{low quality}", "Answer: low quality", "答案：low quality", "low quality</s>"],
+    ],
 )
 def test_a_choice_matches_without_case_and_outer_punctuation(text):
     assert parse_choice(text, ["low quality", "high quality"]) == "low quality"
@@ -412,6 +649,20 @@ def test_a_choice_matches_without_case_and_outer_punctuation(text):
 )
 def test_a_choice_must_match_completely(text):
     assert parse_choice(text, ["low quality", "high quality"]) is None
+
+
+def test_a_choice_behind_an_argument_is_read_but_not_bare():
+    text, choices = "It is blurry.\nSo the answer is: low quality", ["low quality", "high quality"]
+    assert parse_choice(text, choices) == "low quality"
+    assert parse_choice(text, choices, bare=True) is None
+    assert parse_choice("The answer is not low quality", choices) is None
+
+
+@pytest.mark.parametrize("form", ["（{}）{}", "{}、{}", "{}．{}", "[{}] {}", "【{}】{}", "({}) {}"])
+def test_letters_before_options_are_taken_off_in_any_dress(form):
+    texts = ["猫", "狗"]
+    options = [form.format(letter, text) for letter, text in zip("AB", texts, strict=True)]
+    assert option_texts(options) == ("猫", "狗")
 
 
 @pytest.mark.parametrize(
@@ -448,6 +699,46 @@ def test_boxes_in_any_brackets():
     assert parse_boxes("[0.1, 0.2, 0.3, 0.4, 0.1, 0.2, 0.3, 0.4]", 8) == [box, box]
     assert parse_boxes("0.1, 0.2, 0.3, 0.4", 8) == [box]
     assert parse_boxes(f"[{', '.join([BOX] * 9)}]", 8) == [box] * 8
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "［0.1，0.2，0.3，0.4］",
+        "【0.1、0.2、0.3、0.4】",
+        "<|box_start|>(0.1,0.2),(0.3,0.4)<|box_end|>",
+        "<|object_ref_start|>the car<|object_ref_end|><|box_start|>(0.1,0.2),(0.3,0.4)<|box_end|>",
+        "[[0.1,0.2],[0.3,0.4]]",
+        "(0.1, 0.2) to (0.3, 0.4)",
+        '[["0.1","0.2","0.3","0.4"]]',
+        '[{"x1":0.1,"y1":0.2,"x2":0.3,"y2":0.4}]',
+        '{"x_min": 0.1, "y_min": 0.2, "x_max": 0.3, "y_max": 0.4}',
+        "[left=0.1, top=0.2, width=0.2, height=0.2]",
+        '{"bbox_2d": [0.1, 0.2, 0.3, 0.4], "label": "the car [red]"}',
+        "I follow [the red car]: [[0.1,0.2,0.3,0.4]]",
+        "Frame [0]: [0.1,0.2,0.3,0.4]",
+        "[0] [0.1,0.2,0.3,0.4]",
+        "[0.0, 0.5]: [0.1,0.2,0.3,0.4]",
+        "Frame 1: 0.1 0.2 0.3 0.4",
+        "[0,1; 0,2; 0,3; 0,4]",
+        "[0,1, 0,2, 0,3, 0,4]",
+        r"\boxed{[0.1, 0.2, 0.3, 0.4]}",
+        "```json\n[0.1, 0.2, 0.3, 0.4]\n```",
+    ],
+)
+def test_notations_of_one_box(text):
+    (box,) = parse_boxes(text, 8)
+    assert box == pytest.approx((0.1, 0.2, 0.3, 0.4))
+    assert parse_boxes(f"{text}\n{text}", 8) == [box, box]
+
+
+@pytest.mark.parametrize(
+    "gap", ["[]", "null", "None", "[None]", "[not visible]", "[0.5]", "[0.1, 0.2]", "[1, 2, 3]", "[x]"]
+)
+def test_what_stands_for_a_box_in_a_list_keeps_its_place(gap):
+    parsed = parse_boxes(f"[{BOX}, {gap}, {BOX}]", 8)
+    assert [box is None for box in parsed] == [False, True, False]
+    assert not is_box_list(f"[{BOX}, {gap}, {BOX}]", 3)
 
 
 @pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "1e400", "9" * 400, "1e9", "x", ""])
@@ -494,6 +785,7 @@ HOSTILE_UNITS = [
         "1.1.",
     ],
     *["A ", "A and ", "the answer is ", "e1", "5 h 5 m ", "'\"", "\\", "0.1,0.2,", "ﷺ", "\x00", "\ud800"],
+    *["a\u0345\u0301", "\uff9e\u0f73", "A is wrong ", "{", "null,", "\\boxed{", "$a", "1,2 to ", "5'20 ", "\n", "答案"],
 ]
 
 

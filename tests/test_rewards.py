@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.judge import Judge, JudgeConfig
 from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
 from videochat_r1.rewards import REWARDS, load_reward, make_reward
+from videochat_r1.sample import Sample, Video
 from videochat_r1.tasks import TASKS
 
 TARGETS = {
@@ -193,3 +195,77 @@ def test_rewards_are_total(rewards, completions, thinking):
         values = reward([f"<answer>{text}</answer>" for text in completions], **columns(names, thinking=thinking))
         assert len(values) == len(names)
         assert all(value is None or (math.isfinite(value) and 0.0 <= value <= 1.0) for value in values)
+
+
+# What a benchmark calls a reward of its task; each has the same value on every text.
+METRICS = {
+    "temporal_grounding": {"iou": "mIoU"},
+    "tracking": {"iou": "overlap"},
+    "grounded_qa": {"iou": "union_mIoU", "accuracy": "accuracy"},
+    "multi_choice_qa": {"accuracy": "accuracy"},
+    "quality_assessment": {"accuracy": "accuracy"},
+    # A judge's; what it is shown is compared.
+    "captioning": {},
+}
+WORDS = "the cat sits by the window and looks out "
+PAYLOADS = [
+    *["", "C", "(C) cow", "C because A is wrong", "A or C", "dog", "low quality", "A man opens a door.", "答案：C"],
+    *[
+        "5 to 10",
+        "5 to 1000000",
+        "0 to 30",
+        "20 to 45",
+        "10 to 5",
+        "[(5, 10), (20, 40)]",
+        "12,54 to 17,83",
+        "5 to 10.5%",
+    ],
+    *[str([[0, 0, 1, 1]] * count) for count in (1, 7, 8, 9, 20, 49)],
+    *[(WORDS * 50)[:pad] + ": [0, 0, 1, 0.5] " for pad in (1, 2000)],
+    "".join(f"Frame [{i}], {(WORDS * 5)[:170]}: [0, 0, 1, 0.5]\n" for i in range(8)),
+    "".join(f"{(WORDS * 80)[:2900]}: [0, 0, 1, 0.5]\n" for _ in range(8)),
+    "[[0, 0, 1, 1], null, [0.5, 0.5, nan, 1], [0, 0, 1, 1]]",
+    "(0, 0), (1, 1)",
+]
+payloads = st.one_of(
+    st.text(),
+    st.lists(
+        st.sampled_from(
+            ["5", " to ", ",", "[", "]", "30", "1e6", "[0,0,1,1]", ".5", "A", "C", " or ", "is wrong", ":", "\n", "（"]
+        ),
+        max_size=30,
+    ).map("".join),
+)
+
+
+def assert_a_reward_is_its_metric(benchmark, name, completion, extra):
+    task, columns_of_row = TASKS[name], columns([name])
+    target = task.target_from_json(TARGETS[name])
+    sample = Sample("id", name, Video(path="v.mp4"), "q", target, extra=extra)
+    parsed = benchmark.parse(completion, sample, untagged=False)
+    scores = benchmark.score(parsed, sample)
+    for reward, metric in METRICS[name].items():
+        assert REWARDS[reward]([completion], **columns_of_row) == [scores[metric]], (reward, metric)
+    if not METRICS[name]:
+        assert parsed == task.parse(completion, target)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "name"), [(benchmark, name) for benchmark, each in BENCHMARKS.items() for name in each.tasks]
+)
+def test_a_reward_is_the_benchmarks_metric_of_the_same_text(benchmark, name):
+    # With the annotation folder of GOT-10k the number of frames is known, with the released JSON it is not.
+    frames = {"num_frames": 100, "frame_indices": list(range(0, 100, 13))}
+    for extra in ({}, frames):
+        for payload in PAYLOADS:
+            for tags in ("<answer>{0}</answer>", "<answer>{0}</answer><glue>{0}</glue>", "{0}"):
+                assert_a_reward_is_its_metric(BENCHMARKS[benchmark], name, tags.format(payload), extra)
+
+    @settings(deadline=None, derandomize=True, max_examples=60)
+    @given(payload=payloads)
+    def on_any_text(payload):
+        assert_a_reward_is_its_metric(
+            BENCHMARKS[benchmark], name, f"<answer>{payload}</answer><glue>{payload}</glue>", {}
+        )
+
+    on_any_text()

@@ -51,6 +51,13 @@ def test_the_local_judge_extracts_and_finds_exactly_these_events() -> None:
             assert rules.label(event, rest) != "entailment", "no event is told by the others"
 
 
+def test_one_sentence_of_all_words_tells_no_event() -> None:
+    scenes = [events_scene(np.random.default_rng(number), 4.0, 8.0) for number in range(50)]
+    events = {event for scene in scenes for event in caption_events(scene)}
+    words = sorted({word for event in events for word in event.lower().rstrip(".").split()})
+    assert {rules.label(event, " ".join(words)) for event in events} == {"neutral"}
+
+
 def test_every_split_has_its_captions_and_keeps_its_questions(tmp_path) -> None:
     counts = write_corpus(tmp_path, num_train=3, num_eval=2, seed=5, progress=False)
     assert set(counts) == {"train", "eval"}

@@ -248,7 +248,7 @@ def grounding_iou(answer, span=(5, 10), duration=30):
         ("5 to inf", 0.0),
         ("0 to 1e400", 0.0),
         ("0 to " + "9" * 400, 0.0),
-        ("0 to 1000", 5 / 30),
+        ("0 to 1000", 5 / 1000),
         ("[(5, 10), (20, 25)]", 1.0),
         ("[(20, 25), (5, 10)]", 0.0),
     ],
@@ -257,14 +257,25 @@ def test_grounding_iou_by_hand(answer, expected):
     assert grounding_iou(answer) == pytest.approx(expected)
 
 
-def test_a_prediction_is_clipped_to_the_video():
-    assert grounding_iou("20 to 99", span=(20, 30), duration=30) == 1.0
-    assert grounding_iou("30 to 99", span=(20, 30), duration=30) == 0.0
+def test_what_reaches_past_the_video_counts_against_the_answer_and_is_seen():
+    for name, form in (
+        ("temporal_grounding", "<answer>{}</answer>"),
+        ("grounded_qa", "<answer>A</answer><glue>{}</glue>"),
+    ):
+        task = TASKS[name]
+        truth = {"span": [20, 30]} if name == "temporal_grounding" else {"spans": [[20, 30]]}
+        target = task.target_from_json({**TARGETS[name], **truth, "duration": 29.5})
+        for answer, expected in (("20 to 30", 1.0), ("20 to 45", 10 / 25), ("0 to 1000", 10 / 1000)):
+            parsed = task.parse(form.format(answer), target)
+            assert task.iou(parsed, target) == pytest.approx(expected)
+            assert task.past_end(parsed, target) is (expected < 1.0)
+        assert task.past_end(None, target) is False
+    assert TASKS["tracking"].past_end([], target_of("tracking")) is None
 
 
 def test_a_truth_past_the_duration_can_be_answered_and_is_not_changed():
     assert grounding_iou("20.8 to 30.0", span=(20.8, 30.0), duration=29.46) == 1.0
-    assert grounding_iou("20.8 to 40.0", span=(20.8, 30.0), duration=29.46) == 1.0
+    assert grounding_iou("20.8 to 40.0", span=(20.8, 30.0), duration=29.46) == pytest.approx(9.2 / 19.2)
     assert grounding_iou("20.8 to 29.46", span=(20.8, 30.0), duration=29.46) == pytest.approx(8.66 / 9.2)
 
 
@@ -304,13 +315,37 @@ def test_collapse_to_the_whole_video_is_seen(answer, expected):
     assert TASKS["multi_choice_qa"].whole_video("C", target_of("multi_choice_qa")) is None
 
 
-def test_gold_seconds_are_rounded_unless_nothing_would_be_left():
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [([1.2345, 4.5678], "1.23 to 4.57"), ([1.0011, 1.0012], "1.0011 to 1.0012"), ([5, 5], "5.0 to 5.0")],
+)
+def test_gold_seconds_are_rounded_as_far_as_the_span_allows(span, text):
     task = TASKS["temporal_grounding"]
-    assert "<answer>1.23 to 4.57</answer>" in task.gold(
-        task.target_from_json({"span": [1.2345, 4.5678], "duration": 9}), thinking=False
-    )
-    tiny = task.target_from_json({"span": [1.0011, 1.0012], "duration": 9})
-    assert task.iou(task.parse(task.gold(tiny, thinking=False), tiny), tiny) == 1.0
+    gold = task.gold(task.target_from_json({"span": span, "duration": 9}), thinking=False)
+    assert gold == f"<answer>{text}</answer>"
+
+
+@FUZZ
+@given(
+    extent=st.floats(1e-6, 1.0),
+    start=st.floats(0, 100),
+    left=st.floats(0, 0.5),
+    top=st.floats(0, 0.5),
+    num=st.integers(1, 8),
+)
+def test_gold_of_any_target_is_full_reward_up_to_rounding(extent, start, left, top, num):
+    box = [left, top, left + extent / 2, top + extent / 2]
+    for name, value in (
+        ("temporal_grounding", {"span": [start, start + extent]}),
+        ("grounded_qa", {"spans": [[start, start + extent]]}),
+        ("tracking", {"boxes": [box] * num}),
+    ):
+        task = TASKS[name]
+        target = task.target_from_json({**TARGETS[name], **value})
+        for thinking in (False, True):
+            gold = task.gold(target, thinking=thinking)
+            assert task.is_well_formed(gold, target, thinking=thinking)
+            assert task.iou(task.parse(gold, target), target) > 0.95
 
 
 # Tracking
@@ -491,20 +526,10 @@ def test_no_text_raises_and_all_scores_are_shares(name, completion, tagged):
         assert all(value is None or (math.isfinite(value) and 0.0 <= value <= 1.0) for value in values)
         json.dumps(task.parsed_to_json(parsed), allow_nan=False)
         assert task.whole_video(parsed, target) in (True, False, None)
+        assert task.past_end(parsed, target) in (True, False, None)
     for thinking in (False, True):
         if task.is_well_formed(text, target, thinking=thinking):
             assert task.parse(text, target) is not None
-
-
-@FUZZ
-@given(start=st.floats(0, 500), length=st.floats(0.02, 100), duration=st.floats(1, 1000), thinking=st.booleans())
-def test_gold_of_any_span_is_full_reward_up_to_rounding(start, length, duration, thinking):
-    task = TASKS["temporal_grounding"]
-    start, end = round(start, 2), round(start, 2) + round(length, 2)
-    target = task.target_from_json({"span": [start, end], "duration": duration})
-    gold = task.gold(target, thinking=thinking)
-    assert task.is_well_formed(gold, target, thinking=thinking)
-    assert task.iou(task.parse(gold, target), target) == pytest.approx(1.0, abs=1e-9)
 
 
 # Real annotations

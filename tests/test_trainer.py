@@ -103,7 +103,8 @@ def test_metrics_are_kept_per_task(plain_run):
             assert f"{task}/{name}" in logged
         assert f"{task}/parse_rate" in logged and f"{task}/completions/mean_length" in logged
     assert ("temporal_grounding/whole_video_ratio" in logged) == ("temporal_grounding" in tasks)
-    assert "tracking/whole_video_ratio" not in logged
+    assert ("temporal_grounding/past_end_ratio" in logged) == ("temporal_grounding" in tasks)
+    assert not {"tracking/whole_video_ratio", "tracking/past_end_ratio"} & set(logged)
 
 
 def test_repeating_prompts_gives_the_same_weights(plain_run, folder):

@@ -2,26 +2,18 @@
 
 from collections.abc import Sequence
 
-from videochat_r1.geometry import Span, span_set_iou
+from videochat_r1.geometry import Span, span_iou, span_set_iou
 
 RECALL_THRESHOLDS = (0.3, 0.5, 0.7)
 _NEXTGQA_THRESHOLDS = (0.3, 0.5)
 
 
-def temporal_iou(span: Span, truth: Span) -> float:
-    """Intersection over the hull of the two spans, 0.0 where they do not meet.
-
-    Where two spans meet, their hull is their union, so this is the IoU of TALL (Gao et al. 2017) and of the paper's
-    evaluation. The answer is taken as written: what reaches past the video counts against it.
-    """
-    intersection = min(span.end, truth.end) - max(span.start, truth.start)
-    hull = max(span.end, truth.end) - min(span.start, truth.start)
-    return intersection / hull if intersection > 0.0 and hull > 0.0 else 0.0
-
-
 def moment_scores(predicted: Span | None, truth: Span) -> dict[str, float]:
-    """mIoU and R1@0.3, 0.5, 0.7 (IoU >= threshold) of one query; all 0.0 for None."""
-    iou = 0.0 if predicted is None else temporal_iou(predicted, truth)
+    """mIoU and R1@0.3, 0.5, 0.7 (IoU >= threshold) of one query; all 0.0 for None.
+
+    The IoU is that of TALL (Gao et al. 2017) and of the paper's evaluation: what reaches past the video counts against it.
+    """
+    iou = 0.0 if predicted is None else span_iou(predicted, truth)
     return {"mIoU": iou, **{f"R1@{threshold}": float(iou >= threshold) for threshold in RECALL_THRESHOLDS}}
 
 

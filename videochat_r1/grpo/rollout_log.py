@@ -36,6 +36,7 @@ class ScoredCompletion:
     num_tokens: int
     finished: bool
     whole_video: bool | None
+    past_end: bool | None
     unscored: str | None = None
 
 
@@ -43,7 +44,8 @@ def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) 
     """Per-task values in TRL's naming: `{task}/rewards/{name}/mean`, `{task}/frac_reward_zero_std`, ...
 
     Rewards are unweighted. `whole_video_ratio` is the share of rollouts that answer more than 90 % of the video, the
-    trivial answer a policy can collapse to; it is left out for tasks that ask for no time.
+    trivial answer a policy can collapse to, `past_end_ratio` of those that end after the video does; both are left out for
+    tasks that ask for no time.
     """
     by_task: dict[str, list[ScoredCompletion]] = defaultdict(list)
     for completion in completions:
@@ -61,16 +63,23 @@ def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) 
         metrics[f"{task}/completions/mean_length"] = statistics.fmean(row.num_tokens for row in rows)
         metrics[f"{task}/completions/clipped_ratio"] = statistics.fmean(not row.finished for row in rows)
         metrics[f"{task}/parse_rate"] = statistics.fmean(row.parsed is not None for row in rows)
-        whole = [row.whole_video for row in rows if row.whole_video is not None]
-        if whole:
-            metrics[f"{task}/whole_video_ratio"] = statistics.fmean(whole)
+        for name, seen in (
+            ("whole_video_ratio", [row.whole_video for row in rows if row.whole_video is not None]),
+            ("past_end_ratio", [row.past_end for row in rows if row.past_end is not None]),
+        ):
+            if seen:
+                metrics[f"{task}/{name}"] = statistics.fmean(seen)
     return metrics
 
 
-def parse_completion(task: str, completion: str, target: Target) -> tuple[Any, bool | None]:
-    """JSON form of the parsed answer, and whether it spans more than 90 % of the video."""
+def parse_completion(task: str, completion: str, target: Target) -> dict[str, Any]:
+    """What `ScoredCompletion` holds of the parsed answer: its JSON form, `whole_video` and `past_end`."""
     parsed = TASKS[task].parse(completion, target)
-    return TASKS[task].parsed_to_json(parsed), TASKS[task].whole_video(parsed, target)
+    return {
+        "parsed": TASKS[task].parsed_to_json(parsed),
+        "whole_video": TASKS[task].whole_video(parsed, target),
+        "past_end": TASKS[task].past_end(parsed, target),
+    }
 
 
 def append_rollouts(path: Path, completions: Iterable[ScoredCompletion]) -> None:

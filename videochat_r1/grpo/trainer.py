@@ -427,7 +427,6 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         self, rewards: torch.Tensor, row: dict[str, Any], completion: str, finished: bool, num_tokens: int
     ) -> ScoredCompletion:
         target = TASKS[row["task"]].target_from_json(row["target"])
-        parsed, whole_video = parse_completion(row["task"], completion, target)
         values = [None if torch.isnan(value) else value.item() for value in rewards]
         scored = [v * w.item() for v, w in zip(values, self.reward_weights, strict=True) if v is not None]
         return ScoredCompletion(
@@ -439,14 +438,13 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
             video=row["video"],
             prompt=row["prompt"],
             completion=completion,
-            parsed=parsed,
             target=row["target"],
             rewards=dict(zip(self.reward_func_names, values, strict=True)),
             reward=sum(scored) if scored else None,
             advantage=0.0,
             num_tokens=num_tokens,
             finished=finished,
-            whole_video=whole_video,
+            **parse_completion(row["task"], completion, target),
         )
 
     def _columns(self, sample: Sample, inputs: PromptInputs) -> dict[str, Any]:

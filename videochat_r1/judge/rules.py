@@ -2,7 +2,9 @@
 
 * Events of a description: its sentences and the clauses between `;`, `then` and `and then`, with at least two content words,
   each once, the first ten.
-* An event is *entailed* if one clause of the description has all of its content words and neither more nor fewer negations;
+* An event is *entailed* if one clause of the description has all of its content words, at most twice as many others (four for
+  a short event), no second word of a closed set of the event's, and neither more nor fewer negations: a clause that says
+  everything says nothing;
   *contradicted* if such a clause differs in a negation, or has all of them but one word of a closed set (colours, numbers,
   left/right, ...) in whose place it has another of that set; else *neutral*.
 * Content words are lower-case words without articles, pronouns and the like, cut to a common stem (`doors` and `door`,
@@ -17,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 MAX_EVENTS = 10
+_OTHERS_OF_SHORT = 4
 
 _STOP_WORDS = """
 a an the is are was were be been being it its this that these those of in on at to from into onto with and or as by for there
@@ -97,6 +100,11 @@ def _relation(event: str, clause: str) -> str:
         return "neutral"
     same_sign = _negated(event) == _negated(clause)
     if wanted <= told:
+        others = told - wanted
+        if len(others) > max(_OTHERS_OF_SHORT, 2 * len(wanted)) or any(
+            each & wanted and each & others for each in _SETS
+        ):
+            return "neutral"
         return "entailment" if same_sign else "contradiction"
     missing = wanted - told
     if len(missing) == 1 and same_sign and len(wanted) > 1:

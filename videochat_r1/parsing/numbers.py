@@ -9,7 +9,7 @@ MAX_ANSWER_CHARS = 20_000
 MAX_MAGNITUDE = 1e6
 """Seconds or coordinates past this (eleven days of video) are not believed; with it no sum can overflow."""
 
-UNSIGNED = r"(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][-+]?[0-9]++)?"
+UNSIGNED = r"(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?+"
 _NUMBER = re.compile(r"[-+−]?" + UNSIGNED)
 
 

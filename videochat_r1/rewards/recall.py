@@ -1,6 +1,8 @@
 """Recall reward: the share of the true events that a judge finds in the caption (paper 3.2, eq. 6)."""
 
 import asyncio
+import math
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,12 @@ from videochat_r1.judge.events import event_precision, event_recall
 from videochat_r1.rewards.columns import typed_rows
 from videochat_r1.rewards.unscored import Unscored
 from videochat_r1.sample import CaptionTarget
+
+_BREAKS = re.compile(r"[\s_/|.,;:!?…·•+=~—–、。，；：！？\u200b-]++")
+# Scripts without spaces: a sign of Chinese or Japanese is a word, four letters of Thai, Lao, Burmese or Khmer are.
+_SIGN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_LETTER = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+_LETTERS_OF_A_WORD, _LONGEST_WORD = 4, 20
 
 
 async def recall(
@@ -68,12 +76,22 @@ async def recall(
 
 def length_factor(caption: str, min_words: int | None, max_words: int | None) -> float:
     """1.0 inside the band of words, falling to 0.0 at none and at twice the most."""
-    words = len(caption.split())
+    words = num_words(caption)
     if min_words is not None and words < min_words:
         return words / min_words
     if max_words is not None and words > max_words:
         return max(0.0, 2.0 - words / max_words)
     return 1.0
+
+
+def num_words(text: str) -> int:
+    """Words of a text in any script; joining words with `_` or other marks, or without any, makes them no fewer."""
+    total = 0
+    for piece in _BREAKS.split(text):
+        signs, letters = len(_SIGN.findall(piece)), len(_LETTER.findall(piece))
+        others = len(piece) - signs - letters if any(map(str.isalnum, piece)) else 0
+        total += signs + math.ceil(letters / _LETTERS_OF_A_WORD) + math.ceil(others / _LONGEST_WORD)
+    return total
 
 
 async def _judge_caption(judge: Judge, caption: str, truth: CaptionTarget, precision_weight: float) -> float:

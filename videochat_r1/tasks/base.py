@@ -80,7 +80,8 @@ class Task(ABC, Generic[TargetT, ParsedT]):
     def gold(self, target: TargetT, *, thinking: bool) -> str:
         """The truth written as a completion: it parses, is well formed and earns full reward.
 
-        Seconds are rounded to 0.01 and coordinates to 0.001. Annotations hold no reasoning, so the thought is empty.
+        Seconds are rounded to 0.01 and coordinates to 0.001, to more digits where that would change the answer. Annotations
+        hold no reasoning, so the thought is empty.
         """
         return self.write(self.payloads(target), thought="" if thinking else None)
 
@@ -166,6 +167,10 @@ class Task(ABC, Generic[TargetT, ParsedT]):
 
     def whole_video(self, parsed: ParsedT | None, target: TargetT) -> bool | None:
         """Whether the answer covers more than 90 % of the video (collapse to the trivial answer); None where time is not asked for."""
+        return None
+
+    def past_end(self, parsed: ParsedT | None, target: TargetT) -> bool | None:
+        """Whether the answer ends after the video does; None where time is not asked for."""
         return None
 
 

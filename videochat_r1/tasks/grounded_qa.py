@@ -8,7 +8,7 @@ from videochat_r1.parsing import answer_text, is_span_list, parse_letter, parse_
 from videochat_r1.sample import GroundedChoiceTarget
 from videochat_r1.tasks.base import Task
 from videochat_r1.tasks.multi_choice_qa import example_letter, options_text
-from videochat_r1.tasks.seconds import covers_video, seconds_text, visible_spans
+from videochat_r1.tasks.seconds import covers_video, ends_past_video, seconds_text
 from videochat_r1.tasks.target_json import read_duration, read_letter, read_options, read_spans, required
 
 
@@ -61,10 +61,8 @@ class GroundedQA(Task[GroundedChoiceTarget, GroundedAnswer]):
     def iou(
         self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget, *, score_given_box: bool = True
     ) -> float:
-        """IoU of the union of the predicted spans, clipped to the video, with the union of the true ones."""
-        if parsed is None:
-            return 0.0
-        return span_set_iou(visible_spans(parsed.spans, target.spans, target.duration), target.spans)
+        """IoU of the union of the predicted spans, as written, with the union of the true ones."""
+        return 0.0 if parsed is None else span_set_iou(parsed.spans, target.spans)
 
     def accuracy(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> float:
         """1.0 for the right option."""
@@ -106,3 +104,7 @@ class GroundedQA(Task[GroundedChoiceTarget, GroundedAnswer]):
     def whole_video(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> bool:
         """Whether the spans together cover more than 90 % of the video."""
         return parsed is not None and covers_video(parsed.spans, target.duration)
+
+    def past_end(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> bool:
+        """Whether one of the spans ends after the video."""
+        return parsed is not None and ends_past_video(parsed.spans, target.spans, target.duration)

@@ -37,8 +37,8 @@ class QualityAssessment(Task[LabelTarget, str]):
         return parse_choice(text, target.choices) if text is not None else None
 
     def accepts(self, payloads: Sequence[str], target: LabelTarget) -> bool:
-        """One of the labels."""
-        return parse_choice(payloads[0], target.choices) is not None
+        """One of the labels and no explanation."""
+        return parse_choice(payloads[0], target.choices, bare=True) is not None
 
     def accuracy(self, parsed: str | None, target: LabelTarget) -> float:
         """1.0 for the right label."""

@@ -86,7 +86,7 @@ def read_letter(value: Any, key: str, options: Sequence[str]) -> str:
 
 def read_choice(value: Any, key: str, choices: Sequence[str]) -> str:
     """The right one of the choices."""
-    choice = parse_choice(value, choices) if isinstance(value, str) else None
+    choice = parse_choice(value, choices, bare=True) if isinstance(value, str) else None
     if choice is None:
         raise DataError(f"{key} is {_shown(value)}; expected one of {_shown(list(choices))}")
     return choice

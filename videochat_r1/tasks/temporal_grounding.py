@@ -7,7 +7,7 @@ from videochat_r1.geometry import Span, span_iou
 from videochat_r1.parsing import answer_text, is_span_list, parse_spans
 from videochat_r1.sample import SpanTarget
 from videochat_r1.tasks.base import Task
-from videochat_r1.tasks.seconds import RECALL_THRESHOLDS, covers_video, seconds_text, visible_spans
+from videochat_r1.tasks.seconds import RECALL_THRESHOLDS, covers_video, ends_past_video, seconds_text
 from videochat_r1.tasks.target_json import read_duration, read_span, required
 
 
@@ -40,11 +40,8 @@ class TemporalGrounding(Task[SpanTarget, Span]):
         return is_span_list(payloads[0]) and len(parse_spans(payloads[0])) == 1
 
     def iou(self, parsed: Span | None, target: SpanTarget, *, score_given_box: bool = True) -> float:
-        """IoU with the true span, the answer clipped to the video."""
-        if parsed is None:
-            return 0.0
-        (visible,) = visible_spans([parsed], [target.span], target.duration)
-        return span_iou(visible, target.span)
+        """IoU with the true span of the answer as written: what reaches past the video counts against it."""
+        return 0.0 if parsed is None else span_iou(parsed, target.span)
 
     def scores(self, parsed: Span | None, target: SpanTarget) -> dict[str, float]:
         """mIoU and R1 at 0.3, 0.5 and 0.7 (IoU at least the threshold)."""
@@ -70,3 +67,7 @@ class TemporalGrounding(Task[SpanTarget, Span]):
     def whole_video(self, parsed: Span | None, target: SpanTarget) -> bool:
         """Whether the span covers more than 90 % of the video."""
         return parsed is not None and covers_video([parsed], target.duration)
+
+    def past_end(self, parsed: Span | None, target: SpanTarget) -> bool:
+        """Whether the span ends after the video."""
+        return parsed is not None and ends_past_video([parsed], [target.span], target.duration)

@@ -7,6 +7,7 @@ from videochat_r1.geometry import Box, box_iou
 from videochat_r1.parsing import answer_text, is_box_list, parse_boxes
 from videochat_r1.sample import BoxesTarget
 from videochat_r1.tasks.base import Task
+from videochat_r1.tasks.seconds import decimals
 from videochat_r1.tasks.target_json import read_boxes, required
 
 _RECALL_THRESHOLDS = (0.5, 0.7)
@@ -91,7 +92,9 @@ def frame_ious(predicted: Sequence[Box | None], truth: Sequence[Box]) -> list[fl
 
 
 def _box_text(box: Box) -> str:
-    return "[" + ", ".join(repr(round(value, 3)) for value in box) + "]"
+    """The corners, rounded to 0.001; to more digits where a side is shorter than 0.05."""
+    digits = decimals(min(abs(box.x1 - box.x0), abs(box.y1 - box.y0)), 3, enough=0.05)
+    return "[" + ", ".join(repr(round(value, digits)) for value in box) + "]"
 
 
 def _boxes_text(boxes: Sequence[Box]) -> str:

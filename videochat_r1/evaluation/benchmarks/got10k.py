@@ -13,6 +13,7 @@ from videochat_r1.evaluation.benchmarks.base import CorpusBenchmark, Source
 from videochat_r1.evaluation.tracking_metrics import DenseTruth, interpolate_boxes, sequence_scores, to_pixels
 from videochat_r1.geometry import Box
 from videochat_r1.parsing import answer_text, parse_boxes
+from videochat_r1.parsing.numbers import MAX_ANSWER_CHARS
 from videochat_r1.sample import BoxesTarget, Sample
 from videochat_r1.tasks import get_task
 
@@ -30,7 +31,8 @@ class Boxes(NamedTuple):
 class GOT10k(CorpusBenchmark):
     """The official metrics need a box for every frame: the annotation folder, or the released JSON with the videos folder.
 
-    An answer with more boxes than the sample has instants is one box per frame; missing ones count 0.
+    An answer with boxes for at least half of the frames is one box per frame, missing ones count 0; of any other, the first 8
+    count, as in training.
     """
 
     name = "got10k"
@@ -66,18 +68,17 @@ class GOT10k(CorpusBenchmark):
             yield replace(sample, extra={**sample.extra, DENSE: dense})
 
     def parse(self, completion: str, sample: Sample, *, untagged: bool) -> Boxes | None:
-        """All boxes of the answer, at most one per frame."""
-        text = answer_text(completion, untagged=untagged)
+        """The first 8 boxes of the answer as in training, or one per frame."""
         assert isinstance(sample.target, BoxesTarget)
-        wanted = len(sample.target.boxes)
-        limit = max(wanted, sample.extra.get("num_frames", 0))
-        boxes = None if text is None else parse_boxes(text, limit, max_chars=limit * _BOX_CHARS)
-        if boxes is None:
-            return None
-        if len(boxes) <= wanted and len(boxes) != sample.extra.get("num_frames"):
-            return Boxes(boxes, None)
-        dense = [*boxes, *[None] * (sample.extra["num_frames"] - len(boxes))]
-        return Boxes([dense[frame] for frame in sample.extra["frame_indices"]], dense)
+        text = answer_text(completion, untagged=untagged)
+        num_frames = sample.extra.get("num_frames", 0)
+        max_chars = max(num_frames * _BOX_CHARS, MAX_ANSWER_CHARS)
+        boxes = None if text is None else parse_boxes(text, num_frames, max_chars=max_chars)
+        if boxes and 2 * len(boxes) >= num_frames and len(boxes) >= min(len(sample.target.boxes) + 1, num_frames):
+            dense = [*boxes, *[None] * (num_frames - len(boxes))]
+            return Boxes([dense[frame] for frame in sample.extra["frame_indices"]], dense)
+        first = get_task(sample.task).parse(completion, sample.target, untagged=untagged)
+        return None if first is None else Boxes(first, None)
 
     def scale_boxes(self, parsed: Boxes, width: float, height: float) -> Boxes:
         """Every box that was read, divided by the frame's size."""

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 from videochat_r1.evaluation.benchmarks.base import CorpusBenchmark
 from videochat_r1.evaluation.grounding_metrics import moment_scores
 from videochat_r1.sample import Sample, SpanTarget
-from videochat_r1.tasks import get_task
 
 _SHARES = ((0.1, "under 10 %"), (0.25, "10-25 %"), (0.5, "25-50 %"))
 
@@ -18,18 +17,12 @@ class MomentBenchmark(CorpusBenchmark):
     definitions: ClassVar[Mapping[str, str]] = {
         "mIoU": "mean IoU of the answered and the true span (paper, Table 1; Gao et al. 2017, TALL)",
         "R1@0.3": "share of queries with IoU >= 0.3; also 0.5, 0.7 (Gao et al. 2017, TALL)",
-        "mIoU_clipped": "mean IoU with the answer clipped to the video first, as the reward reads it",
     }
 
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
-        """mIoU and recalls, the reward's IoU beside them."""
+        """mIoU, which is the reward too, and recalls."""
         assert isinstance(sample.target, SpanTarget)
-        task = get_task(sample.task)
-        return {
-            **moment_scores(parsed, sample.target.span),
-            "mIoU_clipped": task.iou(parsed, sample.target) or 0.0,
-            "parse_rate": float(parsed is not None),
-        }
+        return {**moment_scores(parsed, sample.target.span), "parse_rate": float(parsed is not None)}
 
     def groups(self, sample: Sample) -> dict[str, str]:
         """By the share of the video that the true span takes: short moments are the hard ones."""
