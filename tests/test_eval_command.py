@@ -262,6 +262,22 @@ def test_rescoring_reads_the_recorded_answers(folder: Path, capsys: pytest.Captu
     assert main(["eval", "--rescore", str(folder / "nothing")]) == 2
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(("task",), None), (("metrics", "mIoU"), "x"), (("settings", "limit"), "x"), (("settings", "annotations"), 3)],
+)
+def test_a_damaged_result_is_named(
+    folder: Path, place: tuple[str, ...], value: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(folder) == 0
+    found = results(folder / "out")
+    (found if len(place) == 1 else found[place[0]])[place[-1]] = value
+    (folder / "out" / "results.json").write_text(json.dumps(found))
+    for mode in ("--rescore", "--table"):
+        assert main(["eval", mode, str(folder / "out")]) == 2
+        assert f"results.json is no result of `videochat-r1 eval`: {place[-1]} is missing" in capsys.readouterr().err
+
+
 # --- the paper's table ----------------------------------------------------------------------------------------------
 
 
@@ -596,9 +612,12 @@ def test_native_boxes_are_asked_for_and_read_in_pixels_of_the_frame_shown(world:
 
 def test_native_boxes_need_the_size_of_the_frames(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_sequence(world / "got2")
-    predictions = write_predictions(world / "sizeless.jsonl", [{"id": "GOT-10k_Val_000001", "completion": "[]"}])
+    predictions = world / "sizeless.jsonl"
     source = f"--benchmark got10k --annotations {folder} --box-format native_absolute --predictions {predictions}"
-    assert main(["eval", *source.split(), "--output", str(world / "sizeless")]) == 2
-    assert "frame_size" in capsys.readouterr().err and not (world / "sizeless").exists()
+    row = {"id": "GOT-10k_Val_000001", "completion": "[]"}
+    for size in (None, [0, 1], [True, True], ["3", 4], [float("inf"), 2], [10**300, 3], [1, 2, 3], {}):
+        write_predictions(predictions, [row | {"frame_size": size}])
+        assert main(["eval", *source.split(), "--output", str(world / "sizeless")]) == 2
+        assert "frame_size" in capsys.readouterr().err and not (world / "sizeless").exists()
     assert run(world, "boxless", "--box-format", "native_absolute") == 2
     assert "have no boxes" in capsys.readouterr().err and not (world / "boxless").exists()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from videochat_r1.errors import DataError
@@ -19,6 +20,15 @@ RUN_SETTINGS = "settings.json"
 
 _RECORDS = {RESULTS: {"benchmark", "metrics", "settings"}, RUN_SETTINGS: {"settings", "environments"}}
 """Files that tell a folder of this project's, and what they hold at least."""
+_RESULT = {"benchmark": str, "task": str, "metrics": dict, "by": dict, "settings": dict}
+_SETTINGS: Mapping[str, type | UnionType] = {
+    **dict.fromkeys(("benchmark", "task", "subset", "annotations", "annotations_sha256", "box_format"), str),
+    **dict.fromkeys(("bootstrap", "bootstrap_seed"), int),
+    "limit": int | None,
+    **dict.fromkeys(("videos", "train_annotations"), str | None),
+    "untagged": bool,
+}
+"""What scoring again and the paper's table read."""
 
 
 def write_results(
@@ -67,6 +77,18 @@ def read_results(folder: Path) -> dict[str, Any]:
     """
     path = folder / RESULTS
     value = parse_json(read_text(path), path)
-    if not isinstance(value, dict) or not all(isinstance(value.get(key), dict) for key in ("metrics", "settings")):
-        raise DataError(f"{path} is no result of `videochat-r1 eval`")
-    return value
+    odd = (
+        _odd(value, _RESULT)
+        or _odd(value["settings"], _SETTINGS)
+        or _odd(value["metrics"], dict.fromkeys(value["metrics"], float | None))
+    )
+    if odd:
+        raise DataError(f"{path} is no result of `videochat-r1 eval`: {odd} is missing or of another type")
+    return dict(value)
+
+
+def _odd(value: Any, fields: Mapping[str, type | UnionType]) -> str | None:
+    """The first field that is not as it should be; None if all are."""
+    if not isinstance(value, dict):
+        return "an object"
+    return next((name for name, kind in fields.items() if not isinstance(value.get(name, ...), kind)), None)

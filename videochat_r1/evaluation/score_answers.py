@@ -229,7 +229,7 @@ def _check_frame_sizes(predictions: Sequence[Prediction]) -> None:
     if without:
         raise DataError(
             'native_absolute boxes need the size of the frames that the model saw, "frame_size": [width, height], in '
-            f"every prediction; these have none: {first_ten(without)}"
+            f"every prediction; these have none that is a size: {first_ten(without)}"
         )
 
 
@@ -237,5 +237,5 @@ def _is_size(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2
-        and all(isinstance(side, int | float) and 1 <= side <= _MAX_SIDE for side in value)
+        and all(type(side) in (int, float) and 1 <= side <= _MAX_SIDE for side in value)
     )
