@@ -521,6 +521,22 @@ def test_diverged_weights_are_refused_and_leave_the_folder_free(
     assert f"{broken} holds NaN or infinite weights" in message and "norm.weight (1)" in message
 
 
+def test_a_question_that_cannot_be_asked_is_told_in_words(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [
+        "ask",
+        "What?",
+        "--model",
+        str(world / "model"),
+        "--video",
+        str(world / "videos" / "V0.mp4"),
+        "--device",
+        "cpu",
+    ]
+    assert main([*asked, "--video-backend", "pyav", "--max-prompt-length", "5"]) == 2
+    message = capsys.readouterr().err
+    assert "videochat-r1 ask: " in message and "max_prompt_length is 5" in message and "Error:" not in message
+
+
 def test_a_model_that_computes_nan_is_named(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
