@@ -60,7 +60,7 @@ class MVBench(ChoiceBenchmark):
     definitions: ClassVar = {
         "accuracy": "unweighted mean of the accuracies of the 20 tasks (Li et al. 2024; paper, Table 1, Avg)",
         OFFICIAL_ACCURACY: "the same mean, an answer being right if its first word is part of the right letter in brackets or "
-        "holds it, be it `(` alone (MVBench's own check)",
+        "holds it, be it an opening bracket alone (MVBench's own check)",
     }
 
     def questions(self, source: Source) -> Iterator[Sample]:
