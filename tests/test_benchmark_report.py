@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from tests.video_files import write_video
 from videochat_r1.evaluation.benchmarks import get_benchmark
+from videochat_r1.evaluation.drawing import escaped
 from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.results import write_results
 from videochat_r1.evaluation.score_answers import ScoringOptions, score_answers
@@ -39,6 +41,17 @@ def test_numbers_distribution_and_time_lines(tmp_path: Path) -> None:
     assert "&lt;b&gt;bold&lt;/b&gt;" in page and "<b>bold" not in page
     assert 'aria-label="time line"' in page and "<image" not in page
     assert page.index("v_0 (mIoU 1.00)") < page.index("v_17 (mIoU")
+
+
+def test_blank_answers_and_long_ids_can_be_seen(tmp_path: Path) -> None:
+    blank, long = "  \n\t ", "x" * 5000
+    texts: list[str | None] = ["y" * 4000] + [blank] * 12 + ["<answer>1 to 3</answer>"]
+    samples = moments(None, 14)
+    samples[3] = replace(samples[3], id=long)
+    page = report(tmp_path, "charades_sta", samples, texts, git_commit="abc123")
+    assert escaped(repr(blank)) in page and "… " + "y" * 1500 in page
+    assert f"{long[:100]}…, v_4" in page and long[:101] not in page and "v_10, …" in page
+    assert "by commit abc123" in page and page.index("Settings") < page.index("Best samples")
 
 
 def test_a_large_benchmark_costs_no_more_than_its_size(tmp_path: Path) -> None:

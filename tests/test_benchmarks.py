@@ -1,6 +1,8 @@
 """Every benchmark's own annotation format, read into samples; what is wrong with a file is named."""
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow
@@ -141,6 +143,15 @@ def test_got10k_eight_boxes_are_interpolated_and_dense_ones_are_official(tmp_pat
     assert benchmark.score(short, sample)["AO"] == pytest.approx(8 / 13)
     assert "AO" not in benchmark.score(None, sample)
     assert benchmark.groups(sample) == {"major_class": "animal"}
+
+
+@pytest.mark.parametrize("box", ["nan,0,1,1", "0,inf,1,1", "0,0,1e400,1"])
+def test_got10k_boxes_of_any_frame_are_finite(tmp_path: Path, box: str) -> None:
+    truth = got10k(tmp_path) / "GOT-10k_Val_000001" / "groundtruth.txt"
+    lines = truth.read_text().split("\n")
+    truth.write_text("\n".join([*lines[:3], box, *lines[4:]]))
+    with pytest.raises(DataError, match=r"groundtruth.txt, line 4: a box with a number"):
+        load("got10k", tmp_path)
 
 
 def test_got10k_boxes_in_pixels_of_the_frame_shown(tmp_path: Path) -> None:
@@ -333,9 +344,9 @@ def test_longvideobench_subtitles_of_both_kinds(tmp_path: Path) -> None:
     (sample,) = load("longvideobench", path, subtitles=tmp_path / "subtitles")
     assert sample.query == "What is said in the video:\nhi\n\nWhen?"
     lines = read_json_subtitles(tmp_path / "subtitles" / "abc_en.json", offset=60.0)
-    assert lines == [Subtitle(1.0, 2.5, "hi")]
+    assert lines == ([Subtitle(1.0, 2.5, "hi")], 0)
     other = write(tmp_path / "timestamps.json", [{"timestamp": [1.0, None], "text": " so "}])
-    assert read_json_subtitles(other) == [Subtitle(1.0, 1.0, "so")]
+    assert read_json_subtitles(other) == ([Subtitle(1.0, 1.0, "so")], 0)
     (tmp_path / "subtitles" / "abc_en.json").unlink()
     with pytest.raises(DataError, match="do not exist"):
         load("longvideobench", path, subtitles=tmp_path / "subtitles")
@@ -344,11 +355,76 @@ def test_longvideobench_subtitles_of_both_kinds(tmp_path: Path) -> None:
 def test_srt_times_and_markup(tmp_path: Path) -> None:
     path = tmp_path / "a.srt"
     path.write_text(SRT)
-    assert read_srt(path)[0] == Subtitle(1.5, 2.0, "hello there")
-    assert read_srt(path)[2] == Subtitle(3600.0, 3601.0, "good bye")
-    path.write_text("1\nsoon --> later\nx\n")
-    with pytest.raises(DataError, match="soon"):
-        read_srt(path)
+    lines, num_unreadable = read_srt(path)
+    assert (lines[0], lines[2]) == (Subtitle(1.5, 2.0, "hello there"), Subtitle(3600.0, 3601.0, "good bye"))
+    assert num_unreadable == 0
+
+
+CUE = "00:00:01,000 --> 00:00:02,500"
+BAD_TIMES = ["soon", "", "NaN:NaN:NaN,NaN", "inf", "1:2:3:4", "01,249.0999999", "-5", "9" * 400, ":".join("9" * 500)]
+
+
+@pytest.mark.parametrize("time", BAD_TIMES)
+def test_a_subtitle_without_a_readable_time_is_left_out(tmp_path: Path, time: str) -> None:
+    srt = tmp_path / "a.srt"
+    srt.write_text(f"1\n{CUE}\nhello\n\n2\n{time} --> 00:00:09,000\nx\n\n3\n00:00:09,000 --> {time}\ny\n")
+    assert read_srt(srt) == ([Subtitle(1.0, 2.5, "hello")], 2)
+    good = {"start": "00:00:01.000", "end": 2.5, "line": "hello"}
+    rows = [good, {**good, "start": time}, {**good, "end": time}, {"timestamp": [time, 3], "text": "x"}]
+    assert read_json_subtitles(write(tmp_path / "a.json", rows)) == ([Subtitle(1.0, 2.5, "hello")], 3)
+
+
+@pytest.mark.parametrize("row", [None, [], "x", {}, {"timestamp": []}, {"timestamp": [], "text": "x"}, {"timestamp": [1]},
+                                 {"timestamp": [float("nan"), 1], "text": "x"}, {"timestamp": [True, 2], "text": "x"},
+                                 {"start": 10**400, "line": "x"}, {"start": 1, "line": 7}])  # fmt: skip
+def test_a_row_that_is_no_subtitle_is_left_out(tmp_path: Path, row: object) -> None:
+    good = {"timestamp": [1.0, 2.5], "text": "hello"}
+    assert read_json_subtitles(write(tmp_path / "a.json", [good, row])) == ([Subtitle(1.0, 2.5, "hello")], 1)
+
+
+@pytest.mark.parametrize("name", ["videomme", "longvideobench"])
+@pytest.mark.parametrize(
+    ("encode", "is_read"),
+    [
+        (lambda text: text.encode("utf-16"), True),
+        (lambda text: text.encode("utf-8-sig"), True),
+        (lambda text: b"", True),
+        (lambda text: b"\xef\xbb\xbf \n\r\n", True),
+        (lambda text: text.encode("latin-1"), False),
+        (lambda text: text.encode("utf-16-le"), False),
+        (lambda text: gzip.compress(text.encode()), False),
+        (lambda text: b"<html>not found</html>", False),
+        (lambda text: b"[[[[", False),
+    ],
+)
+def test_a_subtitle_file_costs_the_subtitles_of_its_video_at_most(
+    tmp_path: Path, name: str, encode: Callable[[str], bytes], is_read: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    ending, good = {
+        "videomme": ("srt", f"1\n{CUE}\ncaf\u00e9\n"),
+        "longvideobench": ("json", json.dumps([{"timestamp": [1, 2], "text": "caf\u00e9"}], ensure_ascii=False)),
+    }[name]
+    (tmp_path / "subtitles").mkdir()
+    content = encode(good)
+    for stem, written in (("v1", good.encode()), ("v2", content)):
+        (tmp_path / "subtitles" / f"{stem}.{ending}").write_bytes(written)
+    rows = {
+        "videomme": [VIDEOMME[0] | {"videoID": f"v{n}", "question_id": f"{n}"} for n in (1, 2)],
+        "longvideobench": [LVB | {"id": f"{n}", "subtitle_path": f"v{n}.json"} for n in (1, 2)],
+    }[name]
+    first, second = load(name, write(tmp_path / "a.json", rows), subtitles=tmp_path / "subtitles")
+    assert "caf\u00e9" in first.query
+    assert ("caf\u00e9" in second.query) == (is_read and len(content) > 10)
+    if is_read:
+        assert not caplog.text
+    else:
+        assert "1 subtitle file cannot be read" in caplog.text and f"v2.{ending} (1)" in caplog.text
+
+
+def test_a_folder_without_subtitles_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "videomme.json", VIDEOMME)
+    with pytest.raises(DataError, match=r"holds no <videoID>.srt, but videomme.json"):
+        load("videomme", path, subtitles=tmp_path)
 
 
 def test_too_many_subtitles_are_thinned_evenly() -> None:
@@ -399,6 +475,49 @@ def test_repeated_ids_and_answers_outside_the_options_are_refused(tmp_path: Path
         load("videomme", write(tmp_path / "b.json", rows))
     with pytest.raises(DataError, match="holds no sample"):
         load("videomme", write(tmp_path / "c.json", []))
+
+
+NAN, INF = float("nan"), float("inf")
+GQA = {"id": "1_0", "video": "1.mp4", "question": "q", "options": ["(A) a", "(B) b"], "duration": 30, "glue": [[1, 2]],
+       "type": "TP", "answer": "(A)"}  # fmt: skip
+GOT = {"path": "val/x", "object": "cat", "gt": [[0.1, 0.1, 0.2, 0.2]] * 8}
+CLIP = {"video": "v.mp4", "question": "?", "candidates": ["a", "b"], "answer": "a", "start": 0.0, "end": 1.0}
+
+
+def span_file(span: list[float], duration: float = 30.0) -> dict[str, object]:
+    return {"A": {"duration": duration, "timestamps": [[1, 2], span], "sentences": ["a", "b"]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "found"),
+    [
+        ("charades_sta", "a.json", span_file([NAN, 5]), "A_1"),
+        ("charades_sta", "a.json", span_file([1, INF]), "A_1"),
+        ("charades_sta", "a.json", span_file([1, 10**400]), "A_1"),
+        ("charades_sta", "a.json", span_file([1, 2], INF), "A_0, A_1"),
+        ("charades_sta", "a.txt", "A 1 2##a\nA nan 5##b\n", "A_1"),
+        ("charades_sta", "a.txt", "A 1 2##a\nA 1 1e999##b\n", "A_1"),
+        ("activitynet", "a.json", span_file([1, -INF]), "A_1"),
+        ("nextgqa", "a.json", [GQA, GQA | {"id": "1_1", "glue": [[1, 2], [NAN, 2]]}], "1_1"),
+        ("nextgqa", "a.json", [GQA | {"duration": INF}], "1_0"),
+        ("got10k", "a.json", [GOT | {"gt": [*GOT["gt"][1:], [0.1, 0.1, 0.2, NAN]]}], "x"),
+        ("got10k", "a.json", [GOT, GOT | {"path": "val/y", "gt": []}], "y"),
+        ("mvbench", "action_sequence.json", [CLIP, CLIP | {"start": NAN}], "action_sequence/v_1"),
+    ],
+)
+def test_targets_that_cannot_be_scored_are_refused_with_their_ids(
+    tmp_path: Path, name: str, file: str, content: object, found: str
+) -> None:
+    path = tmp_path / file
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(DataError, match=rf"(?:is infinite or no number|there is no box) in {found} \(\d\); correct"):
+        load(name, path)
+
+
+@pytest.mark.parametrize("task", ["grounded_qa", "multi_choice_qa"])
+def test_nextgqa_counts_tp_among_tn_as_its_authors_do(tmp_path: Path, task: str) -> None:
+    (sample,) = load("nextgqa", write(tmp_path / "a.json", [GQA]), task=task)
+    assert get_benchmark("nextgqa").groups(sample) == {"type": "TN"}
 
 
 def with_options(name: str, options: list[str], folder: Path) -> Path:

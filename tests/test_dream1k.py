@@ -46,7 +46,9 @@ def as_chat(values):
     ]
     answer = [{"type": "text", "text": "", "reference": values["text"]["response"], "video": None}]
     messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": answer}]
-    return {**{key: value for key, value in values.items() if key not in ("text", "video_file")}, "messages": messages}
+    subset = {"DREAM/shorts": "DREAM/vertical_video", "DREAM/stock": "DREAM/videvo"}
+    kept = {key: value for key, value in values.items() if key not in ("text", "video_file")}
+    return {**kept, "messages": messages, "dataset": subset.get(values["dataset"], values["dataset"])}
 
 
 ROWS = [
@@ -103,6 +105,8 @@ def test_both_published_forms_are_read_alike(tmp_path: Path) -> None:
     for name, rows in (("first", ROWS), ("second", list(map(as_chat, ROWS)))):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
         loaded.append(get_benchmark("dream1k").load(Source(tmp_path / f"{name}.jsonl")))
+        stock = get_benchmark("dream1k").load(Source(tmp_path / f"{name}.jsonl", subset="stock"))
+        assert [sample.id for sample in stock] == ["4", "5"]
     assert loaded[0] == loaded[1]
     first = loaded[0][0]
     assert (first.id, first.video.path, first.query, first.duration) == (
@@ -112,8 +116,6 @@ def test_both_published_forms_are_read_alike(tmp_path: Path) -> None:
         5.0,
     )
     assert first.target.caption == f"{DOOR} {DOG}" and first.target.events == (DOOR, DOG)
-    stock = get_benchmark("dream1k").load(Source(tmp_path / "first.jsonl", subset="stock"))
-    assert [sample.id for sample in stock] == ["4", "5"]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,7 @@ def test_both_published_forms_are_read_alike(tmp_path: Path) -> None:
         ({"extra_info": None}, "row 1, 'extra_info'"),
         ({"text": {"prompt": "x"}}, "row 1, 'text'.*'response'"),
         ({"extra_info": {"events": [1]}}, r"'events'\[0\] should be text"),
+        ({"extra_info": {"events": [DOOR], "n_shots": "four"}}, "'n_shots' should be a number"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path: Path, change: dict, message: str) -> None:
@@ -145,6 +148,7 @@ def test_autodq_by_hand(world, capsys):
     metrics = found["metrics"]
     assert (metrics["recall"], metrics["precision"]) == (pytest.approx(recall), pytest.approx(precision))
     assert metrics["F1"] == pytest.approx(f1), "of the means, not the mean of the samples'"
+    assert metrics["F1_official"] == metrics["F1"], "where both sides have events"
     subsets = found["by"]["subset"]
     assert (subsets["youtube"]["recall"], subsets["youtube"]["precision"]) == pytest.approx(youtube)
     assert subsets["youtube"]["F1"] == pytest.approx(2 * youtube[0] * youtube[1] / sum(youtube))
@@ -161,6 +165,17 @@ def test_autodq_by_hand(world, capsys):
     printed = capsys.readouterr().out
     assert "judge: rules, prompts 1; 0 unscored" in printed and "F1 by subset: stock 50.00 (2)" in printed
     assert "AutoDQ" in (world / "out" / "report.html").read_text()
+
+
+def test_a_side_without_events_has_one_by_the_official_rule(world):
+    (world / "dream.jsonl").write_text(json.dumps({**row(1, "youtube", []), "text": {"prompt": "x", "response": DOOR}}))
+    (world / "answers.jsonl").write_text(json.dumps({"id": 1, "completion": "<answer>...</answer>"}))
+    assert score(world) == 0
+    found = results(world)["metrics"]
+    assert [found[name] for name in ("precision", "recall", "F1")] == [0.0, 0.0, 0.0]
+    assert [found[f"{name}_official"] for name in ("precision", "recall", "F1")] == [1.0, 1.0, 1.0]
+    (world / "answers.jsonl").write_text(json.dumps({"id": 1, "completion": None}))
+    assert score(world) == 0 and results(world)["metrics"]["F1_official"] == 0.0, "a failure is 0 by either rule"
 
 
 def test_what_cannot_be_judged_is_counted_and_left_out_of_the_means(world, server, capsys):

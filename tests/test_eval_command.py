@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from PIL import Image
 from tests.video_files import write_video
 from videochat_r1.cli import main
 from videochat_r1.commands.eval import parse
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, DivergedError
+from videochat_r1.evaluation.predictions import SCORED_KEYS
 from videochat_r1.evaluation.run_folder import RunFolder
 from videochat_r1.evaluation.summary import PAPER, TABLE_1, paper_table
 
@@ -112,6 +114,12 @@ def test_limit_scores_the_first_samples_and_leaves_other_predictions_alone(folde
         ([*gold()[1:], {"id": "V0_0"}], ["line 7: no completion"]),
         ([*gold()[1:], {"id": "V0_0", "completion": 3}], ["line 7: completion is no text"]),
         ([*gold()[1:], ["V0_0", "x"]], ["line 7: not an object"]),
+        ([*gold()[1:], {"id": "V0_0", "completion": "", "failure": 3}], ["line 7: failure is no text"]),
+        (
+            [*gold()[1:], '{"id": "V0_0", "completion": "", "x": ' + "[" * 60 + "]" * 60 + "}"],
+            ["nested more than 50 deep"],
+        ),
+        ([*gold()[1:], '{"id": "V0_0", "completion": "a", "completion": "b"}'], ["line 7: ", "occur twice"]),
     ],
 )
 def test_mistakes_in_predictions_are_named_and_nothing_is_overwritten(
@@ -125,6 +133,58 @@ def test_mistakes_in_predictions_are_named_and_nothing_is_overwritten(
     assert all(words in message for words in expected), message
     assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
     assert score(folder, predictions=folder / "nowhere.jsonl") == 2
+
+
+def samples_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `samples.jsonl`, which has to be strict JSON."""
+    lines = (folder / "samples.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in lines]
+
+
+WRONG: dict[str, Any] = {name: "mine" for name in SCORED_KEYS if name not in ("id", "completion")} | {
+    "failure": "unparsable",
+    "scores": {"mIoU": 1.0, "mine": 1.0},
+    "clue_perception": {"passes": [1]},
+    "logprobs": [float("nan"), {"top": [float("inf"), -1.0]}],
+    "frame_size": [float("nan"), 0],
+    "note": "half of \ud83d a pair",
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_further_keys_of_a_prediction_never_stand_for_computed_ones(folder: Path, key: str) -> None:
+    rows = [row | {"completion": "<answer>2.5 to 3</answer>"} for row in gold()]
+    assert score(folder, predictions=write_predictions(folder / "plain.jsonl", rows)) == 0
+    plain, samples = results(folder / "out"), samples_of(folder / "out")
+    marked = write_predictions(folder / "marked.jsonl", [row | {key: WRONG[key]} for row in rows])
+    assert score(folder, predictions=marked) == 0
+    found = results(folder / "out")
+    assert all(found[name] == plain[name] for name in ("failures", "by", "num_samples"))
+    assert {name: found["metrics"][name] for name in plain["metrics"]} == plain["metrics"]
+    for row, before in zip(samples_of(folder / "out"), samples, strict=True):
+        assert all(row[name] == before[name] for name in before if name != "scores")
+
+
+def test_what_is_kept_of_a_row_is_strict_json(folder: Path) -> None:
+    kept = {"logprobs": WRONG["logprobs"], "note": WRONG["note"]}
+    assert score(folder, predictions=write_predictions(folder / "p.jsonl", [row | kept for row in gold()])) == 0
+    row = samples_of(folder / "out")[0]
+    assert row["logprobs"] == [None, {"top": [None, -1.0]}] and row["note"] == "half of \ufffd a pair"
+
+
+def test_the_rows_of_a_result_are_predictions_and_scored_anew(folder: Path) -> None:
+    rows = gold()
+    rows[1]["completion"], rows[2]["completion"] = "I do not know", None
+    rows[3]["failure"] = "video_error"
+    assert score(folder, predictions=write_predictions(folder / "p.jsonl", rows)) == 0
+    first, scored = results(folder / "out"), samples_of(folder / "out")
+    assert first["failures"].keys() == {"no_completion", "unparsable", "video_error"}
+    assert scored[3]["completion"] is not None and scored[3]["scores"]["mIoU"] == 0.0, "failed, whatever was written"
+    for row in scored:
+        row["scores"] = dict.fromkeys(row["scores"], 1.0)
+    assert score(folder, predictions=write_predictions(folder / "again.jsonl", scored)) == 0
+    again = results(folder / "out")
+    assert again["metrics"] == first["metrics"] and again["failures"] == first["failures"]
 
 
 @pytest.mark.parametrize("name", ["samples.jsonl", "report.html", "results.json", "settings.json"])
@@ -200,6 +260,22 @@ def test_rescoring_reads_the_recorded_answers(folder: Path, capsys: pytest.Captu
     assert "--annotations" in capsys.readouterr().err
     assert main(["eval", "--rescore", str(folder / "out"), "--annotations", str(folder / "test.json")]) == 0
     assert main(["eval", "--rescore", str(folder / "nothing")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(("task",), None), (("metrics", "mIoU"), "x"), (("settings", "limit"), "x"), (("settings", "annotations"), 3)],
+)
+def test_a_damaged_result_is_named(
+    folder: Path, place: tuple[str, ...], value: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(folder) == 0
+    found = results(folder / "out")
+    (found if len(place) == 1 else found[place[0]])[place[-1]] = value
+    (folder / "out" / "results.json").write_text(json.dumps(found))
+    for mode in ("--rescore", "--table"):
+        assert main(["eval", mode, str(folder / "out")]) == 2
+        assert f"results.json is no result of `videochat-r1 eval`: {place[-1]} is missing" in capsys.readouterr().err
 
 
 # --- the paper's table ----------------------------------------------------------------------------------------------
@@ -423,6 +499,57 @@ def test_a_run_that_could_not_begin_leaves_the_folder_free(world: Path) -> None:
     assert run(world, "wrong_model", "--limit", "1") == 0
 
 
+@pytest.mark.parametrize(("command", "value"), [("eval", float("nan")), ("ask", float("inf"))])
+def test_diverged_weights_are_refused_and_leave_the_folder_free(
+    world: Path, command: str, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = world / f"diverged_{command}_{value}"
+    shutil.copytree(world / "model", broken)
+    weights = load_file(broken / "model.safetensors")
+    name = next(name for name in weights if name.endswith("norm.weight"))
+    weights[name][3] = value
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    if command == "ask":
+        asked = ["ask", "What?", "--model", str(broken), "--video", str(world / "videos" / "V0.mp4"), "--device", "cpu"]
+        assert main([*asked, "--video-backend", "pyav"]) == 2
+    else:
+        assert run(world, f"out_{value}", "--model", str(broken)) == 2
+        assert run(world, f"out_{value}", "--limit", "1") == 0
+    message = capsys.readouterr().err
+    assert f"{broken} holds NaN or infinite weights" in message and "norm.weight (1)" in message
+
+
+def test_a_question_that_cannot_be_asked_is_told_in_words(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [
+        "ask",
+        "What?",
+        "--model",
+        str(world / "model"),
+        "--video",
+        str(world / "videos" / "V0.mp4"),
+        "--device",
+        "cpu",
+    ]
+    assert main([*asked, "--video-backend", "pyav", "--max-prompt-length", "5"]) == 2
+    message = capsys.readouterr().err
+    assert "videochat-r1 ask: " in message and "max_prompt_length is 5" in message and "Error:" not in message
+
+
+def test_a_model_that_computes_nan_is_named(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from videochat_r1.rollout.transformers_engine import TransformersEngine
+
+    def diverged(*_: Any, **__: Any) -> Any:
+        raise DivergedError("the model's logits are NaN")
+
+    monkeypatch.setattr(TransformersEngine, "generate", diverged)
+    assert run(world, "nan") == 2
+    assert f"{world / 'model'}: the model's logits are NaN; ask an earlier checkpoint" in capsys.readouterr().err
+
+
 def test_failed_samples_are_asked_again_only_when_told(world: Path) -> None:
     assert run(world, "retry") == 0
     write_video(world / "videos" / "V3.mp4", num_frames=16, fps=8)
@@ -501,9 +628,12 @@ def test_native_boxes_are_asked_for_and_read_in_pixels_of_the_frame_shown(world:
 
 def test_native_boxes_need_the_size_of_the_frames(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_sequence(world / "got2")
-    predictions = write_predictions(world / "sizeless.jsonl", [{"id": "GOT-10k_Val_000001", "completion": "[]"}])
+    predictions = world / "sizeless.jsonl"
     source = f"--benchmark got10k --annotations {folder} --box-format native_absolute --predictions {predictions}"
-    assert main(["eval", *source.split(), "--output", str(world / "sizeless")]) == 2
-    assert "frame_size" in capsys.readouterr().err and not (world / "sizeless").exists()
+    row = {"id": "GOT-10k_Val_000001", "completion": "[]"}
+    for size in (None, [0, 1], [True, True], ["3", 4], [float("inf"), 2], [10**300, 3], [1, 2, 3], {}):
+        write_predictions(predictions, [row | {"frame_size": size}])
+        assert main(["eval", *source.split(), "--output", str(world / "sizeless")]) == 2
+        assert "frame_size" in capsys.readouterr().err and not (world / "sizeless").exists()
     assert run(world, "boxless", "--box-format", "native_absolute") == 2
     assert "have no boxes" in capsys.readouterr().err and not (world / "boxless").exists()

@@ -216,6 +216,38 @@ def test_failures_stay_in_the_denominator_and_are_listed() -> None:
     assert results["metrics"]["mIoU"] == pytest.approx(2.5 / 4) and results["num_failed"] == 1
 
 
+LETTERED = ("perception_test", "videomme", "longvideobench")
+
+
+@pytest.mark.parametrize(
+    ("completion", "right", "by_the_letter", "by_mvbench"),
+    [
+        ("<answer>B</answer>", True, True, True),
+        ("<answer>(b) a cat</answer>", True, False, True),
+        ("<answer>a cat</answer>", True, False, False),
+        ("<think>A?</think><answer>Bananas are seen.</answer>", False, True, False),
+        ("It may well be B or so", False, True, False),
+        ("B. A is a dog", False, True, True),
+        ("<answer>(</answer>", False, False, True),
+        ("<answer> </answer>", False, False, False),
+        ("<answer>A dog</answer>", False, False, False),
+        (None, False, False, False),
+    ],
+)
+def test_the_authors_own_rules_stand_beside_ours(
+    completion: str | None, right: bool, by_the_letter: bool, by_mvbench: bool
+) -> None:
+    target = ChoiceTarget(("a dog", "a cat"), "B")
+    for name in (*LETTERED, "mvbench"):
+        sample = Sample("1", "multi_choice_qa", Video(path="v.mp4"), "q", target, extra={"task": "action_count"})
+        found = score_answers(get_benchmark(name), [sample], [Prediction("1", completion)], ScoringOptions(bootstrap=0))
+        metrics = found.results["metrics"]
+        assert (metrics["accuracy"], metrics["accuracy_official"]) == (
+            float(right),
+            float(by_mvbench if name == "mvbench" else by_the_letter),
+        ), name
+
+
 # --- baselines ------------------------------------------------------------------------------------------------------
 
 

@@ -318,7 +318,8 @@ def test_film_strip_draws_boxes_on_their_frame():
     boxes = [[], [(Box(0.5, 0.25, 1.0, 0.75), "after")], [], []]
     (svg,) = svg_of(drawing.film_strip(frames, boxes, width=400, label_width=0, gap=0))
     assert [float(image.get("x")) for image in svg.findall("image")] == [0.0, 100.0, 200.0, 300.0]
-    (box,) = svg.findall("rect")
+    halo, box = svg.findall("rect")
+    assert halo.get("stroke") == "#fff" and halo.get("x") == box.get("x")
     assert [float(box.get(key)) for key in ("x", "y", "width", "height")] == [150.0, 25.0, 50.0, 50.0]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from videochat_r1.commands.logs import loading, show_library_logs
 from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_prompting
-from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.errors import ConfigError
 from videochat_r1.sample import LETTERS, Video
 from videochat_r1.text import from_command_line
 from videochat_r1.video.probe import probe
@@ -67,6 +67,8 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
 
     Raises:
         ConfigError: the model cannot be loaded, or settings that cannot work.
+        DataError: the question cannot be asked.
+        DivergedError: the model's weights, or what it computes, are NaN or infinite.
         VideoError: the video cannot be used.
     """
     # Only here: mistakes in the arguments must not wait seconds for torch.
@@ -75,15 +77,14 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
         from videochat_r1.evaluation.clue_perception import FREE_TEMPLATE, TASK, CluePerception, free_question
         from videochat_r1.evaluation.run_options import RunOptions
         from videochat_r1.evaluation.score_answers import CLUE_PERCEPTION
-        from videochat_r1.training.loader import load_prompt
+        from videochat_r1.training.loader import LoadedPrompt
 
     run = RunOptions.of({**vars(arguments), "batch_size": 1, "workers": 1, "retry_failed": False})
     template = run.prompt if options or run.prompt is not None else FREE_TEMPLATE
     device = pick_device(run.device)
     answerer = Answerer(run, device, templates=None if template is None else {TASK.name: template})
-    prompt = load_prompt(answerer.builder, free_question(video, arguments.question, options))
-    if prompt.inputs is None:
-        raise VideoError(str(prompt.problem))
+    question = free_question(video, arguments.question, options)
+    prompt = LoadedPrompt(question, answerer.builder.build(question), None)
     with CluePerception(answerer, run.clue_perception) as passes:
         (prediction,) = passes.answer([prompt])
     record = prediction.extra[CLUE_PERCEPTION]

@@ -1,12 +1,13 @@
 """A loaded model that answers prompts, with either engine."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 
 import torch
 from transformers import GenerationConfig
 
-from videochat_r1.errors import ConfigError
+from videochat_r1.errors import ConfigError, DivergedError, first_ten
 from videochat_r1.evaluation.harness import completion_text
 from videochat_r1.evaluation.native_boxes import NativeBoxPromptBuilder
 from videochat_r1.evaluation.predictions import Prediction
@@ -82,11 +83,18 @@ class Answerer:
     def complete(
         self, inputs: Sequence[PromptInputs], sampling: SamplingSettings, names: Sequence[str]
     ) -> list[Rollout]:
-        """One rollout per prompt; its noise depends on the run's seed and on the prompt's name alone."""
+        """One rollout per prompt; its noise depends on the run's seed and on the prompt's name alone.
+
+        Raises:
+            DivergedError: the model computes NaN or infinite numbers.
+        """
         if not inputs:
             return []
         noise = None if sampling.temperature == 0 else [self._options.noise_seeds(name) for name in names]
-        groups = self._engine.generate(inputs, num_generations=1, settings=sampling, noise_seeds=noise)
+        try:
+            groups = self._engine.generate(inputs, num_generations=1, settings=sampling, noise_seeds=noise)
+        except DivergedError as error:
+            raise DivergedError(f"{self._options.model}: {error}; ask an earlier checkpoint") from error
         return [group[0] for group in groups]
 
     def text(self, rollout: Rollout, sampling: SamplingSettings | None = None) -> str:
@@ -116,6 +124,7 @@ def make_engine(options: RunOptions, device: torch.device) -> tuple[RolloutEngin
 
     Raises:
         ConfigError: the model or the adapter cannot be loaded, or the engine is not installed.
+        DivergedError: weights are NaN or infinite.
     """
     dtype = options.torch_dtype(device)
     if options.engine == "vllm":
@@ -137,9 +146,30 @@ def make_engine(options: RunOptions, device: torch.device) -> tuple[RolloutEngin
             model = PeftModel.from_pretrained(model, options.adapter).merge_and_unload()
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot put the adapter {options.adapter!r} on the model: {error}") from error
+    refuse_diverged_weights(model, options.model if options.adapter is None else options.adapter)
     pad = processor.tokenizer.pad_token_id
     engine = TransformersEngine(model.to(device).eval(), eos[0] if pad is None else pad)
     return engine, eos
+
+
+def refuse_diverged_weights(model: torch.nn.Module, name: str) -> None:
+    """Look at every weight: a model of NaN answers in any case, with one and the same token.
+
+    Args:
+        model: loaded.
+        name: what messages call it.
+
+    Raises:
+        DivergedError: naming the first tensors that hold NaN or infinity.
+    """
+    names = [weight for weight, _ in model.named_parameters()]
+    sums = torch.stack([weight.detach().sum(dtype=torch.float32) for _, weight in model.named_parameters()])
+    bad = [weight for weight, total in zip(names, sums.tolist(), strict=True) if not math.isfinite(total)]
+    if bad:
+        raise DivergedError(
+            f"{name} holds NaN or infinite weights: its training had diverged when it was saved, or the file is damaged. "
+            f"Ask an earlier checkpoint. They are in {first_ten(bad)}"
+        )
 
 
 def pick_device(name: str | None) -> torch.device:

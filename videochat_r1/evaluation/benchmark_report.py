@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import VideoError
 from videochat_r1.evaluation.benchmarks import get_benchmark
 from videochat_r1.evaluation.drawing import Lane, film_strip, histogram, legend, time_line
@@ -15,6 +16,7 @@ from videochat_r1.evaluation.report import cards, example, page, paragraph, sect
 from videochat_r1.geometry import Box, Span
 from videochat_r1.outputs import write_lines
 from videochat_r1.sample import LETTERS, BoxesTarget, Sample
+from videochat_r1.text import whole
 from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.probe import probe
 from videochat_r1.video.process import decode_in_process
@@ -25,6 +27,7 @@ _STRIP_FRAMES = 8
 _FRAME_WIDTH = 160
 _DECODE_SECONDS = 20.0
 _TEXT_CHARS = 1500
+_ID_CHARS = 100
 _HISTOGRAM_BINS = 20
 
 Row = Mapping[str, Any]
@@ -47,13 +50,15 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
     failed = f"{results['num_failed']:,} of {results['num_samples']:,} failed"
     if "num_unscored" in results:
         failed += f", {results['num_unscored']:,} unscored"
-    made = settings.get("model") or settings.get("predictions") or "scored answers"
+    made = str(settings.get("model") or settings.get("predictions") or "scored answers")
+    if commit := settings.get("git_commit"):
+        made += f", by commit {commit}"
     sections = [
         cards([(headline, _percent(results["metrics"].get(headline)), f"{_interval(results, headline)}; {failed}")]),
         section(
             "Metrics", _metrics(results), "In percent, with bootstrap intervals, beside answers that ignore the video."
         ),
-        _notes(results),
+        section("Definitions", _notes(results)),
         _distributions({name: [_score(row, name) for row in scored] for name in drawn}),
         *(section(f"By {name.replace('_', ' ')}", _groups(groups)) for name, groups in results["by"].items()),
     ]
@@ -61,13 +66,13 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
         sections.append(section("Failures", _failures(results["failures"]), "Each counts 0."))
     if results.get("unscored"):
         sections.append(section("Unscored", _failures(results["unscored"]), "Left out of all means."))
+    sections.append(section("Settings", _settings(settings)))
     for heading, chosen in _choose(rows, ranked_by).items():
         shown = "".join(_example(samples[i], rows[i], ranked_by) for i in chosen)
         if shown:
             sections.append(section(heading, legend({"truth": "truth", "answer": "after"}) + shown))
-    sections.append(section("Settings", _settings(settings)))
     title = f"{results['benchmark']}: {results['task']}"
-    write_lines(folder / REPORT, [page(title, str(made), sections)])
+    write_lines(folder / REPORT, [whole(page(title, made, sections))])
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------
@@ -86,7 +91,7 @@ def _metrics(results: Mapping[str, Any]) -> str:
 
 
 def _notes(results: Mapping[str, Any]) -> str:
-    definitions = table(["metric", "definition"], list(results["definitions"].items()), text_columns=2)
+    definitions = table(["metric", "definition"], list(results["definitions"].items()), text_columns=range(2))
     notes = "".join(
         paragraph(f"{name.replace('_', ' ')}: {note}", soft=True) for name, note in results["baseline_notes"].items()
     )
@@ -113,8 +118,15 @@ def _groups(groups: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _failures(failures: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [[kind, f"{found['count']:,}", ", ".join(found["first"])] for kind, found in failures.items()]
-    return table(["kind", "samples", "first"], rows)
+    rows = [
+        [
+            kind,
+            f"{found['count']:,}",
+            ", ".join(map(_cut_id, found["first"])) + ", …" * (found["count"] > len(found["first"])),
+        ]
+        for kind, found in failures.items()
+    ]
+    return table(["kind", "samples", "first"], rows, text_columns=(0, 2))
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
@@ -122,7 +134,11 @@ def _settings(settings: Mapping[str, Any]) -> str:
     for name, value in settings.items():
         nested = value.items() if isinstance(value, dict) else [("", value)]
         flat += [[f"{name} {key}".strip(), str(item)] for key, item in nested]
-    return table(["setting", "value"], flat, text_columns=2)
+    return table(["setting", "value"], flat, text_columns=range(2))
+
+
+def _cut_id(name: str) -> str:
+    return name if len(name) <= _ID_CHARS else f"{name[:_ID_CHARS]}…"
 
 
 def _percent(value: float | None) -> str:
@@ -164,12 +180,19 @@ def _spread(indices: Sequence[int]) -> list[int]:
 def _example(sample: Sample, row: Row, ranked_by: Sequence[str]) -> str:
     shown = ", ".join(f"{name} {_score(row, name):.2f}" for name in ranked_by)
     failure = f", {row['failure']}" if row["failure"] else ""
-    texts = {"question": sample.query[-_TEXT_CHARS:], "truth": _truth(row["target"])}
+    texts = {"question": _end(sample.query), "truth": _end(_truth(row["target"]))}
     if row["completion"] is not None:
-        texts["completion"] = row["completion"][-_TEXT_CHARS:]
+        texts["completion"] = _end(row["completion"])
     if row.get("reason"):
         texts["reason"] = str(row["reason"])
-    return example(f"{sample.id} ({shown}{failure})", texts, _pictures(sample, row))
+    return example(f"{_cut_id(sample.id)} ({shown}{failure})", texts, _pictures(sample, row))
+
+
+def _end(text: str) -> str:
+    """The last part of a text; blank ones as Python writes them, so that there is something to see."""
+    if not text.strip():
+        return repr(text[:_TEXT_CHARS])
+    return text if len(text) <= _TEXT_CHARS else f"… {text[-_TEXT_CHARS:]}"
 
 
 def _score(row: Row, metric: str) -> float:
@@ -196,7 +219,7 @@ def _pictures(sample: Sample, row: Row) -> list[str]:
     strip = [] if frames is None else [film_strip(frames)]
     spans = [target["span"]] if "span" in target else target.get("spans")
     length = target.get("duration") or duration
-    if not spans or not length:
+    if not spans or not length or not float(length) > 0.0:
         return strip
     lanes = [Lane("truth", "truth", _spans(spans)), Lane("answer", "after", _answered_spans(row["parsed"]))]
     return [*strip, time_line(lanes, float(length))]
@@ -225,7 +248,7 @@ def _boxes(target: BoxesTarget, parsed: Any, num_frames: int) -> list[list[tuple
 def _frames(sample: Sample) -> tuple[NDArray[np.uint8] | None, float | None]:
     """(T, H, W, 3) small frames of the sample's clip and its seconds; None for a video that cannot be read."""
     video = sample.video
-    if not Path(video.path or video.frames[0]).is_file():
+    if not is_file(Path(video.path or video.frames[0])):
         return None, None
     try:
         if isinstance(sample.target, BoxesTarget) and video.frames:

@@ -24,6 +24,8 @@ COLOURS = {
     "blind": "#8a8f98",
 }
 """Name -> colour; readable on light and on dark ground, and told apart without red against green."""
+_HALF_TICK = 16
+"""Room that half of a tick's label takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def histogram(title: str, values: Mapping[str, Sequence[float]], colours: Mappin
         colours: group -> name of a colour.
         bins: of equal width.
     """
-    width, height, left, bottom, top = 340, 190, 34, 34, 10
+    width, height, left, bottom, top = 348, 190, 42, 34, 10
     shares = {
         name: np.histogram(column, bins=bins, range=(0.0, 1.0))[0] / max(1, len(column))
         for name, column in values.items()
@@ -140,7 +142,7 @@ def time_line(lanes: Sequence[Lane], duration: float, *, width: int = 960, label
             )
     for second in _ticks(0.0, duration, at_most=12):
         x = label_width + second * scale
-        anchor = "start" if second == 0 else "middle"
+        anchor = "start" if second == 0 else "middle" if x < width - _HALF_TICK else "end"
         parts.append(f'<text x="{x:.1f}" y="{height - 5}" text-anchor="{anchor}">{second:g} s</text>')
     return _svg(width, height, parts, "time line")
 
@@ -173,11 +175,13 @@ def film_strip(
         )
         for box, colour in boxes[index] if index < len(boxes) else ():
             shown = box.normalised()
-            parts.append(
-                f'<rect x="{x + shown.x0 * side:.1f}" y="{shown.y0 * height:.1f}" '
-                f'width="{(shown.x1 - shown.x0) * side:.1f}" height="{(shown.y1 - shown.y0) * height:.1f}" '
-                f'fill="none" stroke="{COLOURS[colour]}" stroke-width="2"/>'
+            place = (
+                f'x="{x + shown.x0 * side:.1f}" y="{shown.y0 * height:.1f}" '
+                f'width="{(shown.x1 - shown.x0) * side:.1f}" height="{(shown.y1 - shown.y0) * height:.1f}" fill="none"'
             )
+            # White around it, for objects of the same colour.
+            parts.append(f'<rect class="halo" {place} stroke="#fff" stroke-width="4"/>')
+            parts.append(f'<rect {place} stroke="{COLOURS[colour]}" stroke-width="2"/>')
     return _svg(width, math.ceil(height), parts, "frames")
 
 

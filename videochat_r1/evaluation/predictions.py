@@ -10,6 +10,25 @@ from typing import Any
 from videochat_r1.errors import DataError, first_ten
 from videochat_r1.text import decode, load_json, read_text
 
+SCORED_KEYS = (
+    "id",
+    "task",
+    "video",
+    "query",
+    "target",
+    "completion",
+    "parsed",
+    "scores",
+    "failure",
+    "by",
+    "unscored",
+    "verdicts",
+)
+"""Keys of a result's row that scoring computes: what a row to be scored says under them is no news."""
+PARSING_FAILURES = ("no_completion", "empty_completion", "cut_off", "unparsable")
+"""Kinds of failure that the text alone decides, so that they are decided anew."""
+_MAX_DEPTH = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -18,8 +37,8 @@ class Prediction:
     Args:
         id: of the sample.
         completion: model text; None if there is none.
-        failure: why there is none, as a short kind; or None.
-        extra: further keys of its row, kept in result files.
+        failure: why the sample counts as failed, whatever the completion, as a short kind; or None.
+        extra: further keys of its row, kept in result files; none of `SCORED_KEYS`.
     """
 
     id: str
@@ -61,6 +80,8 @@ def read_row(line: str | bytes) -> Prediction | str:
         return str(error)
     if not isinstance(row, dict):
         return "not an object"
+    if _is_deeper(row, _MAX_DEPTH):
+        return f"nested more than {_MAX_DEPTH} deep"
     if missing := [key for key in ("id", "completion") if key not in row]:
         return f"no {' and no '.join(missing)}"
     if isinstance(row["id"], bool) or not isinstance(row["id"], str | int):
@@ -68,8 +89,11 @@ def read_row(line: str | bytes) -> Prediction | str:
     if row["completion"] is not None and not isinstance(row["completion"], str):
         return "completion is no text"
     failure = row.get("failure")
-    extra = {key: value for key, value in row.items() if key not in ("id", "completion", "failure")}
-    return Prediction(str(row["id"]), row["completion"], failure if isinstance(failure, str) else None, extra)
+    if failure is not None and not isinstance(failure, str):
+        return "failure is no text"
+    extra = {key: value for key, value in row.items() if key not in SCORED_KEYS}
+    kept = None if not failure or failure in PARSING_FAILURES else failure
+    return Prediction(str(row["id"]), row["completion"], kept, extra)
 
 
 def match(
@@ -92,6 +116,15 @@ def match(
         raise DataError(f"{where} does not fit the benchmark's {len(wanted):,} samples: {'; '.join(problems)}")
     by_id = {prediction.id: prediction for prediction in predictions}
     return [by_id[name] for name in wanted]
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Whether lists and objects stand in each other more than `depth` deep."""
+    level = [value]
+    for _ in range(depth):
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [item for items in inner for item in items]
+    return any(isinstance(one, dict | list) for one in level)
 
 
 def _problems(times: Counter[str], wanted: Sequence[str], known: Sequence[str]) -> Iterator[str]:

@@ -4,7 +4,7 @@ Nothing is loaded from outside and nothing runs, so a report opens anywhere and 
 wrote cannot become markup.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from videochat_r1.evaluation.drawing import escaped
 
@@ -20,13 +20,14 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; } p { margin: .3rem 0 .8rem; max-w
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .55rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; } th.text, td.text { text-align: left; } tr.strong td { font-weight: 650; }
+td.text:not(:first-child) { white-space: normal; overflow-wrap: break-word; }
 .grid { display: flex; flex-wrap: wrap; gap: 1rem; }
 .card { background: var(--panel); border: 1px solid var(--line); border-radius: 10px; padding: .9rem 1.1rem; flex: 1 1 15rem; }
 .card .value { font-size: 1.6rem; font-weight: 650; font-variant-numeric: tabular-nums; }
 .example { border-top: 1px solid var(--line); padding: .9rem 0; } .example p { margin: .1rem 0 .5rem; max-width: none; }
 .key { display: inline-flex; align-items: center; gap: .35rem; margin-right: 1rem; white-space: nowrap; }
 .key i { width: .8rem; height: .8rem; border-radius: 3px; display: inline-block; }
-code { font: .86em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
+code { font: .86em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
 svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 svg .axis { stroke: var(--line); stroke-width: 1; } svg .frame { image-rendering: auto; }
 """
@@ -54,13 +55,17 @@ def paragraph(text: str, *, soft: bool = False) -> str:
 
 
 def table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1, strong: Sequence[int] = ()
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    text_columns: Container[int] = (0,),
+    strong: Sequence[int] = (),
 ) -> str:
-    """A table whose first `text_columns` are left-aligned; `strong` numbers the rows that stand out."""
+    """A table whose `text_columns` are left-aligned and, but for the first column, wrapped; `strong` rows stand out."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
         return "".join(
-            f"<{tag}{' class=text' if index < text_columns else ''}>{escaped(cell)}</{tag}>"
+            f"<{tag}{' class=text' if index in text_columns else ''}>{escaped(cell)}</{tag}>"
             for index, cell in enumerate(row)
         )
 

@@ -1,14 +1,14 @@
 """The files of a scored benchmark: `results.json`, `samples.jsonl`, `report.html`, each whole or not at all."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmark_report import REPORT, write_report
-from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.score_answers import Evaluation
+from videochat_r1.evaluation.strict_json import strict_json
 from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.sample import Sample
 from videochat_r1.text import parse_json, read_text
@@ -20,22 +20,15 @@ RUN_SETTINGS = "settings.json"
 
 _RECORDS = {RESULTS: {"benchmark", "metrics", "settings"}, RUN_SETTINGS: {"settings", "environments"}}
 """Files that tell a folder of this project's, and what they hold at least."""
-
-_SCORED_KEYS = (
-    "id",
-    "task",
-    "video",
-    "query",
-    "target",
-    "completion",
-    "parsed",
-    "scores",
-    "failure",
-    "by",
-    "unscored",
-    "verdicts",
-)
-_PARSING_FAILURES = ("no_completion", "empty_completion", "cut_off", "unparsable")
+_RESULT = {"benchmark": str, "task": str, "metrics": dict, "by": dict, "settings": dict}
+_SETTINGS: Mapping[str, type | UnionType] = {
+    **dict.fromkeys(("benchmark", "task", "subset", "annotations", "annotations_sha256", "box_format"), str),
+    **dict.fromkeys(("bootstrap", "bootstrap_seed"), int),
+    "limit": int | None,
+    **dict.fromkeys(("videos", "train_annotations"), str | None),
+    "untagged": bool,
+}
+"""What scoring again and the paper's table read."""
 
 
 def write_results(
@@ -50,8 +43,8 @@ def write_results(
         samples: in the order of the rows.
     """
     results = {**evaluation.results, "settings": dict(settings)}
-    text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
-    write_lines(folder / SAMPLES, (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in evaluation.rows))
+    text = strict_json(results, indent=2)
+    write_lines(folder / SAMPLES, map(strict_json, evaluation.rows))
     write_report(folder, results, evaluation.rows, samples)
     write_lines(folder / RESULTS, [text])
     return results
@@ -84,27 +77,18 @@ def read_results(folder: Path) -> dict[str, Any]:
     """
     path = folder / RESULTS
     value = parse_json(read_text(path), path)
-    if not isinstance(value, dict) or not _RECORDS[RESULTS] <= value.keys():
-        raise DataError(f"{path} is no result of `videochat-r1 eval`")
-    return value
+    odd = (
+        _odd(value, _RESULT)
+        or _odd(value["settings"], _SETTINGS)
+        or _odd(value["metrics"], dict.fromkeys(value["metrics"], float | None))
+    )
+    if odd:
+        raise DataError(f"{path} is no result of `videochat-r1 eval`: {odd} is missing or of another type")
+    return dict(value)
 
 
-def read_scored(folder: Path) -> list[Prediction]:
-    """The answers in a folder's `samples.jsonl`, to score them again.
-
-    Raises:
-        DataError: there is none, or a row is malformed.
-    """
-    path = folder / SAMPLES
-    rows: list[Prediction] = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        row = parse_json(line, path)
-        if not isinstance(row, dict) or "id" not in row or "completion" not in row:
-            raise DataError(f"{path}, line {number}: no row of a scored benchmark")
-        # What only the text decides is decided anew.
-        failure = None if row.get("failure") in _PARSING_FAILURES else row.get("failure")
-        extra = {key: value for key, value in row.items() if key not in _SCORED_KEYS}
-        rows.append(Prediction(row["id"], row["completion"], failure, extra))
-    return rows
+def _odd(value: Any, fields: Mapping[str, type | UnionType]) -> str | None:
+    """The first field that is not as it should be; None if all are."""
+    if not isinstance(value, dict):
+        return "an object"
+    return next((name for name, kind in fields.items() if not isinstance(value.get(name, ...), kind)), None)

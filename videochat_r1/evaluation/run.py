@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.answerer import Answerer, pick_device
 from videochat_r1.evaluation.benchmarks import get_benchmark
@@ -60,6 +61,7 @@ def run_benchmark(
     Raises:
         ConfigError: the folder holds answers of other settings, or settings that cannot work.
         DataError: annotations are malformed, or none of the videos is there.
+        DivergedError: the model's weights, or what it computes, are NaN or infinite.
         JudgeError: the judge cannot be used.
     """
     benchmark = get_benchmark(name)
@@ -176,7 +178,7 @@ def check_videos(samples: Sequence[Sample]) -> None:
 
 
 def _is_there(video: Video) -> bool:
-    return Path(video.path or video.frames[0]).is_file()
+    return is_file(Path(video.path or video.frames[0]))
 
 
 def _is_open(answer: Prediction | None, *, retry_failed: bool) -> bool:

@@ -7,7 +7,6 @@ same answers.
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.evaluation.predictions import Prediction, read_row
 from videochat_r1.evaluation.results import RESULTS, RUN_SETTINGS, read_results, refuse_foreign
 from videochat_r1.evaluation.settings import refuse_changes
+from videochat_r1.evaluation.strict_json import strict_json
 from videochat_r1.text import parse_json, read_text
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class RunFolder:
 
     def _write_settings(self, value: Mapping[str, Any]) -> None:
         unfinished = self.path / f".{RUN_SETTINGS}.tmp"
-        unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.write_text(strict_json(value, indent=2) + "\n", encoding="utf-8")
         unfinished.replace(self.path / RUN_SETTINGS)
 
 
@@ -143,7 +143,7 @@ class AnswerWriter:
         rows = [
             {"id": one.id, "completion": one.completion, "failure": one.failure, **one.extra} for one in predictions
         ]
-        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        content = "".join(strict_json(row) + "\n" for row in rows).encode()
         while content:
             content = content[os.write(self._descriptor, content) :]
 

@@ -1,6 +1,5 @@
 """From completions to a result: parse, score, average, break down, compare with answers that ignore the video."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from videochat_r1.evaluation.benchmarks.base import Benchmark, Judgement
 from videochat_r1.evaluation.judged_scores import judge_answers, judge_record
 from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.score_table import ScoreTable
+from videochat_r1.evaluation.strict_json import finite
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import get_task
@@ -21,6 +21,7 @@ FIRST_PASS_SUFFIX = "_first_pass"
 """Of the metrics of clue-perception's first answers, beside those of the answers that stand."""
 CLUE_PERCEPTION = "clue_perception"
 """Key of a prediction under which its passes are kept."""
+_MAX_SIDE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,23 +129,25 @@ def _score(
 ) -> dict[str, Any]:
     """The row of one sample."""
     completion = prediction.completion
-    parsed = None if completion is None else benchmark.parse(completion, sample, untagged=options.untagged)
-    scores = benchmark.score(parsed, sample)
+    # A recorded failure counts 0 whatever was written beside it.
+    read = None if prediction.failure is not None else completion
+    parsed, scores = _read(benchmark, sample, read, options)
     if options.box_format == "native_absolute":
         native = parsed
         if parsed is not None:
             native = benchmark.scale_boxes(parsed, *prediction.extra["frame_size"])
         scores |= {f"{name}{NATIVE_SUFFIX}": value for name, value in benchmark.score(native, sample).items()}
     if several_passes:
-        first = _first_completion(prediction)
-        first_parsed = None if first is None else benchmark.parse(first, sample, untagged=options.untagged)
-        scores |= {f"{name}{FIRST_PASS_SUFFIX}": value for name, value in benchmark.score(first_parsed, sample).items()}
+        first = None if read is None else _first_completion(prediction)
+        _, of_first = _read(benchmark, sample, first, options)
+        scores |= {f"{name}{FIRST_PASS_SUFFIX}": value for name, value in of_first.items()}
     return {
         "id": sample.id,
         "task": sample.task,
         "video": sample.video.name,
         "query": sample.query,
-        "target": _without_nan(get_task(sample.task).target_to_json(sample.target)),
+        # A duration that no annotation gives is null in JSON.
+        "target": finite(get_task(sample.task).target_to_json(sample.target)),
         "completion": completion,
         "parsed": None if parsed is None else benchmark.parsed_to_json(parsed, sample),
         "scores": scores,
@@ -152,6 +155,14 @@ def _score(
         "by": benchmark.groups(sample),
         **prediction.extra,
     }
+
+
+def _read(
+    benchmark: Benchmark, sample: Sample, completion: str | None, options: ScoringOptions
+) -> tuple[Any, dict[str, float]]:
+    """The answer in a completion, and its scores."""
+    parsed = None if completion is None else benchmark.parse(completion, sample, untagged=options.untagged)
+    return parsed, benchmark.score(parsed, sample) | benchmark.official_scores(completion, sample)
 
 
 def _judge(
@@ -175,7 +186,9 @@ def _first_completion(prediction: Prediction) -> str | None:
     """What the first pass of clue-perception said; None for a prediction of one pass."""
     record = prediction.extra.get(CLUE_PERCEPTION)
     passes = record.get("passes") if isinstance(record, dict) else None
-    return str(passes[0]["completion"]) if passes else None
+    first = passes[0] if isinstance(passes, list) and passes else None
+    completion = first.get("completion") if isinstance(first, dict) else None
+    return completion if isinstance(completion, str) else None
 
 
 def failure_of(prediction: Prediction, parsed: Any) -> str | None:
@@ -216,7 +229,7 @@ def _check_frame_sizes(predictions: Sequence[Prediction]) -> None:
     if without:
         raise DataError(
             'native_absolute boxes need the size of the frames that the model saw, "frame_size": [width, height], in '
-            f"every prediction; these have none: {first_ten(without)}"
+            f"every prediction; these have none that is a size: {first_ten(without)}"
         )
 
 
@@ -224,10 +237,5 @@ def _is_size(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2
-        and all(isinstance(side, int | float) and side > 0 for side in value)
+        and all(type(side) in (int, float) and 1 <= side <= _MAX_SIDE for side in value)
     )
-
-
-def _without_nan(value: dict[str, Any]) -> dict[str, Any]:
-    """A duration that no annotation gives is null in JSON."""
-    return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in value.items()}

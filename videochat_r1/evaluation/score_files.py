@@ -12,8 +12,8 @@ from videochat_r1.evaluation.predictions import match, read_predictions
 from videochat_r1.evaluation.results import (
     RESULTS,
     RUN_SETTINGS,
+    SAMPLES,
     read_results,
-    read_scored,
     refuse_foreign,
     write_results,
 )
@@ -98,7 +98,9 @@ def rescore(
         )
     samples = benchmark.load(source)
     wanted = samples[: settings["limit"]]
-    answers = match(read_scored(folder), [one.id for one in wanted], [one.id for one in samples], str(folder))
+    answers = match(
+        read_predictions(folder / SAMPLES), [one.id for one in wanted], [one.id for one in samples], str(folder)
+    )
     if output.resolve() != folder.resolve():
         refuse_foreign(output)
         if (output / RUN_SETTINGS).is_file():

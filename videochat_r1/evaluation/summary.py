@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from videochat_r1.errors import counted
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 
 
@@ -58,7 +59,7 @@ PAPER: dict[str, tuple[float | None, ...]] = {
 def result_table(results: Mapping[str, Any]) -> str:
     """One benchmark: every metric in percent with its 95 % interval, the baselines beside it, failures and breakdowns below."""
     name, task, count = results["benchmark"], results["task"], results["num_samples"]
-    head = f"{name} ({task}): {count:,} samples, {results['num_failed']:,} failed"
+    head = f"{name} ({task}): {counted(count, 'sample')}, {results['num_failed']:,} failed"
     if results["failures"]:
         kinds = [f"{kind} {found['count']:,}" for kind, found in results["failures"].items()]
         head += f" ({', '.join(kinds)})"
@@ -131,7 +132,7 @@ def _notes(name: str, candidates: Sequence[tuple[Mapping[str, Any], float]]) -> 
     (first, value), *others = candidates
     notes = []
     if (limit := first.get("settings", {}).get("limit")) is not None:
-        notes.append(f"note: {name}: {first['benchmark']} is of the first {limit:,} samples only")
+        notes.append(f"note: {name}: {first['benchmark']} is of the first {counted(limit, 'sample')} only")
     if any(other != value for _, other in others):
         notes.append(
             f"note: {name}: {len(candidates)} results of {first['benchmark']} differ, the table has the first: "

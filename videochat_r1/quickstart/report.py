@@ -107,7 +107,7 @@ def _results(tasks: Mapping[str, Any]) -> str:
     ]
     strong = [index for index, (task, metric, _) in enumerate(metrics) if metric == tasks[task]["headline"]]
     header = ["task", "metric", *(COLUMNS[model] for model in models), "GRPO - SFT", "95 % interval"]
-    return table(header, rows, text_columns=2, strong=strong)
+    return table(header, rows, text_columns=range(2), strong=strong)
 
 
 def _results_note(details: Mapping[str, Any]) -> str:
@@ -147,7 +147,7 @@ def _settings(details: Mapping[str, Any]) -> str:
     rows += [["SFT start", "trained in this run" if details["from_scratch"] else "given"]]
     rows += [["commit", str(details["git_commit"])]]
     rows += [[name, version] for name, version in details["versions"].items()]
-    return table(["what", "value"], rows, text_columns=2)
+    return table(["what", "value"], rows, text_columns=range(2))
 
 
 # --- examples -------------------------------------------------------------------------------------------------------

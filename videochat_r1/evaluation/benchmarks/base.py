@@ -1,8 +1,10 @@
 """What a benchmark is: a reader of its annotations, per-sample scores of its metrics, and how they are broken down."""
 
+import itertools
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +15,12 @@ from videochat_r1.datasets.problems import UNREAD, problems_of, right_option
 from videochat_r1.errors import ConfigError, DataError, counted, first_ten, shown
 from videochat_r1.evaluation.score_table import Derived
 from videochat_r1.judge import Judge
-from videochat_r1.sample import ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample
+from videochat_r1.parsing import answer_text, official_letter
+from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample, SpanTarget
 from videochat_r1.tasks import get_task
 
 ALL = "all"
+OFFICIAL_ACCURACY = "accuracy_official"
 SUBTITLE_CHARS = 24_000
 """About 6,000 tokens."""
 _ANNOTATION_SUFFIXES = (".json", ".jsonl", ".parquet", ".csv")
@@ -81,7 +85,8 @@ class Benchmark(ABC):
 
         Raises:
             ConfigError: a task, a subset or subtitles that the benchmark does not have.
-            DataError: the annotations are not in the benchmark's format, or the right answer of a row is not among its options.
+            DataError: the annotations are not in the benchmark's format, the right answer of a row is not among its options,
+                or a target holds no box, or a number that is not finite.
         """
         self._check(source)
         samples = list(self.read(source))
@@ -91,11 +96,11 @@ class Benchmark(ABC):
         if len(times) < len(samples):
             repeated = [name for name, count in times.items() if count > 1]
             raise DataError(f"{source.annotations}: these ids occur more than once: {first_ten(repeated)}")
-        unanswerable = [sample.id for sample in samples if not _answerable(sample)]
-        if unanswerable:
-            raise DataError(
-                f"{source.annotations}: the right answer is not among the options of {first_ten(unanswerable)}"
-            )
+        for problem, is_sound in _SOUND.items():
+            if unsound := [sample.id for sample in samples if not is_sound(sample)]:
+                raise DataError(
+                    f"{source.annotations}: {problem} {first_ten(unsound)}; correct them, or leave their rows out"
+                )
         return samples
 
     @abstractmethod
@@ -123,6 +128,10 @@ class Benchmark(ABC):
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
         """Metric -> value of one sample in [0, 1]; for None, 0 in every metric that does not depend on the form of the answer."""
         return get_task(sample.task).scores(parsed, sample.target)
+
+    def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
+        """Metric -> value by the rule of the benchmark's authors where they read an answer in another way; 0 for None."""
+        return {}
 
     async def judge(self, judge: Judge, parsed: Any, sample: Sample) -> Judgement:
         """The scores of one answer by a judge; 0 in every metric for None, without asking.
@@ -200,7 +209,21 @@ class ChoiceBenchmark(Benchmark):
     """Multiple-choice questions in a format of their own, compared by accuracy."""
 
     tasks = ("multi_choice_qa",)
-    definitions: ClassVar[Mapping[str, str]] = {"accuracy": "share of questions answered with the right option"}
+    definitions: ClassVar[Mapping[str, str]] = {
+        "accuracy": "share of questions answered with the right option",
+        OFFICIAL_ACCURACY: "share of questions whose answer has the right letter as its first capital letter of an option: "
+        "the authors' rule for Video-MME and LongVideoBench, whose random draw where there is none is left out",
+    }
+
+    def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
+        """Accuracy by `is_officially_right` of the text of the last answer tag, else of the whole completion."""
+        assert isinstance(sample.target, ChoiceTarget)
+        text = None if completion is None else answer_text(completion, untagged=True)
+        return {OFFICIAL_ACCURACY: float(text is not None and self.is_officially_right(text, sample.target))}
+
+    def is_officially_right(self, text: str, target: ChoiceTarget) -> bool:
+        """Whether the benchmark's authors take an answer for right."""
+        return official_letter(text, len(target.options)) == target.answer
 
     def distributions(self, task: str) -> tuple[str, ...]:
         """None: an option is right or wrong."""
@@ -226,3 +249,28 @@ def _answerable(sample: Sample) -> bool:
     if isinstance(target, ChoiceTarget | GroundedChoiceTarget | LabelTarget):
         return right_option(target) is not None
     return True
+
+
+def _has_boxes(sample: Sample) -> bool:
+    return not isinstance(sample.target, BoxesTarget) or len(sample.target.boxes) > 0
+
+
+def _is_finite(sample: Sample) -> bool:
+    """Whether every span, box, duration and clip of a sample is; a duration that no file gives is NaN."""
+    target, clip = sample.target, (sample.video.start, sample.video.end)
+    numbers = [number for number in clip if number is not None]
+    if isinstance(target, BoxesTarget):
+        numbers += itertools.chain.from_iterable(target.boxes)
+    elif isinstance(target, SpanTarget):
+        numbers += target.span
+    elif isinstance(target, GroundedChoiceTarget):
+        numbers += itertools.chain.from_iterable(target.spans)
+    return all(map(math.isfinite, numbers)) and not math.isinf(getattr(target, "duration", 0.0))
+
+
+_SOUND: Mapping[str, Callable[[Sample], bool]] = {
+    "the right answer is not among the options of": _answerable,
+    "there is no box in": _has_boxes,
+    "a span, box or duration is infinite or no number in": _is_finite,
+}
+"""What is wrong, up to the ids -> whether a sample is free of it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from videochat_r1.datasets.annotation_files import Row
@@ -17,7 +18,10 @@ from videochat_r1.sample import CaptionTarget, Sample, Video
 from videochat_r1.tasks.captioning import REQUEST
 
 SUBSETS = ("movie_animation", "movie_live_action", "shorts", "stock", "youtube")
+RENAMED = {"vertical_video": "shorts", "videvo": "stock"}
+"""Name of a subset in the authors' second release -> in their first."""
 METRICS = ("F1", "precision", "recall")
+OFFICIAL_METRICS = tuple(f"{name}_official" for name in METRICS)
 
 
 class Dream1k(Benchmark):
@@ -31,6 +35,8 @@ class Dream1k(Benchmark):
         "recall": "share of the true events that the caption entails; mean of the subsets' means (AutoDQ, Wang et al. 2024)",
         "precision": "share of the caption's events, as the judge extracts them, that the true caption entails; likewise",
         "F1": "harmonic mean of precision and recall as given here, of a subset or of all (paper, Table 6)",
+        "F1_official": "the same, and recall_official, precision_official, with 1 on a side without events: of the true caption, "
+        "of the answered one (AutoDQ's own rule)",
     }
 
     def read(self, source: Source) -> Iterator[Sample]:
@@ -47,32 +53,39 @@ class Dream1k(Benchmark):
         return {"parse_rate": float(parsed is not None)}
 
     async def judge(self, judge: Judge, parsed: Any, sample: Sample) -> Judgement:
-        """The two sides of AutoDQ, three questions in all; a caption in which the judge finds no event has precision 0."""
+        """The two sides of AutoDQ, three questions in all.
+
+        A caption in which the judge finds no event has precision 0, by the official rule 1; true events that the annotations
+        do not give are the judge's, or the caption as one, by the official rule there is then nothing to recall: 1.
+        """
         target = sample.target
         assert isinstance(target, CaptionTarget)
         if parsed is None:
-            return Judgement({**dict.fromkeys(METRICS, 0.0), **self.score(parsed, sample)})
+            return Judgement({**dict.fromkeys((*METRICS, *OFFICIAL_METRICS), 0.0), **self.score(parsed, sample)})
         recalled, precise = await asyncio.gather(
             event_recall(judge, parsed, target.caption, target.events),
             event_precision(judge, parsed, target.caption),
         )
-        scores = {
-            "F1": f1_score(precise.share, recalled.share),
-            "precision": precise.share,
-            "recall": recalled.share,
-            **self.score(parsed, sample),
-        }
+        shares = {"": (precise.share, recalled.share)}
+        shares["_official"] = (
+            precise.share if precise.events else 1.0,
+            recalled.share if target.events else 1.0,
+        )
+        scores = self.score(parsed, sample)
+        for suffix, (precision, recall) in shares.items():
+            both = (f1_score(precision, recall), precision, recall)
+            scores |= {f"{name}{suffix}": value for name, value in zip(METRICS, both, strict=True)}
         return Judgement(scores, {"recall": _labelled(recalled), "precision": _labelled(precise)})
 
     def derived(self) -> Mapping[str, Derived]:
         """F1 is that of the means, not the mean of the samples' F1."""
-        return {"F1": _f1}
+        return {f"F1{suffix}": partial(_f1, suffix=suffix) for suffix in ("", "_official")}
 
     def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
         """Every subset weighs the same, however many of its samples are scored."""
         subsets = [sample.extra["subset"] for sample in samples]
         shares = [1.0 / subsets.count(subset) for subset in subsets]
-        return dict.fromkeys((*METRICS, "parse_rate"), shares)
+        return dict.fromkeys((*METRICS, *OFFICIAL_METRICS, "parse_rate"), shares)
 
     def groups(self, sample: Sample) -> dict[str, str]:
         """By subset, and by the authors' ranges of subjects, shots and events."""
@@ -80,7 +93,7 @@ class Dream1k(Benchmark):
         groups = {"subset": sample.extra["subset"], "events": _event_range(len(sample.target.events))}
         for name in ("subjects", "shots"):
             if (count := sample.extra.get(name)) is not None:
-                groups[name] = "4 or more" if count >= 4 else str(max(1, count))
+                groups[name] = "4 or more" if count >= 4 else f"{max(1, count):g}"
         return groups
 
     def headline(self, task: str) -> str:
@@ -92,8 +105,11 @@ def _sample(row: Row, find: VideoFinder) -> Sample:
     extra = Row.of(row.get("extra_info"), f"{row.where}, 'extra_info'")
     vid = str(row.values["vid"] if "vid" in row.values else row.get("idx"))
     subset = row.text("dataset").rpartition("/")[2]
+    subset = RENAMED.get(subset, subset)
     if subset not in SUBSETS:
-        raise DataError(f"{row.where}: 'dataset' is {row.text('dataset')!r}; expected DREAM/ and one of {SUBSETS}")
+        raise DataError(
+            f"{row.where}: 'dataset' is {row.text('dataset')!r}; expected DREAM/ and one of {(*SUBSETS, *RENAMED)}"
+        )
     query, caption = _texts(row)
     return Sample(
         id=vid,
@@ -103,8 +119,12 @@ def _sample(row: Row, find: VideoFinder) -> Sample:
         target=CaptionTarget(caption.strip(), read_events(extra)),
         duration=extra.number("duration") if "duration" in extra.values else None,
         source=Dream1k.name,
-        extra={"subset": subset, "subjects": extra.values.get("n_subjects"), "shots": extra.values.get("n_shots")},
+        extra={"subset": subset, "subjects": _count(extra, "n_subjects"), "shots": _count(extra, "n_shots")},
     )
+
+
+def _count(extra: Row, key: str) -> float | None:
+    return None if extra.values.get(key) is None else extra.number(key)
 
 
 def _texts(row: Row) -> tuple[str, str]:
@@ -128,8 +148,8 @@ def _labelled(verdict: Verdict) -> list[list[str]]:
     return [[event, label] for event, label in zip(verdict.events, verdict.labels, strict=True)]
 
 
-def _f1(means: Mapping[str, Array]) -> Array:
-    return harmonic_mean(means["precision"], means["recall"])
+def _f1(means: Mapping[str, Array], suffix: str) -> Array:
+    return harmonic_mean(means[f"precision{suffix}"], means[f"recall{suffix}"])
 
 
 def _event_range(count: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from videochat_r1.datasets.got10k_sequence import read_sequence
+from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.base import CorpusBenchmark, Source
 from videochat_r1.evaluation.tracking_metrics import DenseTruth, interpolate_boxes, sequence_scores, to_pixels
 from videochat_r1.geometry import Box
@@ -56,6 +57,12 @@ class GOT10k(CorpusBenchmark):
                 yield sample
                 continue
             truth = read_sequence(folder)
+            odd = np.argwhere(~np.isfinite(truth.pixels))
+            if len(odd):
+                raise DataError(
+                    f"{folder / 'groundtruth.txt'}, line {odd[0, 0] + 1}: a box with a number that is infinite or none; "
+                    "correct it, or leave the sequence out"
+                )
             cover = [8] * len(truth.pixels) if truth.cover is None else truth.cover
             dense = DenseTruth(np.array(truth.pixels, dtype=np.float64), np.array(cover), truth.size)
             yield replace(sample, extra={**sample.extra, DENSE: dense})

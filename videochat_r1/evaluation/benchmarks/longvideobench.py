@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from videochat_r1.datasets.annotation_files import Row
-from videochat_r1.datasets.base import inside
+from videochat_r1.datasets.base import inside, is_file
 from videochat_r1.errors import DataError, keys_shown
 from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
-from videochat_r1.evaluation.benchmarks.subtitles import quote, read_json_subtitles
+from videochat_r1.evaluation.benchmarks.subtitles import SubtitleFiles, quote, read_json_subtitles
 from videochat_r1.parsing import option_texts
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 
@@ -25,6 +25,7 @@ class LongVideoBench(ChoiceBenchmark):
     def questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question; ids are the benchmark's own, else `<video>_<number of the question on that video>`."""
         count: dict[str, int] = {}
+        subtitles = SubtitleFiles(read_json_subtitles)
         for row in read_rows(source.annotations):
             video_id = row.text("video_id")
             place = count[video_id] = count.get(video_id, -1) + 1
@@ -34,12 +35,13 @@ class LongVideoBench(ChoiceBenchmark):
                 id=row.text("id") if "id" in row.values else f"{video_id}_{place}",
                 task="multi_choice_qa",
                 video=Video(path=row.text("video_path")),
-                query=_with_subtitles(row, source),
+                query=_with_subtitles(row, source, subtitles),
                 target=ChoiceTarget(options, LETTERS[row.index("correct_choice", len(options))]),
                 duration=row.number("duration") if row.values.get("duration") is not None else None,
                 source=self.name,
                 extra=extra,
             )
+        subtitles.warn()
 
 
 def _candidates(row: Row) -> list[str]:
@@ -53,12 +55,12 @@ def _candidates(row: Row) -> list[str]:
     return found
 
 
-def _with_subtitles(row: Row, source: Source) -> str:
+def _with_subtitles(row: Row, source: Source, subtitles: SubtitleFiles) -> str:
     question = row.text("question").strip()
     if source.subtitles is None or row.values.get("subtitle_path") is None:
         return question
     path = source.subtitles / inside(row.text("subtitle_path"), row.where)
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{row.where}: its subtitles {path} do not exist")
     offset = row.number("starting_timestamp_for_subtitles") if "starting_timestamp_for_subtitles" in row.values else 0.0
-    return quote(read_json_subtitles(path, offset), question, source.subtitle_chars)
+    return quote(subtitles.lines(path, offset=offset), question, source.subtitle_chars)

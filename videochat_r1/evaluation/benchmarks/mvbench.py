@@ -10,7 +10,7 @@ from videochat_r1.datasets.base import inside
 from videochat_r1.datasets.choices import answer_letter
 from videochat_r1.errors import DataError, first_ten
 from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows
-from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
+from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, ChoiceBenchmark, Source
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 from videochat_r1.text import listing
 
@@ -58,7 +58,9 @@ class MVBench(ChoiceBenchmark):
     name = "mvbench"
     num_samples: ClassVar = {ALL: 4000}
     definitions: ClassVar = {
-        "accuracy": "unweighted mean of the accuracies of the 20 tasks (Li et al. 2024; paper, Table 1, Avg)"
+        "accuracy": "unweighted mean of the accuracies of the 20 tasks (Li et al. 2024; paper, Table 1, Avg)",
+        OFFICIAL_ACCURACY: "the same mean, an answer being right if its first word is part of the right letter in brackets or "
+        "holds it, be it an opening bracket alone (MVBench's own check)",
     }
 
     def questions(self, source: Source) -> Iterator[Sample]:
@@ -96,7 +98,12 @@ class MVBench(ChoiceBenchmark):
         names = [sample.extra["task"] for sample in samples]
         sizes = {name: names.count(name) for name in set(names)}
         shares = [1.0 / sizes[name] for name in names]
-        return {"accuracy": shares, "parse_rate": shares}
+        return dict.fromkeys(("accuracy", OFFICIAL_ACCURACY, "parse_rate"), shares)
+
+    def is_officially_right(self, text: str, target: ChoiceTarget) -> bool:
+        """Whether the first word, without full stops, is part of `(a)` if A is right, or holds it; no word is no answer."""
+        word, right = text.strip().lower().split(" ")[0], f"({target.answer.lower()})"
+        return word != "" and (word.replace(".", "") in right or right in word)
 
 
 def answer_letter_of_text(answer: str, options: Sequence[str]) -> str:

@@ -1,16 +1,17 @@
 """Video-MME: multiple-choice questions on short, medium and long videos (Fu et al. 2024)."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
-from videochat_r1.datasets.base import VideoFinder
+from videochat_r1.datasets.base import VideoFinder, is_file
 from videochat_r1.datasets.choices import answer_letter
+from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
-from videochat_r1.evaluation.benchmarks.subtitles import quote, read_srt
+from videochat_r1.evaluation.benchmarks.subtitles import SubtitleFiles, quote, read_srt
 from videochat_r1.parsing import option_texts
 from videochat_r1.sample import ChoiceTarget, Sample, Video
+from videochat_r1.text import listing
 
 
 class VideoMME(ChoiceBenchmark):
@@ -22,7 +23,9 @@ class VideoMME(ChoiceBenchmark):
 
     def questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question; ids are the benchmark's `question_id`."""
-        find = VideoFinder(source.videos)
+        find, subtitles = VideoFinder(source.videos), SubtitleFiles(read_srt)
+        if source.subtitles is not None and not any(source.subtitles.glob("*.srt")):
+            raise DataError(f"{source.subtitles} holds no <videoID>.srt, but {listing(source.subtitles)}")
         for row in read_rows(source.annotations):
             length = row.text("duration")
             if source.subset not in (ALL, length):
@@ -32,16 +35,17 @@ class VideoMME(ChoiceBenchmark):
                 id=row.text("question_id"),
                 task="multi_choice_qa",
                 video=Video(path=find(row.text("videoID"))),
-                query=_with_subtitles(row.text("question").strip(), row.text("videoID"), source),
+                query=_with_subtitles(row.text("question").strip(), row.text("videoID"), source, subtitles),
                 target=ChoiceTarget(options, answer_letter(row.text("answer"), options)),
                 source=self.name,
                 extra={"duration": length, **columns(row, "domain", "sub_category", "task_type")},
             )
+        subtitles.warn()
 
 
-def _with_subtitles(question: str, video_id: str, source: Source) -> str:
+def _with_subtitles(question: str, video_id: str, source: Source, subtitles: SubtitleFiles) -> str:
     """A video without a subtitle file has no speech; its question stays as it is."""
-    path = None if source.subtitles is None else Path(source.subtitles) / f"{video_id}.srt"
-    if path is None or not path.is_file() or path.stat().st_size == 0:
+    path = None if source.subtitles is None else source.subtitles / f"{video_id}.srt"
+    if path is None or not is_file(path):
         return question
-    return quote(read_srt(path), question, source.subtitle_chars)
+    return quote(subtitles.lines(path), question, source.subtitle_chars)
