@@ -56,7 +56,9 @@ def _examine(options: argparse.Namespace, flags: Sequence[str]) -> list:
     from videochat_r1.doctor import machine
     from videochat_r1.doctor.data import check_data
     from videochat_r1.doctor.model_folder import check_model
-    from videochat_r1.doctor.recipe import Recipe, check_recipe, checkpoint_bytes
+    from videochat_r1.doctor.recipe import Recipe
+    from videochat_r1.doctor.recipe_check import check_recipe
+    from videochat_r1.doctor.recipe_memory import checkpoint_bytes
     from videochat_r1.doctor.report import Section
     from videochat_r1.video.frames import VideoBudget
 
@@ -96,6 +98,7 @@ def _examine(options: argparse.Namespace, flags: Sequence[str]) -> list:
                 video_tokens=found.video_tokens,
                 shape=shape,
                 gpu_bytes=gpu_bytes,
+                num_gpus=num_gpus,
             )
         )
     return sections

@@ -15,16 +15,16 @@ from transformers import PretrainedConfig
 
 from videochat_r1.doctor import flops
 from videochat_r1.doctor.data import grid_of_clip
-from videochat_r1.doctor.machine import GB
+from videochat_r1.doctor.gpu_node import GB
 from videochat_r1.doctor.memory import ModelShape, model_shape
 from videochat_r1.doctor.recipe import (
     PROMPT_TEXT_TOKENS,
     REFERENCE_CLIP,
     Recipe,
     accumulation,
-    memory_parts,
     rows_per_process,
 )
+from videochat_r1.doctor.recipe_memory import memory_parts
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.load import load_config
 from videochat_r1.modeling.published import PUBLISHED, published_config
