@@ -42,10 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", help="folder of the run; overrides the recipe's output_dir")
     parser.add_argument(
         "--num-processes",
+        "--num_processes",
         type=int,
         help="processes of the planned run (default: the GPUs here, or as many as make an update in one pass)",
     )
-    parser.add_argument("--num-videos", type=int, default=20, help="videos of each corpus to decode (default 20)")
+    parser.add_argument(
+        "--num-videos", "--num_videos", type=int, default=20, help="videos of each corpus to decode (default 20)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser
 

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,20 @@ def _table(result: dict[str, Any], configs: Sequence[JudgeConfig]) -> str:
         )
         for name, meaning in _MEASURES.items():
             lines.append(f"  {meaning:<53} {'-' if pair[name] is None else format(pair[name], '.4f')}")
+        if (reason := _why_nothing(pair)) is not None:
+            lines.append(f"  {reason}")
     return "\n".join(lines)
+
+
+def _why_nothing(pair: Mapping[str, Any]) -> str | None:
+    """Why measures of two judges are missing; None where they are all there."""
+    if pair["num_captions"] < 2:
+        return "-: nothing can be compared in fewer than two captions that both have scored"
+    if pair["num_groups"] == pair["num_captions"]:
+        return "-: no two captions answer the same prompt; give those that do the same id, or the same `group`"
+    if any(pair[name] is None for name in _MEASURES):
+        return "-: one of the two judges gives all these captions the same value, or all those of every group"
+    return None
 
 
 def _serve(arguments: argparse.Namespace) -> int:

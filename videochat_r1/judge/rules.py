@@ -16,6 +16,9 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+MODEL = "rules"
+"""The name that it goes by."""
+
 MAX_EVENTS = 10
 
 _STOP_WORDS = """
