@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.task_targets import TARGETS
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.check import missing_videos
 from videochat_r1.datasets.manifest import prepare, read_manifest, write_lines, write_manifest
@@ -159,12 +160,17 @@ ONE_OF_EACH = [
     sample(LabelTarget(("low", "high"), "low"), "quality_assessment"),
     sample(CaptionTarget("A dog runs.", ("A dog runs.",)), "captioning"),
 ]
+ONE_OF_EACH += [
+    sample(TASKS[name].target_from_json(truth), name)
+    for name, (truth, _) in TARGETS.items()
+    if name not in {item.task for item in ONE_OF_EACH}
+]
 ONE_OF_EACH = [dataclasses.replace(item, id=f"s{index}") for index, item in enumerate(ONE_OF_EACH)]
 
 
 def test_every_task_survives_the_way_through_a_manifest(tmp_path: Path) -> None:
     path = tmp_path / "new" / "all.jsonl"
-    assert write_manifest(path, ONE_OF_EACH, meta={"corpus": "any"}) == 6
+    assert write_manifest(path, ONE_OF_EACH, meta={"corpus": "any"}) == len(ONE_OF_EACH)
     assert {one.task for one in ONE_OF_EACH} == set(TASKS)
     expected = [dataclasses.replace(one, extra=dict(one.extra)) for one in ONE_OF_EACH]
     expected[2] = dataclasses.replace(expected[2], target=ChoiceTarget(("a", "b ü"), "B"))  # options are stripped
@@ -172,8 +178,11 @@ def test_every_task_survives_the_way_through_a_manifest(tmp_path: Path) -> None:
     joined = read_manifest(path, tmp_path)
     assert joined[0].video.path == str(tmp_path / "v.mp4")
     assert joined[1].video.frames == (str(tmp_path / "s/1.jpg"), str(tmp_path / "s/2.jpg"))
-    assert json.loads((tmp_path / "new" / "all.meta.json").read_text()) == {"num_samples": 6, "corpus": "any"}
-    assert path.read_text().count("\n") == 6
+    assert json.loads((tmp_path / "new" / "all.meta.json").read_text()) == {
+        "num_samples": len(ONE_OF_EACH),
+        "corpus": "any",
+    }
+    assert path.read_text().count("\n") == len(ONE_OF_EACH)
 
 
 ROW = {"id": "a", "task": "temporal_grounding", "video": {"path": "v.mp4"}, "query": "q"}
