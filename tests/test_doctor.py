@@ -31,6 +31,7 @@ from videochat_r1.doctor.recipe import Recipe
 from videochat_r1.doctor.recipe_check import check_recipe
 from videochat_r1.doctor.report import Section, to_json, to_text
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.published import published_config
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.video.frames import VideoBudget
@@ -244,8 +245,23 @@ def test_weights_that_only_their_owner_may_read(good: Path) -> None:
         (folder / "model.safetensors").chmod(0o600 if os.geteuid() == 0 else 0)
         with acting_as_nobody():
             section, shape = check_model(str(folder))
+            for load in (load_config, load_processor, load_model):
+                with pytest.raises(ConfigError, match=r"model\.safetensors may not be read by this user.*chmod"):
+                    load(folder)
     assert shape is None and "model.safetensors may not be read by this user" in problems(section)
     assert "chmod" in section.problems[0].mend
+
+
+def test_a_hub_name_is_looked_for_with_a_word(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_network(name: str) -> None:
+        raise OSError(f"{name} cannot be reached")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", no_network)
+    with caplog.at_level("INFO", "videochat_r1"), pytest.raises(ConfigError, match="cannot be reached"):
+        load_config("someone/some-model")
+    assert "someone/some-model is no folder here; looking for it on the model hub" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import struct
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from transformers import PretrainedConfig, ProcessorMixin
 from videochat_r1.doctor.memory import ModelShape, model_shape
 from videochat_r1.doctor.report import Section
 from videochat_r1.errors import ConfigError
-from videochat_r1.modeling.load import load_config, load_processor
+from videochat_r1.modeling.load import load_config, load_processor, unreadable_files
 
 COPY_AGAIN = "copy or download the model folder again, whole"
 _GIVE_ACCESS = "let its owner give read access: chmod -R a+rX FOLDER (and a+x on the folders above it)"
@@ -23,13 +22,11 @@ def check_model(path: str) -> tuple[Section, ModelShape | None]:
     """Facts and problems of a model folder, and its sizes (None where its config cannot be read)."""
     section = Section("model", {"path": path})
     try:
-        is_folder = Path(path).is_dir()
-        needed = [Path(path), *(file for file in Path(path).glob("*") if file.is_file())]
-        unread = [file for file in needed if not os.access(file, os.R_OK, effective_ids=True)]
+        is_folder, unread = Path(path).is_dir(), unreadable_files(Path(path))
     except OSError as error:
         section.problem(f"{error.filename} may not be read: {error.strerror}", _GIVE_ACCESS)
         return section, None
-    if unread and is_folder:
+    if unread:
         names = ", ".join(file.name for file in unread[:5])
         section.problem(f"{path}: {names} may not be read by this user", _GIVE_ACCESS)
         return section, None
