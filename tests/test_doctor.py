@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -250,6 +251,31 @@ def test_weights_that_only_their_owner_may_read(good: Path) -> None:
                     load(folder)
     assert shape is None and "model.safetensors may not be read by this user" in problems(section)
     assert "chmod" in section.problems[0].mend
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_machine_with_gpus(broken: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    gpu = SimpleNamespace(name="NVIDIA H100", total_memory=80e9)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: gpu)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: not broken)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr(gpu_node, "driver_cuda", lambda: 12040 if broken else 13010)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / ("file/cache" if broken else "cache")))
+    monkeypatch.setenv("CC", "/nothing" if broken else "true")
+    monkeypatch.setattr(compiler.Path, "is_file", lambda path: True)
+    monkeypatch.setattr(gpu_node.resource, "getrlimit", lambda which: (16 if broken else 4096, 4096))
+    section = Section("machine")
+    gpu_node.check_gpus(section)
+    assert section.facts["gpus"] == ["NVIDIA H100 80 GB"] * 2
+    assert section.facts["CUDA"].startswith("driver up to 12.4" if broken else "driver up to 13.1")
+    expected = (
+        ("bf16", "the driver runs CUDA up to 12.4", "compiler", "Triton needs a folder", "16 files") if broken else ()
+    )
+    assert len(section.problems) == len(expected)
+    assert all(text in problem.what for text, problem in zip(expected, section.problems, strict=True))
 
 
 def test_a_hub_name_is_looked_for_with_a_word(
