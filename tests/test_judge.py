@@ -359,7 +359,7 @@ def test_a_good_judge_passes_even_with_hiccups(server, tmp_path):
     [
         (None, MODEL, r"`videochat-r1 judge serve-rules --port \d+`"),
         (None, "Qwen/Qwen3-8B", r"`vllm serve Qwen/Qwen3-8B --port \d+`"),
-        ("http://judge.invalid:9/v1", "Qwen/Qwen3-8B", r"the server on judge\.invalid runs and can be reached"),
+        ("http://nowhere-at-all:9/v1", "Qwen/Qwen3-8B", r"the server on nowhere-at-all runs and can be reached"),
     ],
 )
 def test_no_server_is_refused_with_address_reason_and_mend(server, address, model, mend):

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from videochat_r1.datasets.base import video_key
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.doctor.flops import VideoGrid
-from videochat_r1.doctor.report import Section
+from videochat_r1.doctor.report import Section, counted
 from videochat_r1.errors import ConfigError, DataError, VideoError
 from videochat_r1.recipe import DataArguments
 from videochat_r1.sample import Sample, Video
@@ -59,7 +59,7 @@ def check_data(data: DataArguments, seed: int, *, num_videos: int, progress: boo
         total += len(samples)
         tasks.update(sample.task for sample in samples)
         section.facts[f"{number + 1} {entry.label}"] = (
-            f"{len(samples):,} samples an epoch ({summary.read:,} published, {summary.usable:,} usable)"
+            f"{counted(len(samples), 'sample')} an epoch ({summary.read:,} published, {summary.usable:,} usable)"
         )
         tokens += _check_videos(section, entry.label, samples, data.budget(), num_videos, progress)
     section.facts["samples per epoch"] = total

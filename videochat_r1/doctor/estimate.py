@@ -25,6 +25,7 @@ from videochat_r1.doctor.recipe import (
     rows_per_process,
 )
 from videochat_r1.doctor.recipe_memory import memory_parts
+from videochat_r1.doctor.report import counted
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.load import load_config
 from videochat_r1.modeling.published import PUBLISHED, published_config
@@ -347,8 +348,8 @@ def to_text(result: Mapping[str, Any]) -> str:
     lines = [
         f"{model['name']}, {model['parameters']:,} parameters ({model['vision_parameters']:,} in the vision tower)",
         f"{gpu['number']} x {gpu['name']}: {gpu['gigabytes']:g} GB, {gpu['teraflops']:g} TFLOP/s, {gpu['terabytes']:g} TB/s",
-        f"one update: {update['prompts']} prompts of {update['prompt_tokens']:,} tokens ({update['video_tokens']:,} of video), "
-        f"{update['completions']} completions of {update['completion_tokens']:,}",
+        f"one update: {counted(update['prompts'], 'prompt')} of {update['prompt_tokens']:,} tokens ({update['video_tokens']:,} of "
+        f"video), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}",
         "assumed: " + ", ".join(f"{name} {value}" for name, value in result["assumptions"].items()),
     ]
     ways = [way for way in ("repeated", "shared") if way in result]

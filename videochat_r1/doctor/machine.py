@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from videochat_r1.doctor.gpu_node import GB, check_gpus, write_failure
-from videochat_r1.doctor.report import Section
+from videochat_r1.doctor.report import Section, counted
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
 from videochat_r1.training.checkpoint import checkpoints, last_checkpoint
@@ -179,7 +179,7 @@ def _check_former_run(section: Section, folder: Path) -> None:
     last = last_checkpoint(folder)
     updates = _final_updates(folder)
     if updates is not None:
-        section.notes.append(f"holds a finished run of {updates:,} updates; {another}")
+        section.notes.append(f"holds a finished run of {counted(updates, 'update')}; {another}")
     elif last is not None:
         section.notes.append(
             f"holds a run that ended at {last.name}, and the same command goes on from there; {another}"

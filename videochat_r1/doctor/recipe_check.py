@@ -9,7 +9,7 @@ from videochat_r1.doctor.gpu_node import GB, shared_memory_problem
 from videochat_r1.doctor.memory import STRATEGIES, ModelShape, loader_bytes
 from videochat_r1.doctor.recipe import REFERENCE_CLIP, Recipe, accumulation, processes_of_one_pass, rows_per_process
 from videochat_r1.doctor.recipe_memory import peak_bytes, vllm_bytes
-from videochat_r1.doctor.report import Section
+from videochat_r1.doctor.report import Section, counted
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.sft import VideoSFTConfig
@@ -70,7 +70,7 @@ def _check_layout(section: Section, recipe: Recipe, processes: int, samples_per_
     per_update = per_device * processes * passes
     what = "prompts" if recipe.kind == "grpo" else "samples"
     section.facts[f"{what} per update"] = per_update
-    section.facts["layout"] = f"{per_device} {what} at a time, processes: {processes}, passes: {passes}"
+    section.facts["layout"] = f"{what} at a time: {per_device}, processes: {processes}, passes: {passes}"
     if recipe.kind == "grpo":
         section.facts["completions per update"] = per_update * args.num_generations
     if samples_per_epoch:
@@ -97,7 +97,7 @@ def _describe_tokens(section: Section, budget: VideoBudget, video_tokens: Sequen
     section.facts["tokens per video"] = "frames / 2 x height / 28 x width / 28"
     section.facts[f"  {duration:g} s of {width} x {height}"] = reference
     if video_tokens:
-        section.facts[f"  {len(video_tokens)} videos of the data"] = (
+        section.facts[f"  {counted(len(video_tokens), 'video')} of the data"] = (
             f"{min(video_tokens):,} to {max(video_tokens):,}, median {median(video_tokens):,.0f}"
         )
     return max([*video_tokens, 0]) or reference

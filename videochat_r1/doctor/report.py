@@ -56,19 +56,20 @@ def to_text(sections: Sequence[Section]) -> str:
     """The same for people; the problems come last, where they are seen."""
     lines: list[str] = []
     for section in sections:
-        lines.append(section.name + (f"  ({_problems(len(section.problems))})" if section.problems else ""))
+        lines.append(section.name + (f"  ({counted(len(section.problems), 'problem')})" if section.problems else ""))
         lines += _fact_lines(section.facts, "  ")
         lines += [f"  note: {note}" for note in section.notes]
     problems = [(section.name, problem) for section in sections for problem in section.problems]
-    lines.append(f"\n{_problems(len(problems))}")
+    lines.append(f"\n{counted(len(problems), 'problem')}" if problems else "\nno problems")
     for name, problem in problems:
         lines.append(f"  {name}: {problem.what}")
         lines.append(f"    mend: {problem.mend}")
     return "\n".join(lines)
 
 
-def _problems(number: int) -> str:
-    return f"{number or 'no'} problem{'' if number == 1 else 's'}"
+def counted(number: int, noun: str) -> str:
+    """`1 problem`, `2,000 problems`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _fact_lines(facts: Mapping[str, Any], indent: str) -> list[str]:
