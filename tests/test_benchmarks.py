@@ -278,13 +278,13 @@ def test_perception_test_in_both_forms(tmp_path: Path) -> None:
     assert (first.id, second.id, first.video.path) == ("video_12_3", "video_12_4", "video_12.mp4")
     assert first.target.answer == "B" and len(first.target.options) == 3
     assert get_benchmark("perception_test").groups(first) == {"area": "physics", "reasoning": "descriptive"}
-    row = {**question, "video_name": "video_12", "question_id": "3", "answer_id": "1"}
-    with pytest.raises(DataError, match="answer_id"):
-        load("perception_test", write(tmp_path / "rows.json", [row]))
-    (sample,) = load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": 1}]))
-    assert sample.id == "video_12_3" and sample.target == first.target
-    with pytest.raises(DataError, match="expected 0 to 2"):
-        load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": 3}]))
+    row = {**question, "video_name": "video_12", "question_id": "3"}
+    for answer in (1, "1", 1.0, "1.0"):
+        (sample,) = load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": answer}]))
+        assert sample.id == "video_12_3" and sample.target == first.target
+    for wrong, message in ((3, "expected 0 to 2"), (0.5, "expected 0 to 2"), ("one", "a number"), (True, "a number")):
+        with pytest.raises(DataError, match=f"answer_id.*{message}"):
+            load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": wrong}]))
 
 
 LVB = {
@@ -391,6 +391,31 @@ def test_repeated_ids_and_answers_outside_the_options_are_refused(tmp_path: Path
         load("videomme", write(tmp_path / "b.json", rows))
     with pytest.raises(DataError, match="holds no sample"):
         load("videomme", write(tmp_path / "c.json", []))
+
+
+def with_options(name: str, options: list[str], folder: Path) -> Path:
+    """Annotations of a benchmark with one question of these options, the last of them right."""
+    last = options[-1] if options else ""
+    question = {"question": "q?", "options": options, "answer_id": len(options) - 1}
+    rows = {
+        "videomme": VIDEOMME[0] | {"options": options, "answer": last},
+        "longvideobench": LVB | {"candidates": options, "correct_choice": len(options) - 1},
+        "perception_test": question | {"video_name": "v", "question_id": "1"},
+        "mvbench": {"video": "v.mp4", "question": "q?", "candidates": options, "answer": last},
+        "nextgqa": {"id": "1", "video": "v.mp4", "duration": 9, "glue": [[1, 2]], "type": "CW", "answer": last}
+        | question,
+    }
+    return write(folder / ("action_antonym.json" if name == "mvbench" else "rows.json"), [rows[name]])
+
+
+@pytest.mark.parametrize("name", ["videomme", "longvideobench", "perception_test", "mvbench", "nextgqa"])
+def test_a_question_has_as_many_options_as_letters_can_name(tmp_path: Path, name: str) -> None:
+    (sample,) = load(name, with_options(name, [f"option {number}" for number in range(26)], tmp_path))
+    assert sample.target.answer == "Z"
+    for count in (0, 27, 300):
+        options = [f"option {number}" for number in range(count)]
+        with pytest.raises(DataError, match=rf"row 1, '\w+' has {count} options, expected 1 to 26"):
+            load(name, with_options(name, options, tmp_path))
 
 
 def test_a_path_out_of_the_videos_folder_is_refused(tmp_path: Path) -> None:

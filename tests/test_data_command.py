@@ -128,13 +128,13 @@ def test_prepare_drops_and_says_so(corpus: tuple[Path, Path], capsys: pytest.Cap
     source = ["--dataset", "charades_sta", "--annotations", annotations]
     assert data("prepare", *source, "--output", output) == 0
     assert [sample.id for sample in read_manifest(output)] == ["GOOD_0", "GONE_0", "ZERO_0", "HALF_0", "PIPE_0"]
-    assert data("prepare", *source, "--videos", videos, "--output", output) == 0
+    assert data("prepare", *source, "--videos", videos, "--output", output, "--overwrite") == 0
     assert [sample.id for sample in read_manifest(output)] == ["GOOD_0", "ZERO_0", "HALF_0", "PIPE_0"]
     capsys.readouterr()
-    assert data("prepare", *source, "--videos", videos, "--output", output, "--decode") == 0
+    assert data("prepare", *source, "--videos", videos, "--output", output, "--decode", "--overwrite") == 0
     assert [sample.id for sample in read_manifest(output)] == ["GOOD_0"]
     text = capsys.readouterr().out
-    assert "1 of 6 samples, 1 videos" in text and "3  dropped: undecodable_video" in text
+    assert "1 of 6 samples, 1 video\n" in text and "3  dropped: undecodable_video" in text
     assert {file.name for file in output.parent.iterdir()} == {"train.jsonl", "train.meta.json", "train.changes.jsonl"}
 
 
@@ -168,6 +168,57 @@ def test_the_synthetic_corpus_is_written_and_can_be_decoded(tmp_path: Path, caps
         assert {sample.task for sample in read} == {"temporal_grounding", "grounded_qa", "tracking"}
     report = check_samples(samples["eval"], "synthetic", look_for_videos=True)
     assert report.num_videos == 2 and report.problems == {}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "meta.json", "changes.jsonl"])
+def test_prepare_replaces_nothing_unless_told_to(corpus, tmp_path, capsys, ending: str) -> None:
+    mine = tmp_path / f"out.{ending}"
+    mine.write_text("mine")
+    command = ["prepare", "--dataset", "charades_sta", "--annotations", corpus[0], "--output", tmp_path / "out.jsonl"]
+    assert data(*command) == 2
+    assert f"out.{ending} (1); name another --output" in capsys.readouterr().err
+    assert mine.read_text() == "mine" and [path.name for path in tmp_path.glob("out.*")] == [mine.name]
+    assert data(*command, "--overwrite") == 0
+    assert mine.read_text() != "mine"
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "eval_captions.meta.json", "videos/eval_track_00000.mp4"])
+def test_synthesize_replaces_nothing_unless_told_to(tmp_path, capsys, name: str) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    command = ["synthesize", "--output", tmp_path, "--num-train", 1, "--num-eval", 1, "--workers", 1]
+    assert data(*command) == 2
+    assert f"{name} (1); name another --output" in capsys.readouterr().err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine] and mine.read_text() == "mine"
+    assert data(*command, "--overwrite") == 0
+
+
+def test_an_empty_corpus_is_not_called_free_of_problems(tmp_path, capsys) -> None:
+    (tmp_path / "a.json").write_text("[]")
+    assert data("check", "--dataset", "captions", "--annotations", tmp_path / "a.json") == 0
+    assert capsys.readouterr().out == "captions: 0 videos, 0 samples: the annotations are empty\n"
+
+
+@pytest.mark.parametrize("content", ["é", "\ud83d"])
+def test_names_that_the_console_cannot_print_end_no_command(tmp_path, content: str) -> None:
+    row = {"video": "猫.mp4", "caption": f"A cat {content}.", "id": f"猫 {content}", "events": [""]}
+    (tmp_path / "a.json").write_text(json.dumps([row]))
+    command = [
+        sys.executable,
+        "-m",
+        "videochat_r1.cli",
+        "data",
+        "check",
+        "--dataset",
+        "captions",
+        "--annotations",
+        "a.json",
+    ]
+    environment = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr == ""
+    assert r"\u732b" in done.stdout and "empty_event" in done.stdout
 
 
 def test_the_page_lists_every_kind_of_problem(project_root: Path) -> None:

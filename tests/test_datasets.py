@@ -4,24 +4,29 @@ import csv
 import dataclasses
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from PIL import Image
 
 from videochat_r1.datasets import CORPORA, get_corpus
-from videochat_r1.datasets.base import with_root
+from videochat_r1.datasets.base import VIDEO_SUFFIXES, with_root
 from videochat_r1.datasets.check import check_samples
 from videochat_r1.datasets.got10k_sequence import even_indices, matching_indices, read_sequence, released_indices
+from videochat_r1.datasets.mend import mend_all
 from videochat_r1.datasets.nextgqa import join
-from videochat_r1.datasets.problems import KINDS, span_kinds
+from videochat_r1.datasets.problems import KINDS, problems_of, span_kinds
 from videochat_r1.datasets.vidtab import choices_in
 from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.evaluation.benchmarks import Source, get_benchmark
 from videochat_r1.geometry import Box, Span
 from videochat_r1.sample import (
     BoxesTarget,
@@ -213,6 +218,45 @@ def test_an_unknown_duration_is_reported_not_guessed(tmp_path: Path) -> None:
         CORPORA["charades_sta"].read(text, tmp_path, probe_durations=broken)
 
 
+@pytest.mark.parametrize("suffix", [*VIDEO_SUFFIXES, ".MP4", ".Gif", ".xyz", ""])
+@pytest.mark.parametrize("place", ["", "folder/", "folder é/"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("named", ["whole", "stem"])
+def test_a_video_that_is_in_the_folder_is_found_whatever_it_is_called(
+    tmp_path: Path, suffix: str, place: str, form: Literal["NFC", "NFD"], named: str
+) -> None:
+    if named == "stem" and (place or suffix in (".xyz", "")):
+        pytest.skip("only files with a video's type, directly in the folder, are looked for by their stems")
+    other: Literal["NFC", "NFD"] = "NFD" if form == "NFC" else "NFC"
+    name = f"{place}café 12.5{suffix}"
+    file = write(tmp_path / "videos" / unicodedata.normalize(form, name), "x")
+    written = unicodedata.normalize(other, name if named == "whole" else "café 12.5")
+    rows = write(tmp_path / "a.json", [{"video": written, "caption": "A café."}])
+    (sample,) = CORPORA["captions"].read(rows, tmp_path / "videos")
+    assert sample.video.path == str(file)
+    assert problems([sample], look_for_videos=True) == {}
+    (relative,) = CORPORA["captions"].read(rows)
+    assert relative.id == sample.id
+
+
+@pytest.mark.parametrize(
+    ("written", "ids"),
+    [
+        ("q q", "q q#2"),
+        ("q q q", "q q#2 q#3"),
+        ("q q#2 q", "q q#2 q#3"),
+        ("q q q#2", "q q#2 q#2#2"),
+        ("q#2 q q q#3 q", "q#2 q q#3 q#3#2 q#4"),
+        ("q#2 q#2", "q#2 q#2#2"),
+    ],
+)
+def test_repeated_ids_are_numbered_until_they_are_free(tmp_path: Path, written: str, ids: str) -> None:
+    rows = [QUESTION | {"id": name, "question": f"{index}?"} for index, name in enumerate(written.split())]
+    samples = CORPORA["nextgqa"].read(write(tmp_path / "a.json", rows))
+    assert [sample.id for sample in samples] == ids.split()
+    assert problems(samples)["duplicate_id"] == sum(a != b for a, b in zip(written.split(), ids.split(), strict=True))
+
+
 def test_videos_are_found_with_the_file_type_they_have(tmp_path: Path) -> None:
     annotations = write(tmp_path / "val.json", MOMENTS)
     videos = tmp_path / "videos"
@@ -396,20 +440,74 @@ def test_matching_keeps_the_order_of_time_and_prefers_the_expected_frame() -> No
         ("groundtruth.txt", "1,2,3\n", r"groundtruth\.txt, line 1.*x,y,w,h"),
         ("groundtruth.txt", "1,2,3,four\n", r"groundtruth\.txt, line 1"),
         ("cover.label", "0\n1\n", r"cover\.label has 2 lines, groundtruth\.txt 9"),
-        ("absence.label", "no\n" * 9, r"absence\.label: expected one integer"),
+        ("cover.label", "", r"cover\.label is empty"),
+        ("absence.label", "no\n" * 9, r"absence\.label: expected one whole number"),
+        ("absence.label", "0.5\n" * 9, r"absence\.label: expected one whole number"),
+        ("absence.label", "nan\n" * 9, r"absence\.label: expected one whole number"),
         ("meta_info.ini", "object_class: duck\n", r"meta_info\.ini is not an INI"),
         ("meta_info.ini", "[METAINFO]\nresolution: (200, 100)\n", "object_class is missing"),
         ("meta_info.ini", "[METAINFO]\nobject_class: duck\n", "size of its frames is unknown"),
         ("meta_info.ini", "[METAINFO]\nanno_fps: slow\nresolution: (200, 100)\n", "anno_fps should be"),
-        ("list.txt", "../secret\n", "leaves the data folder"),
-        ("list.txt", "absent\n", r"absent.groundtruth\.txt does not exist"),
+        ("meta_info.ini", f"[METAINFO]\nanno_fps: {'9' * 400}\nresolution: (200, 100)\n", "anno_fps should be"),
+        ("meta_info.ini", f"[METAINFO]\nresolution: ({'9' * 400}, 100)\n", "size of its frames is unknown"),
+        ("meta_info.ini", f"[METAINFO]\nresolution: ({'9' * 5000}, 100)\n", "size of its frames is unknown"),
+        (None, "", "S"),
     ],
 )
-def test_a_broken_sequence_is_named(tmp_path: Path, file: str, text: str, message: str) -> None:
+def test_a_sequence_that_cannot_be_read_is_counted_and_the_others_are_kept(
+    tmp_path: Path, file: str | None, text: str, message: str
+) -> None:
+    for name in "GS":
+        got10k_sequence(tmp_path / name, 9)
+    write(tmp_path / "list.txt", "G\nS\n")
+    if file is None:
+        shutil.rmtree(tmp_path / "S")
+    else:
+        write(tmp_path / "S" / file, text)
+    good, bad = CORPORA["got10k"].read(tmp_path)
+    (problem,) = [one for one in problems_of(bad) if one.kind != "absent_object"]
+    labels = file is not None and file.endswith(".label")
+    assert problem.kind == ("missing_video" if file is None else "bad_labels" if labels else "bad_annotation")
+    assert re.search(message, problem.detail)
+    assert problems([good, bad], look_for_videos=True)[problem.kind] == 1
+    kept = [sample.id for sample in mend_all([good, bad]).samples]
+    assert kept == (["G", "S"] if labels else ["G"])
+    if not labels:
+        with pytest.raises(DataError, match=rf"1 sample of 2 cannot be scored, the first is S \({problem.kind}"):
+            get_benchmark("got10k").load(Source(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("../secret\n", "leaves the data folder"), ("a\nb\n", "none of the 2 sequences of its list")]
+)
+def test_a_list_of_other_sequences_is_refused(tmp_path: Path, text: str, message: str) -> None:
     got10k_sequence(tmp_path / "S", 9)
-    write(tmp_path / file if file == "list.txt" else tmp_path / "S" / file, text)
+    write(tmp_path / "list.txt", text)
     with pytest.raises(DataError, match=message):
         CORPORA["got10k"].read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "videos", "path"),
+    [
+        ("/mnt/share/raw/GOT-10k/val/GOT-10k_Val_000001", None, "GOT-10k/val/GOT-10k_Val_000001"),
+        ("/mnt/share/raw/GOT-10k/val/GOT-10k_Val_000001", "val", "GOT-10k_Val_000001"),
+        ("/mnt/share/raw/GOT-10k/val/GOT-10k_Val_000001", ".", "val/GOT-10k_Val_000001"),
+        ("/data/frames/GOT-10k_Val_000001", None, "GOT-10k_Val_000001"),
+        ("val/GOT-10k_Val_000001", ".", "val/GOT-10k_Val_000001"),
+    ],
+)
+def test_absolute_paths_of_the_authors_machine_begin_at_the_corpus(
+    tmp_path: Path, written: str, videos: str | None, path: str
+) -> None:
+    boxes = got10k_sequence(tmp_path / "val" / "GOT-10k_Val_000001", 8)
+    row = {"path": written, "object": "duck", "gt": [[round(v, 3) for v in box] for box in boxes]}
+    root = None if videos is None else tmp_path / videos
+    (sample,) = CORPORA["got10k"].read(write(tmp_path / "got_val.json", [row]), root)
+    assert sample.id == "GOT-10k_Val_000001"
+    assert sample.video == (Video(path=path) if root is None else sample.video)
+    if root is not None:
+        assert sample.video.frames[0] == str(root / path / "00000001.jpg") and sample.duration == 0.8
 
 
 def test_the_got10k_test_split_is_refused(tmp_path: Path) -> None:
@@ -466,11 +564,14 @@ def test_a_path_out_of_the_data_folder_is_refused(tmp_path: Path, path: str) -> 
         "nextgqa": [QUESTION | {"video": path}],
         "vidtab_quality": [{"video": path, "instruction": "? ['a', 'b'].", "answer": "a"}],
         "got10k": [{"path": path, "object": "duck", "gt": [[0, 0, 1, 1]] * 8}],
+        "captions": [{"video": path, "caption": "A duck."}],
         "activitynet": {path.removesuffix(".mp4"): MOMENTS["AAAAA"]},
     }
     for name, value in rows.items():
-        if name == "activitynet" and path == "":
+        if name in ("activitynet", "captions") and path == "":
             continue  # the id "" is the file ".mp4", which stays inside
+        if name == "got10k" and path.startswith("/"):
+            continue  # of which the sequence's name is taken
         for videos in (None, tmp_path):
             with pytest.raises(DataError, match="leaves the data folder"):
                 CORPORA[name].read(write(tmp_path / "a.json", value), videos)
@@ -481,15 +582,15 @@ def test_a_path_out_of_the_data_folder_is_refused(tmp_path: Path, path: str) -> 
     ("text", "message"),
     [
         ("", "is empty"),
-        ('{"a": {"duration": 3', "not complete JSON.*line 1"),
+        ('{"a": {"duration": 3', "not complete JSON.*column 21"),
         ("[1, 2", "not complete JSON"),
         ("[1, 2]", "expected"),
         ('{"a": 3}', "expected"),
         ("3", "expected"),
         ('{"a": 1, "a": 2}', "'a'.*twice|expected"),
         ("a line of text", "expected|not complete JSON"),
-        ("[" * 100_000, "nested too deeply|not complete JSON"),
-        ('{"a": ' + "1" * 5000 + "}", "cannot be read|expected"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": ' + "1" * 5000 + "}", "expected|should be"),
     ],
 )
 def test_a_file_of_no_known_format_is_refused_by_name(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -519,7 +620,7 @@ def test_missing_files_folders_and_bytes_are_named(tmp_path: Path, name: str) ->
         ("charades_sta", {"V": MOMENTS["AAAAA"] | {"sentences": ["one"]}}, "'V': 2 timestamps with 1 sentences"),
         (
             "charades_sta",
-            {"V": MOMENTS["AAAAA"] | {"duration": "20"}},
+            {"V": MOMENTS["AAAAA"] | {"duration": "20 s"}},
             r"'V', 'duration' should be a number, found text",
         ),
         ("charades_sta", {"V": MOMENTS["AAAAA"] | {"duration": None}}, "'duration' should be a number, found null"),
@@ -597,19 +698,42 @@ def test_every_kind_can_be_found(tmp_path: Path) -> None:
         Sample("id", "captioning", Video(path="c"), "q", CaptionTarget(" ", ("", "A dog runs."))),
         boxes(good),
         boxes(*[good] * 6, Box(0.5, 0.5, 0.5, 0.6), Box(0.5, 0.5, 1.2, 0.6), num_frames=3, absent=[0, 1]),
-        boxes(*[good] * 8, defects=["boxes_not_in_groundtruth"]),
+        boxes(*[good] * 8, defects={"boxes_not_in_groundtruth": "S", "bad_labels": "cover.label"}),
+        boxes(defects={"bad_annotation": "groundtruth.txt"}),
         broken,
         broken,
         dataclasses.replace(broken, target=SpanTarget(Span(0, 2), 9)),
     ]
     samples = [dataclasses.replace(sample, id=f"{index}") for index, sample in enumerate(samples)]
-    samples[1] = dataclasses.replace(samples[1], id="0#2")
+    samples[2] = dataclasses.replace(samples[2], id="0#2", extra={"repeats_id": "0"})
+    samples[1] = dataclasses.replace(samples[1], query="half an emoji \ufffd")
     report = check_samples(samples, "any", look_for_videos=True, probe=lambda video: f"{video.name}: no frames")
     assert list(report.problems) == list(KINDS)
     assert report.to_json()["problems"]["missing_video"] == 11
     assert report.to_json()["problems"]["undecodable_video"] == 1
     text = report.to_text(examples=1)
     assert "38, 13] of 12 s" in text and "empty.mp4: no frames" in text
+
+
+def test_equal_rows_are_found_without_comparing_all_with_all() -> None:
+    class Start(float):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Start.compared += 1
+            return float(self) == other
+
+        def __hash__(self) -> int:
+            return super().__hash__()
+
+    samples = [
+        Sample(
+            f"{index}", "temporal_grounding", Video(path="v"), "q", SpanTarget(Span(Start(index % 900), 950.0), 999.0)
+        )
+        for index in range(1000)
+    ]
+    assert problems(samples) == {"duplicate_row": 100, "ambiguous_query": 899}
+    assert Start.compared < 20 * len(samples)
 
 
 def test_paths_are_joined_for_files_and_frames() -> None:

@@ -122,7 +122,7 @@ def test_both_published_forms_are_read_alike(tmp_path: Path) -> None:
         ({"dataset": "DREAM/news"}, "row 1.*'DREAM/news'; expected"),
         ({"extra_info": None}, "row 1, 'extra_info'"),
         ({"text": {"prompt": "x"}}, "row 1, 'text'.*'response'"),
-        ({"extra_info": {"events": [1]}}, "events.*texts"),
+        ({"extra_info": {"events": [1]}}, r"'events'\[0\] should be text"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path: Path, change: dict, message: str) -> None:

@@ -127,6 +127,19 @@ def test_mistakes_in_predictions_are_named_and_nothing_is_overwritten(
     assert score(folder, predictions=folder / "nowhere.jsonl") == 2
 
 
+@pytest.mark.parametrize("name", ["samples.jsonl", "report.html", "results.json", "settings.json"])
+def test_files_of_somebody_elses_are_refused_and_kept(folder: Path, name: str, capsys) -> None:
+    assert score(folder) == 0
+    (folder / "out").rename(folder / "scored")
+    mine = folder / "out" / name
+    mine.parent.mkdir()
+    mine.write_text("[]")
+    rescored = ["eval", "--rescore", str(folder / "scored"), "--output", str(folder / "out")]
+    for command in (lambda: score(folder), lambda: main(rescored)):
+        assert command() == 2 and f"{mine} (1); no `videochat-r1 eval` made them" in capsys.readouterr().err
+    assert mine.read_text() == "[]" and list(mine.parent.iterdir()) == [mine]
+
+
 def test_other_questions_in_the_same_folder_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert score(folder) == 0
     assert score(folder, "--limit", "3") == 2

@@ -12,12 +12,13 @@ import pytest
 from tests.task_targets import TARGETS
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.check import missing_videos
-from videochat_r1.datasets.manifest import prepare, read_manifest, write_lines, write_manifest
+from videochat_r1.datasets.manifest import prepare, read_manifest, write_manifest
 from videochat_r1.datasets.mend import mend, mend_all
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry, cap, choose_queries, draw
 from videochat_r1.datasets.problems import problems_of
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.geometry import Box, Span
+from videochat_r1.outputs import write_lines
 from videochat_r1.sample import (
     BoxesTarget,
     CaptionTarget,
@@ -279,9 +280,9 @@ def test_nothing_left_to_train_on_is_an_error_with_the_reason(tmp_path: Path) ->
     annotations = tmp_path / "train.json"
     annotations.write_text(json.dumps({"A": {"duration": 10, "timestamps": [[9, 4]], "sentences": ["z"]}}))
     charades = CORPORA["charades_sta"]
-    with pytest.raises(DataError, match=r"none of 1 samples .*'reversed_span': 1"):
+    with pytest.raises(DataError, match=r"none of 1 sample .*'reversed_span': 1"):
         prepare(charades, charades.request(annotations), tmp_path / "out.jsonl")
-    with pytest.raises(DataError, match=r"none of 1 samples .*'reversed_span': 1"):
+    with pytest.raises(DataError, match=r"none of 1 sample .*'reversed_span': 1"):
         Mixture([entry(annotations)], seed=0)
     text = tmp_path / "train.txt"
     text.write_text("A 1 2##x\n")
@@ -402,7 +403,7 @@ def test_manifests_are_mixed_as_they_are(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"dataset": "charades_sta", "annotatoins": "x"}, "unknown key 'annotatoins'.*did you mean 'annotations'"),
-        ({"zzz": 1}, "unknown key 'zzz'.*known: dataset"),
+        ({"zzz": 1}, "unknown key 'zzz'.*known: annotations"),
         ("charades_sta", "should be a mapping"),
         ({"annotations": "x"}, "either a dataset or a manifest"),
         ({"dataset": "charades_sta", "manifest": "x"}, "either a dataset or a manifest"),

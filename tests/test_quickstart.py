@@ -80,7 +80,9 @@ def test_a_second_run_gives_the_same_numbers_and_keeps_the_corpus(run, caplog):
     folder, first = run
     kept = (folder / "data" / "eval.jsonl").stat().st_mtime_ns
     (folder / "mine.txt").write_text("not of a run")
-    second = Quickstart(options(folder)).run()
+    with pytest.raises(ConfigError, match=r"summary\.json \(1\); name another --output, or .* --overwrite"):
+        Quickstart(options(folder)).run()
+    second = Quickstart(options(folder, overwrite=True)).run()
     assert (folder / "data" / "eval.jsonl").stat().st_mtime_ns == kept
     assert (folder / "mine.txt").exists()
     for part in ("tasks", "longer_videos"):
@@ -126,6 +128,21 @@ def test_bad_choices_are_refused(tmp_path):
         QuickstartOptions(from_scratch=True, start=tmp_path)
     with pytest.raises(ConfigError, match="holds no model; --from-scratch"):
         Quickstart(options(tmp_path / "out", from_scratch=False, start=tmp_path)).run()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "name", ["data/mine.txt", "samples/mine.jsonl", "checkpoints/a/b", "summary.json", "quickstart.json"]
+)
+def test_a_folder_of_somebody_elses_is_refused_and_stays_as_it_is(tmp_path, name, overwrite):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(
+        ConfigError, match=rf"{name.partition('/')[0]} \(1\)\. Move them away, or name another --output"
+    ):
+        Quickstart(options(tmp_path, overwrite=overwrite)).run()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_overrides_come_as_one_string():

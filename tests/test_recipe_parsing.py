@@ -42,11 +42,93 @@ def test_flags_win_over_the_file_and_dots_reach_inside(tmp_path):
     assert data.budget().fps == 1
 
 
-def test_a_yaml_float_without_a_dot_is_a_number(tmp_path):
+def parse_text(tmp_path, text, *flags):
+    """Lines of YAML as a person writes them, in place of those of `BASE` with the same key."""
+    keys = {line.partition(":")[0] for line in text.splitlines()}
+    base = yaml.safe_dump({key: value for key, value in BASE.items() if key not in keys})
     path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump({**BASE, "output_dir": str(tmp_path / "out")}) + "learning_rate: 1e-6\n")
-    _, _, args = parse_recipe([ModelArguments, DataArguments, VideoGRPOConfig], ["--config", str(path)])
-    assert args.learning_rate == 1e-6
+    path.write_text(base + text + "\n")
+    return parse_recipe([ModelArguments, DataArguments, VideoGRPOConfig], ["--config", str(path), *flags])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("learning_rate: 1e-6", 1e-6),
+        ("learning_rate: 1.E-6", 1e-6),
+        ("learning_rate: '5e-7'", 5e-7),
+        ("max_steps: 1e3", 1000),
+        ("max_steps: 1_000", 1000),
+        ("max_steps: 0042", 42),
+        ("num_generations: '8'", 8),
+        ("run_name: '2025'", "2025"),
+        ("run_name: 001", "001"),
+        ("run_name: 1e5", "1e5"),
+        ("run_name: 2025-11-26", "2025-11-26"),
+        ("run_name: 12:30", "12:30"),
+        ("output_dir: 0042", "0042"),
+        ("model_name_or_path: 7", "7"),
+        ("data_root: infinity", "infinity"),
+        ("thinking: yes", True),
+        ("thinking: 'no'", False),
+        ("share_prompt: 0", False),
+        ("eval_strategy: no", "no"),
+        ("deepspeed: none", None),
+        ("min_p: none", None),
+        ("max_prompt_length: null", None),
+        ("lr_scheduler_kwargs: {min_lr: 1e-7, name: 007}", {"min_lr": 1e-7, "name": 7}),
+        ("video: {fps: 1e0, max_frames: '64', backend: 7}", {"fps": 1.0, "max_frames": 64, "backend": "7"}),
+        ("lora: {r: 8.0, lora_dropout: 5e-2, bias: none}", {"r": 8, "lora_dropout": 0.05, "bias": "none"}),
+        ("rewards: [{name: iou, weight: 5e-1}]", [{"name": "iou", "weight": 0.5}]),
+        ("rewards: [{name: 7, options: {least: 1e-1}}]", [{"name": "7", "options": {"least": 0.1}}]),
+        ("judge: {model: 7, timeout_seconds: 6e1, decoy: off}", {"model": "7", "timeout_seconds": 60.0, "decoy": False}),
+        ("mixture: [{manifest: 1, weight: 5e-1, queries_per_video: all}]",
+         [{"manifest": "1", "weight": 0.5, "queries_per_video": "all"}]),
+        ("mixture: [{manifest: 1, queries_per_video: '2'}]", [{"manifest": "1", "queries_per_video": 2}]),
+        ("prompts: {tracking: 5}", {"tracking": "5"}),
+    ],
+)  # fmt: skip
+def test_a_value_is_what_its_option_takes(tmp_path, line, expected):
+    name = line.partition(":")[0]
+    value = next(getattr(each, name) for each in parse_text(tmp_path, line) if hasattr(each, name))
+    value = getattr(value, "value", value)
+    assert value == expected and type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "expected"),
+    [
+        (["--video.fps=1e0"], "video", {"fps": 1.0, "max_frames": 64}),
+        (["--judge.model", "7"], "judge", {"model": "7"}),
+        (["--rewards.0.name", "iou", "--rewards.0.weight", "2"], "rewards", [{"name": "iou", "weight": 2.0}]),
+        (["--mixture.1.manifest", "b"], "mixture", [*BASE["mixture"], {"manifest": "b"}]),
+        (["--deepspeed", "none"], "deepspeed", None),
+        (["--min_p=none"], "min_p", None),
+        (["--lora", "none"], "lora", None),
+    ],
+)
+def test_a_flag_is_what_its_option_takes(tmp_path, flags, name, expected):
+    value = next(getattr(each, name) for each in parse(tmp_path, *flags) if hasattr(each, name))
+    assert value == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"a: 1\na: 2\n", "not valid YAML: the key 'a' stands twice .line 2"),
+        (b"video:\n\tfps: 1\n", "line 2, column 1"),
+        (b"- a\n", "must hold a mapping"),
+        (b"", "must hold a mapping"),
+        (b"a: some\x00\n", "not valid YAML"),
+        ("run_name: caf\u00e9\n".encode("latin-1"), "not a text file in UTF-8: byte"),
+        (b"? [a]\n: 1\n", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, raw, message):
+    (tmp_path / "recipe.yaml").write_bytes(raw)
+    with pytest.raises(ConfigError, match=message) as error:
+        parse_recipe([ModelArguments], ["--config", str(tmp_path / "recipe.yaml")])
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +137,18 @@ def test_a_yaml_float_without_a_dot_is_a_number(tmp_path):
         ([], {"lerning_rate": 1e-6}, "unknown key 'lerning_rate' in .*did you mean 'learning_rate'"),
         (["--lerning_rate", "1"], {}, "unknown flag '--lerning_rate'; did you mean 'learning_rate'"),
         (["--vidio.fps", "1"], {}, "unknown flag '--vidio.fps'; did you mean 'video'"),
-        (["--mixture.3.weight", "1"], {}, "'3' is not a position in a list of 1"),
-        ([], {"video": "2 fps"}, "video on the command line must be JSON"),
-        (["--rewards", "[iou"], {}, "rewards on the command line must be JSON"),
+        (["--mixture.3.weight", "1"], {}, "'3' is not a position in a list of 1; 1 would add one"),
+        ([], {"video": "2 fps"}, "video is '2 fps'; expected a mapping or null"),
+        (["--rewards", "[iou"], {}, "the value of --rewards is not valid YAML: .*line 1"),
+        (["--video.", "3"], {}, "--video.: a key is missing after a dot"),
+        (["--video.fps"], {}, "--video.fps needs a value"),
+        (["--config", "other.yaml"], {}, "--config is given 2 times"),
+        ([], {"max_steps": 8.5}, "max_steps is 8.5; expected a whole number"),
+        ([], {"thinking": "perhaps"}, "thinking is 'perhaps'; expected true or false"),
+        ([], {"output_dir": ["a"]}, "output_dir is .*; expected text"),
+        ([], {"learning_rate": None}, "learning_rate is null; expected a number"),
+        ([], {"video": {"max_frames": "many"}}, "video.max_frames is 'many'; expected a whole number"),
+        ([], {"mixture": [{"manifest": "a", "weight": [1]}]}, r"mixture.0.weight is \[1\]; expected a number"),
         (["--max_steps", "many"], {}, "argument --max_steps.*: invalid int value: 'many'"),
     ],
 )
@@ -73,7 +164,7 @@ def test_an_unknown_video_option_is_refused_when_the_budget_is_made(tmp_path):
 
 
 def test_a_missing_recipe_file_is_named():
-    with pytest.raises(ConfigError, match=r"cannot read the recipe nowhere\.yaml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist; expected a recipe"):
         parse_recipe([ModelArguments], ["--config", "nowhere.yaml"])
 
 

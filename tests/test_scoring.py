@@ -82,7 +82,7 @@ def test_rows_come_one_by_one_in_order_and_blank_lines_do_not_count_as_rows():
         ("[1]", "object"),
         ("[" * 100_000, "nested"),
         (b"\xff\xfe\xfd", "UTF-8"),
-        ("9" * 5000, "JSON"),
+        ("9" * 5000, "an object"),
         (json.dumps({"id": "a"}), "completion, thinking, target"),
         (line(id=None), "id"),
         (line(id=True), "id"),

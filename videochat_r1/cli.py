@@ -1,6 +1,7 @@
 """The console command `videochat-r1`: finds the subcommand and turns this package's errors into exit code 2."""
 
 import importlib
+import io
 import os
 import select
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 
 from videochat_r1 import __version__
 from videochat_r1.errors import VideoChatR1Error
+from videochat_r1.options import nearest
 
 COMMANDS = {
     "quickstart": "train a tiny model on synthetic videos and show what it learned",
@@ -39,6 +41,9 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code (2 for a mistake in the input, with the mend on stderr; 130 for Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # A name that the console's encoding lacks must not end a command.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0
@@ -47,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        print(f"videochat-r1: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
+        print(f"videochat-r1: unknown command {name!r}{nearest(name, COMMANDS)}", file=sys.stderr)
         return 2
     # Imported on demand: `score` and `data` must not wait seconds for torch.
     module = importlib.import_module(f"videochat_r1.commands.{name}")

@@ -1,6 +1,6 @@
 """The exceptions of this package: each says what was expected, what came, where, and what to do; and how they list many things."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class VideoChatR1Error(Exception):
@@ -23,7 +23,22 @@ class JudgeError(VideoChatR1Error, RuntimeError):
     """The LLM judge cannot be reached or does not answer as agreed."""
 
 
+def shown(text: str, limit: int = 80) -> str:
+    """A text as messages show it: a long one is cut, with its length behind it."""
+    return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text):,} characters)"
+
+
+def keys_shown(keys: Iterable[object], limit: int = 12) -> list[str]:
+    """The first keys of an object in order of name, as messages list them."""
+    return [shown(key, 40) for key in sorted(map(str, keys))[:limit]]
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things in words: `1 sample`, `2 samples`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def first_ten(names: Sequence[str]) -> str:
-    """The first ten of the names and how many there are in all."""
-    shown = ", ".join(names[:10])
-    return f"{shown}, ... ({len(names):,} in all)" if len(names) > 10 else f"{shown} ({len(names)})"
+    """The first ten of the names, long ones cut, and how many there are in all."""
+    listed = ", ".join(shown(name, 200) for name in names[:10])
+    return f"{listed}, ... ({len(names):,} in all)" if len(names) > 10 else f"{listed} ({len(names)})"

@@ -1,31 +1,44 @@
 """Recipes: a YAML file plus flag overrides becomes typed arguments, and every run keeps the ones it used.
 
 `--config recipe.yaml --learning_rate 5e-7 --video.fps 1` : flags win over the file; a dotted flag sets one key inside a
-nested option. An unknown key is an error that names the nearest valid one.
+nested option, or adds an entry to a list. `NESTED` of a class of arguments declares what stands inside its options. An unknown
+key is an error that names the nearest valid one.
 """
 
 import dataclasses
-import difflib
+import itertools
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn, get_args, get_type_hints
 
 import yaml
 from trl import TrlParser
 
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
+from videochat_r1.options import as_type, check_keys, nearest, parse_yaml, read_yaml, take_config
 from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import durations
 
 # Videos opened together when an annotation file leaves their durations out.
 _PROBES_AT_ONCE = 8
+
+_NULLS = ("none", "null")
+
+
+@dataclass
+class _LoraOptions:
+    """The fields of `peft.LoraConfig` that recipes set most; it takes others too."""
+
+    r: int
+    lora_alpha: int
+    lora_dropout: float
 
 
 @dataclass
@@ -43,8 +56,7 @@ class ModelArguments:
     )
     merge_lora: bool = field(default=False, metadata={"help": "Also save the final weights with the adapter merged."})
 
-    def __post_init__(self) -> None:
-        self.lora = _mapping(self.lora, "lora")
+    NESTED: ClassVar[Mapping[str, Any]] = {"lora": _LoraOptions | None}
 
 
 @dataclass
@@ -70,11 +82,11 @@ class DataArguments:
         default=0.05, metadata={"help": "The run stops when more than this share of videos could not be read."}
     )
 
-    def __post_init__(self) -> None:
-        self.video = _mapping(self.video, "video")
-        self.prompts = _mapping(self.prompts, "prompts")
-        if isinstance(self.mixture, str):
-            self.mixture = json_option(self.mixture, "mixture")
+    NESTED: ClassVar[Mapping[str, Any]] = {
+        "video": VideoBudget | None,
+        "prompts": dict[str, str] | None,
+        "mixture": list[MixtureEntry] | None,
+    }
 
     def budget(self) -> VideoBudget:
         """How videos are sampled and sized.
@@ -107,18 +119,16 @@ def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> t
     Raises:
         ConfigError: unreadable file, unknown key (the nearest valid one is named), or a value of the wrong type.
     """
-    config, flags = _read_config(list(arguments))
-    valid = [f.name for cls in dataclass_types for f in dataclasses.fields(cls) if f.init]
-    flags = _apply_nested_flags(config, flags, valid)
-    flags = _apply_trackers(config, flags)
-    check_keys(config, valid, where=str(config.pop("__file__", "the recipe")))
-    unknown = [
-        flag for flag in flags if flag.startswith("--") and flag[2:].split("=")[0].replace("-", "_") not in valid
-    ]
-    for flag in unknown:
-        name = flag[2:].split("=")[0]
-        if not (name.startswith("no_") and name[3:] in valid):
-            raise ConfigError(f"unknown flag {flag!r}{_nearest(name, valid)}")
+    declared: dict[str, Any] = {}
+    for cls in dataclass_types:
+        types = {**get_type_hints(cls), **getattr(cls, "NESTED", {})}
+        declared |= {each.name: types[each.name] for each in dataclasses.fields(cls) if each.init}
+    nested = {name for cls in dataclass_types for name in getattr(cls, "NESTED", {})}
+    path, flags = take_config(arguments)
+    config = {} if path is None else read_yaml(path, "a recipe")
+    check_keys(config, declared, where=path or "the recipe")
+    flags = _take_flags(config, flags, declared, nested)
+    config = {key: _as_declared(key, value, declared[key]) for key, value in config.items()}
     parser = _RecipeParser(dataclass_types)
     parser.set_defaults_with_config(**config)
     try:
@@ -136,17 +146,6 @@ class _RecipeParser(TrlParser):
         raise ConfigError(message)
 
 
-def check_keys(given: Any, valid: Sequence[str], *, where: str) -> None:
-    """Refuse keys that nobody reads.
-
-    Raises:
-        ConfigError: naming the key, the place and the nearest valid key.
-    """
-    for key in given:
-        if key not in valid:
-            raise ConfigError(f"unknown key {key!r} in {where}{_nearest(str(key), valid)}")
-
-
 def save_run_record(output_dir: Path, **resolved: Any) -> None:
     """Write `resolved_config.yaml` and `environment.json` (versions, git commit, command) into the run's folder."""
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -161,109 +160,72 @@ def save_run_record(output_dir: Path, **resolved: Any) -> None:
     (output_dir / "environment.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _read_config(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Values of the `--config` file and the remaining flags."""
-    if "--config" not in arguments:
-        return {}, arguments
-    at = arguments.index("--config")
-    if at + 1 == len(arguments):
-        raise ConfigError("--config needs a file")
-    path = Path(arguments[at + 1])
-    try:
-        config = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path} must hold a mapping of option names to values")
-    # YAML 1.1 reads 1e-6 as text; argparse would have converted it, defaults are not converted.
-    config = {key: _number(value) for key, value in config.items()}
-    config["__file__"] = str(path)
-    return config, arguments[:at] + arguments[at + 2 :]
+def _take_flags(config: dict[str, Any], flags: list[str], declared: dict[str, Any], nested: set[str]) -> list[str]:
+    """Move the flags that argparse cannot read into the config, where they win; returns the others.
 
-
-def _apply_nested_flags(config: dict[str, Any], flags: list[str], valid: Sequence[str]) -> list[str]:
-    """Move `--video.fps 1` into config["video"]["fps"]; returns the other flags."""
+    These are keys inside an option (`--video.fps 1`), nested options as a whole (`--rewards '[{"name": "iou"}]'`), several
+    trackers (`--report_to wandb tensorboard`) and `none`.
+    """
     rest: list[str] = []
-    position = 0
-    while position < len(flags):
-        flag = flags[position]
-        position += 1
-        if not flag.startswith("--") or "." not in flag.split("=")[0]:
+    while flags:
+        flag = flags.pop(0)
+        if not flag.startswith("--"):
             rest.append(flag)
             continue
-        name, separator, text = flag[2:].partition("=")
-        if not separator:
-            if position == len(flags):
-                raise ConfigError(f"{flag} needs a value")
-            text = flags[position]
-            position += 1
+        name, equals, text = flag[2:].partition("=")
         outer, *inner = name.split(".")
-        if outer not in valid:
-            raise ConfigError(f"unknown flag {flag!r}{_nearest(outer, valid)}")
-        config[outer] = _with_nested(config.get(outer), inner, _number(yaml.safe_load(text)), flag)
+        outer = outer.replace("-", "_")
+        if outer not in declared and outer.removeprefix("no_") not in declared:
+            raise ConfigError(f"unknown flag {flag!r}{nearest(outer, declared)}")
+        following = flags[0] if flags and not equals else text
+        if "." in name or outer in nested:
+            if not equals:
+                text = flags.pop(0) if flags else _needs_value(flag)
+            if "" in inner:
+                raise ConfigError(f"{flag}: a key is missing after a dot")
+            config[outer] = _with_nested(config.get(outer), inner, parse_yaml(text, f"the value of {flag}"), flag)
+        elif outer == "report_to" and not equals:
+            trackers = list(itertools.takewhile(lambda each: not each.startswith("--"), flags))
+            config[outer], flags = trackers or _needs_value(flag), flags[len(trackers) :]
+        elif following.lower() in _NULLS and _null_is_meant(outer, declared.get(outer)):
+            config[outer], flags = None, flags if equals else flags[1:]
+        else:
+            rest.append(flag)
     return rest
 
 
-def _apply_trackers(config: dict[str, Any], flags: list[str]) -> list[str]:
-    """Move `--report_to wandb tensorboard` into the config, as transformers' own flag takes one name only."""
-    if "--report_to" not in flags:
-        return flags
-    at = flags.index("--report_to") + 1
-    end = next((index for index in range(at, len(flags)) if flags[index].startswith("--")), len(flags))
-    config["report_to"] = flags[at:end]
-    return flags[: at - 1] + flags[end:]
+def _needs_value(flag: str) -> NoReturn:
+    raise ConfigError(f"{flag} needs a value")
+
+
+def _null_is_meant(key: str, annotation: Any) -> bool:
+    """Whether `none` stands for no value, and is not a word that the option knows."""
+    return key == "deepspeed" or (type(None) in get_args(annotation) and str not in get_args(annotation))
+
+
+def _as_declared(key: str, value: Any, annotation: Any) -> Any:
+    if isinstance(value, str) and value.lower() in _NULLS and _null_is_meant(key, annotation):
+        return None
+    return as_type(value, annotation, key)
 
 
 def _with_nested(value: Any, keys: list[str], leaf: Any, flag: str) -> Any:
     """`value` with the entry at `keys` (mapping keys or list positions) set to `leaf`."""
     if not keys:
         return leaf
+    if value is None and keys[0] == "0":
+        value = []  # the first entry of a list that the recipe leaves out
     if isinstance(value, list):
-        if not keys[0].isdigit() or int(keys[0]) >= len(value):
-            raise ConfigError(f"{flag}: {keys[0]!r} is not a position in a list of {len(value)}")
+        if not keys[0].isdecimal() or int(keys[0]) > len(value):
+            raise ConfigError(
+                f"{flag}: {keys[0]!r} is not a position in a list of {len(value)}; {len(value)} would add one at its end"
+            )
         index = int(keys[0])
-        return [*value[:index], _with_nested(value[index], keys[1:], leaf, flag), *value[index + 1 :]]
+        one = value[index] if index < len(value) else None
+        return [*value[:index], _with_nested(one, keys[1:], leaf, flag), *value[index + 1 :]]
     if value is not None and not isinstance(value, dict):
         raise ConfigError(f"{flag}: {value!r} has no keys")
     return {**(value or {}), keys[0]: _with_nested((value or {}).get(keys[0]), keys[1:], leaf, flag)}
-
-
-def _number(value: Any) -> Any:
-    """Text such as 1e-6 as the number it means; everything else as it is."""
-    if isinstance(value, str):
-        try:
-            return float(value) if value.strip().lower().lstrip("+-") not in ("nan", "inf", "infinity") else value
-        except ValueError:
-            return value
-    return value
-
-
-def _mapping(value: Any, name: str) -> dict[str, Any] | None:
-    """A nested option given as a mapping or as its JSON text."""
-    if isinstance(value, str):
-        value = json_option(value, name)
-    if value is not None and not isinstance(value, dict):
-        raise ConfigError(f"{name} must be a mapping, got {value!r}")
-    return value
-
-
-def json_option(text: str, name: str) -> Any:
-    """The value of an option that was given as JSON text.
-
-    Raises:
-        ConfigError: it is not JSON.
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{name} on the command line must be JSON, got {text!r}: {error}") from error
-
-
-def _nearest(name: str, valid: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, valid, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(valid)[:20])}, ..."
 
 
 def _plain(value: Any) -> Any:

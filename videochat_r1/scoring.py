@@ -2,16 +2,16 @@
 
 import asyncio
 import inspect
-import json
 import math
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, keys_shown
 from videochat_r1.judge import Judge
 from videochat_r1.rewards import Unscored, make_reward, option_names
 from videochat_r1.tasks import Task, get_task
+from videochat_r1.text import decode, load_json
 
 T = TypeVar("T")
 
@@ -125,16 +125,14 @@ def _kind(value: Any) -> str:
 def _read_row(line: str | bytes) -> dict[str, Any]:
     """The row on a line, with all fields of the right type."""
     try:
-        row = json.loads(line)
-    except RecursionError as error:
-        raise DataError("the JSON is nested too deeply") from error
+        row = load_json(line if isinstance(line, str) else decode(line, "the line"))
     except ValueError as error:
         raise DataError(f"this is no JSON in UTF-8: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"a row is an object with {', '.join(_FIELDS)}, got {_kind(row)}")
     missing = [name for name in _FIELDS if name not in row]
     if missing:
-        raise DataError(f"the row has no {', '.join(missing)}; it has {', '.join(map(repr, row))}")
+        raise DataError(f"the row has no {', '.join(missing)}; it has {keys_shown(row)}")
     for name, (types, expected) in _FIELDS.items():
         # Not isinstance: true is no integer.
         if type(row[name]) not in types:

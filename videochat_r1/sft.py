@@ -20,7 +20,7 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, shown
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -159,7 +159,7 @@ class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
         ids = [*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id]
         if len(ids) > self.args.max_completion_length:
             raise DataError(
-                f"the gold answer of sample {sample.id!r} has {len(ids)} tokens, more than max_completion_length="
+                f"the gold answer of sample {shown(sample.id)!r} has {len(ids)} tokens, more than max_completion_length="
                 f"{self.args.max_completion_length}"
             )
         return ids

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.logs import loading, show_library_logs
 from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_prompting
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import LETTERS, Video
+from videochat_r1.text import from_command_line
 from videochat_r1.video.probe import probe
 
 EPILOG = """examples:
@@ -40,10 +41,16 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="videochat-r1 ask", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawTextHelpFormatter
     )
-    top.add_argument("question", help="in quotes, before --options")
+    top.add_argument("question", type=from_command_line, help="in quotes, before --options")
     top.add_argument("--model", required=True, help="model folder, or a hub name that can be reached")
     top.add_argument("--video", required=True, type=Path, help="video file")
-    top.add_argument("--options", nargs="+", metavar="OPTION", help="texts to choose from (default: a free answer)")
+    top.add_argument(
+        "--options",
+        nargs="+",
+        type=from_command_line,
+        metavar="OPTION",
+        help="texts to choose from (default: a free answer)",
+    )
     top.add_argument("--json", action="store_true", help="print one JSON object, with the settings")
     top.add_argument("--device", help="cuda, cuda:1, cpu (default: the GPU, else the CPU)")
     add_prompting(top.add_argument_group("what the model sees"))
@@ -63,11 +70,12 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
         VideoError: the video cannot be used.
     """
     # Only here: mistakes in the arguments must not wait seconds for torch.
-    from videochat_r1.evaluation.answerer import Answerer, pick_device
-    from videochat_r1.evaluation.clue_perception import FREE_TEMPLATE, TASK, CluePerception, free_question
-    from videochat_r1.evaluation.run_options import RunOptions
-    from videochat_r1.evaluation.score_answers import CLUE_PERCEPTION
-    from videochat_r1.training.loader import load_prompt
+    with loading("torch and transformers"):
+        from videochat_r1.evaluation.answerer import Answerer, pick_device
+        from videochat_r1.evaluation.clue_perception import FREE_TEMPLATE, TASK, CluePerception, free_question
+        from videochat_r1.evaluation.run_options import RunOptions
+        from videochat_r1.evaluation.score_answers import CLUE_PERCEPTION
+        from videochat_r1.training.loader import load_prompt
 
     run = RunOptions.of({**vars(arguments), "batch_size": 1, "workers": 1, "retry_failed": False})
     template = run.prompt if options or run.prompt is not None else FREE_TEMPLATE

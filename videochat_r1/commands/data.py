@@ -14,7 +14,7 @@ from videochat_r1.datasets.check import check_samples, missing_videos, undecodab
 from videochat_r1.datasets.manifest import prepare, sidecar
 from videochat_r1.datasets.problems import Problem
 from videochat_r1.datasets.synthetic import write_corpus
-from videochat_r1.errors import VideoError
+from videochat_r1.errors import VideoError, counted
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, benchmark_ids
 from videochat_r1.evaluation.benchmarks.base import ALL
 from videochat_r1.sample import Sample, Video
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     prepare_ = commands.add_parser("prepare", help="write a training manifest with mended targets")
     _add_source(prepare_)
     prepare_.add_argument("--output", type=Path, required=True, help="manifest to write, FILE.jsonl")
+    _add_overwrite(prepare_)
     _add_decoding(prepare_, default=False)
     prepare_.set_defaults(run=_prepare)
 
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
     synthesize = commands.add_parser("synthesize", help="write the synthetic corpus: videos with known truth")
     synthesize.add_argument("--output", type=Path, required=True, help="folder to write videos and manifests to")
+    _add_overwrite(synthesize)
     synthesize.add_argument("--num-train", type=int, default=256, help="training videos of each kind (default 256)")
     synthesize.add_argument("--num-eval", type=int, default=64, help="held-out videos of each kind (default 64)")
     synthesize.add_argument(
@@ -80,6 +82,10 @@ def _add_source(command: argparse.ArgumentParser, *names: str, known: Iterable[s
     command.add_argument("--videos", type=Path, help="folder that the annotations' video paths start from")
     command.add_argument("--task", help="one of the dataset's tasks (default: its first)")
     command.add_argument("--durations", type=Path, help="CSV with columns id, length, for formats without durations")
+
+
+def _add_overwrite(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--overwrite", action="store_true", help="replace files that are there (default: refuse to)")
 
 
 def _add_decoding(command: argparse.ArgumentParser, *, default: bool) -> None:
@@ -135,10 +141,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
     unusable = None
     if corpus.videos_root(request.annotations, request.videos) is not None:
         unusable = partial(_unusable, decode=arguments.decode, workers=arguments.workers, timeout=arguments.timeout)
-    meta = prepare(corpus, request, arguments.output, unusable=unusable)
-    print(
-        f"{arguments.output}: {meta['num_samples']:,} of {meta['num_published']:,} samples, {meta['num_videos']:,} videos"
-    )
+    meta = prepare(corpus, request, arguments.output, unusable=unusable, overwrite=arguments.overwrite)
+    published, videos = counted(meta["num_published"], "sample"), counted(meta["num_videos"], "video")
+    print(f"{arguments.output}: {meta['num_samples']:,} of {published}, {videos}")
     for what in ("dropped", "clipped", "spans_dropped"):
         for kind, count in meta[what].items():
             print(f"  {count:>7,}  {what.replace('_', ' ')}: {kind}")
@@ -166,9 +171,10 @@ def _synthesize(arguments: argparse.Namespace) -> int:
         num_eval_longer=arguments.num_eval_longer,
         seed=arguments.seed,
         workers=arguments.workers,
+        overwrite=arguments.overwrite,
     )
     for name, count in counts.items():
-        print(f"{arguments.output / name}.jsonl: {count:,} samples")
+        print(f"{arguments.output / name}.jsonl: {counted(count, 'sample')}")
     return 0
 
 

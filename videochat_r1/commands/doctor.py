@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from videochat_r1.commands.logs import loading
 from videochat_r1.errors import ConfigError
 
 
@@ -56,14 +57,15 @@ def _parser() -> argparse.ArgumentParser:
 def _examine(options: argparse.Namespace, flags: Sequence[str]) -> list:
     import torch
 
-    from videochat_r1.doctor import machine
-    from videochat_r1.doctor.data import check_data
-    from videochat_r1.doctor.model_folder import check_model
-    from videochat_r1.doctor.recipe import Recipe
-    from videochat_r1.doctor.recipe_check import check_recipe
-    from videochat_r1.doctor.recipe_memory import checkpoint_bytes
-    from videochat_r1.doctor.report import Section
-    from videochat_r1.video.frames import VideoBudget
+    with loading("torch, transformers and TRL"):
+        from videochat_r1.doctor import machine
+        from videochat_r1.doctor.data import check_data
+        from videochat_r1.doctor.model_folder import check_model
+        from videochat_r1.doctor.recipe import Recipe
+        from videochat_r1.doctor.recipe_check import check_recipe
+        from videochat_r1.doctor.recipe_memory import checkpoint_bytes
+        from videochat_r1.doctor.report import Section
+        from videochat_r1.video.frames import VideoBudget
 
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     gpu_bytes = min((torch.cuda.get_device_properties(i).total_memory for i in range(num_gpus)), default=None)

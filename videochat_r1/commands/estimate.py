@@ -5,13 +5,15 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from videochat_r1.commands.logs import loading
 from videochat_r1.errors import ConfigError
 
 
 def main(argv: Sequence[str]) -> int:
     """Print tokens, operations, seconds and memory; 0."""
-    from videochat_r1.doctor.estimate import GPUS, Assumptions, estimate, gpu_named, to_text
-    from videochat_r1.doctor.recipe import Recipe, processes_of_one_pass
+    with loading("torch, transformers and TRL"):
+        from videochat_r1.doctor.estimate import GPUS, Assumptions, estimate, gpu_named, to_text
+        from videochat_r1.doctor.recipe import Recipe, processes_of_one_pass
 
     options, flags = _parser(GPUS, Assumptions()).parse_known_args(argv)
     if options.num_gpus is not None and options.num_gpus < 1:

@@ -1,7 +1,6 @@
 """`videochat-r1 eval`: run a benchmark with a model, score a prediction file, score a run again, or print the paper's table."""
 
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.logs import loading, show_library_logs
 from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_prompting, yes_no
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, get_benchmark
@@ -21,6 +18,7 @@ from videochat_r1.evaluation.score_answers import ScoringOptions
 from videochat_r1.evaluation.score_files import recorded_options, rescore, score_predictions
 from videochat_r1.evaluation.summary import paper_table, result_table
 from videochat_r1.judge import read_judge_config
+from videochat_r1.options import nearest, read_yaml
 from videochat_r1.video.probe import durations
 
 EPILOG = """examples:
@@ -179,8 +177,9 @@ def shard(text: str) -> tuple[int, int]:
 
 def _run(arguments: argparse.Namespace) -> int:
     # Only here: scoring must not wait seconds for torch.
-    from videochat_r1.evaluation.run import run_benchmark
-    from videochat_r1.evaluation.run_options import RunOptions
+    with loading("torch and transformers"):
+        from videochat_r1.evaluation.run import run_benchmark
+        from videochat_r1.evaluation.run_options import RunOptions
 
     results = run_benchmark(
         arguments.benchmark,
@@ -266,24 +265,16 @@ def _answered_by(settings: Mapping[str, Any]) -> str:
 
 def _read_config(path: Path, top: argparse.ArgumentParser) -> dict[str, Any]:
     """The values of a YAML file, each converted as its flag would be."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of option names to values")
+    values = read_yaml(path, "a YAML file of options")
     actions = {action.dest: action for action in top._actions}
     defaults: dict[str, Any] = {}
     for key, value in values.items():
         dest = str(key).replace("-", "_")
         if dest not in actions or dest in ("config", "help"):
-            near = difflib.get_close_matches(dest, actions, n=1)
-            raise ConfigError(f"unknown key {key!r} in {path}{f'; did you mean {near[0]!r}?' if near else ''}")
+            raise ConfigError(f"unknown key {key!r} in {path}{nearest(dest, actions)}")
         choices = actions[dest].choices
         if choices is not None and value not in choices:
             raise ConfigError(f"{path}: {key} is {value!r}; expected one of {', '.join(map(str, choices))}")
         # argparse converts text defaults by the flag's type, and leaves other values as they are.
-        defaults[dest] = str(value) if isinstance(value, int | float | str) and actions[dest].type else value
+        defaults[dest] = str(value) if isinstance(value, str) else value
     return defaults

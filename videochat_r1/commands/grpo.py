@@ -2,17 +2,30 @@
 
 from collections.abc import Sequence
 
-from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.logs import loading, show_library_logs
+from videochat_r1.commands.recipe_help import asks_for_help, recipe_help
 from videochat_r1.training.start import start_training_process, stopping_all_ranks
 
 
 def main(argv: Sequence[str]) -> int:
     """Train; under torchrun, as one of its processes."""
     start_training_process(argv)
-    from videochat_r1.grpo.config import VideoGRPOConfig
-    from videochat_r1.grpo.run import run_grpo
-    from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
+    with loading("torch, transformers and TRL"):
+        from videochat_r1.grpo.config import VideoGRPOConfig
+        from videochat_r1.grpo.run import run_grpo
+        from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 
+    if asks_for_help(argv):
+        sections = {"model": ModelArguments, "data": DataArguments, "GRPO": VideoGRPOConfig}
+        print(
+            recipe_help(
+                "grpo",
+                "GRPO fine-tuning: groups of answers, scored by rules, from the model that is trained.",
+                sections,
+                argv,
+            )
+        )
+        return 0
     show_library_logs()
     with stopping_all_ranks():
         model_args, data_args, args = parse_recipe([ModelArguments, DataArguments, VideoGRPOConfig], argv)

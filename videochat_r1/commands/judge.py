@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videochat_r1.commands.logs import show_library_logs
-from videochat_r1.errors import ConfigError
+from videochat_r1.errors import ConfigError, counted
 from videochat_r1.evaluation.compare_judges import compare, read_captions
 from videochat_r1.judge import Judge, JudgeConfig, read_judge_config
 from videochat_r1.judge.rule_server import FAULTS, MODEL, QUICK_FAULTS, RuleJudgeServer
@@ -112,7 +112,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _table(result: dict[str, Any], configs: Sequence[JudgeConfig]) -> str:
     lines = [
-        f"{_counted(result['num_captions'], 'caption')} (rows without one left out: {result['num_without_caption']:,})"
+        f"{counted(result['num_captions'], 'caption')} ({counted(result['num_without_caption'], 'row')} without one left out)"
     ]
     for number, (judge, config) in enumerate(zip(result["judges"], configs, strict=True), start=1):
         mean = "-" if judge["mean"] is None else f"{judge['mean']:.4f}"
@@ -123,18 +123,14 @@ def _table(result: dict[str, Any], configs: Sequence[JudgeConfig]) -> str:
     for pair in result["pairs"]:
         first, second = (place + 1 for place in pair["judges"])
         lines.append(
-            f"judges {first} and {second}: {_counted(pair['num_captions'], 'caption')} scored by both, "
-            f"{_counted(pair['num_groups'], 'group')}, {pair['num_groups_compared']:,} in which both find a difference"
+            f"judges {first} and {second}: {counted(pair['num_captions'], 'caption')} scored by both, "
+            f"{counted(pair['num_groups'], 'group')}, {pair['num_groups_compared']:,} in which both find a difference"
         )
         for name, meaning in _MEASURES.items():
             lines.append(f"  {meaning:<53} {'-' if pair[name] is None else format(pair[name], '.4f')}")
         if (reason := _why_nothing(pair)) is not None:
             lines.append(f"  {reason}")
     return "\n".join(lines)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _why_nothing(pair: Mapping[str, Any]) -> str | None:

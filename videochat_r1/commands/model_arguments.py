@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from videochat_r1.text import from_command_line
+
 YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -12,7 +14,11 @@ def add_prompting(group: Any) -> None:
         "--thinking", type=yes_no, default=False, metavar="true|false", help="ask for <think> (default: false)"
     )
     group.add_argument("--prompt-layout", choices=("video_first", "text_first"), default="video_first")
-    group.add_argument("--prompt", help="template that replaces the task's own, e.g. of another project's checkpoint")
+    group.add_argument(
+        "--prompt",
+        type=from_command_line,
+        help="template that replaces the task's own, e.g. of another project's checkpoint",
+    )
     group.add_argument("--fps", type=float, default=2.0, help="frames per second (default 2, as in training)")
     group.add_argument("--min-frames", type=int, default=4)
     group.add_argument("--max-frames", type=int, default=768)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.logs import loading, show_library_logs
 from videochat_r1.training.start import keep_vllm_out
 
 EPILOG = """writes to the output folder:
@@ -15,7 +15,8 @@ EPILOG = """writes to the output folder:
   rollouts.jsonl  every completion of the training with its rewards
   samples/        every held-out answer
   checkpoints/    the trained models, for transformers' from_pretrained
-  data/           the synthetic videos"""
+  data/           the synthetic videos
+  quickstart.json the list of these; what is not on it is neither replaced nor removed"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,11 +25,12 @@ def main(argv: Sequence[str]) -> int:
     # One progress bar per stage is enough.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     keep_vllm_out()
-    from transformers.utils.logging import disable_progress_bar
+    with loading("torch, transformers and TRL"):
+        from transformers.utils.logging import disable_progress_bar
 
-    from videochat_r1.quickstart.options import QuickstartOptions
-    from videochat_r1.quickstart.run import Quickstart
-    from videochat_r1.quickstart.summary import table
+        from videochat_r1.quickstart.options import QuickstartOptions
+        from videochat_r1.quickstart.run import Quickstart
+        from videochat_r1.quickstart.summary import table
 
     disable_progress_bar()
     show_library_logs()
@@ -42,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
         grpo_flags=tuple(arguments.grpo),
         sft_flags=tuple(arguments.sft),
         start=arguments.start,
+        overwrite=arguments.overwrite,
     )
     summary = Quickstart(options).run()
     print(f"\n{table(summary['tasks'])}")
@@ -60,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--output", type=Path, default=Path("outputs/quickstart"), help="default: %(default)s")
+    result.add_argument("--overwrite", action="store_true", help="replace a finished run (default: refuse to)")
     result.add_argument("--from-scratch", action="store_true", help="train the SFT start too, not only GRPO")
     result.add_argument(
         "--compare",

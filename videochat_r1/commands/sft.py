@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 
-from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.logs import loading, show_library_logs
+from videochat_r1.commands.recipe_help import asks_for_help, recipe_help
 from videochat_r1.training.start import start_training_process, stopping_all_ranks
 
 
 def main(argv: Sequence[str]) -> int:
     """Train; under torchrun, as one of its processes."""
     start_training_process(argv)
-    from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
-    from videochat_r1.sft import VideoSFTConfig, run_sft
+    with loading("torch, transformers and TRL"):
+        from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
+        from videochat_r1.sft import VideoSFTConfig, run_sft
 
+    if asks_for_help(argv):
+        sections = {"model": ModelArguments, "data": DataArguments, "training": VideoSFTConfig}
+        print(recipe_help("sft", "Supervised fine-tuning on the tasks' gold answers.", sections, argv))
+        return 0
     show_library_logs()
     with stopping_all_ranks():
         model_args, data_args, args = parse_recipe([ModelArguments, DataArguments, VideoSFTConfig], argv)

@@ -2,77 +2,32 @@
 
 import csv
 import io
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.errors import DataError, first_ten
+from videochat_r1.errors import DataError, first_ten, keys_shown, shown
 from videochat_r1.geometry import Span
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark.
-
-    Raises:
-        DataError: the file is missing, a folder, empty or not text.
-    """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; expected an annotation file. It holds: {listing(path)}")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; expected an annotation file. Its folder holds: {listing(path.parent)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not a text file (byte {error.start} is not UTF-8); expected an annotation file"
-        ) from error
-    if not text.strip():
-        raise DataError(f"{path} is empty; expected an annotation file. Was its download or copy cut off?")
-    return text
-
-
-def listing(folder: Path, limit: int = 8) -> str:
-    """The first names in a folder, for messages."""
-    if not folder.is_dir():
-        return "nothing (no such folder)"
-    names = sorted(entry.name for entry in folder.iterdir())
-    return ", ".join(names[:limit] + ([f"... ({len(names)} in all)"] if len(names) > limit else [])) or "nothing"
-
-
-def parse_json(text: str, path: Path) -> Any:
-    """The value of a JSON text; an object that names a key twice is refused, because one of the two would be lost."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            keys = [key for key, _ in pairs]
-            repeated = sorted({key for key in keys if keys.count(key) > 1})[:5]
-            raise DataError(f"{path}: the keys {repeated} occur twice in one object; keep one of each")
-        return values
-
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path} is not complete JSON: {error.msg} at line {error.lineno}, column {error.colno} of "
-            f"{text.count(chr(10)) + 1} lines. Was its download or copy cut off?"
-        ) from error
-    except RecursionError as error:
-        raise DataError(f"{path} is nested too deeply to be an annotation file") from error
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(f"{path} holds a number that cannot be read: {error}") from error
+from videochat_r1.sample import LETTERS
+from videochat_r1.text import as_number, parse_json, read_text
 
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file. Raises DataError as `read_text` and `parse_json` do."""
     return parse_json(read_text(path), path)
+
+
+def read_json_lines(text: str, where: str | Path) -> Iterator[tuple[str, Any]]:
+    """What messages call each line that is not blank, and the JSON value on it.
+
+    Raises:
+        DataError: a line is no complete JSON.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            name = f"{where}, line {number}"
+            yield name, parse_json(line, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +60,8 @@ class Row:
         if key not in self.values:
             lacking = [row.where.rpartition(", ")[2] for row in self.rows if key not in row.values]
             more = f". It is missing in {first_ten(lacking)}" if len(lacking) > 1 else ""
-            found = sorted(map(str, self.values))[:12]
-            raise DataError(f"{self.where}: the key {key!r} is missing; found {found}{more}")
+            found = keys_shown(self.values)
+            raise DataError(f"{self.where}: the key {shown(key)!r} is missing; found {found}{more}")
         return self.values[key]
 
     def text(self, key: str) -> str:
@@ -127,6 +82,25 @@ class Row:
             raise DataError(f"{self.where}: {key!r} should be a list, found {kind(value)}")
         return value
 
+    def texts(self, key: str) -> list[str]:
+        """A list of texts."""
+        values = self.items(key)
+        for index, value in enumerate(values):
+            if not isinstance(value, str):
+                raise DataError(f"{self.where}, {key!r}[{index}] should be text, found {kind(value)}")
+        return values
+
+    def options(self, key: str) -> list[str]:
+        """A list of at least one text, no longer than there are letters to name its texts by."""
+        return checked_options(self.texts(key), f"{self.where}, {key!r}")
+
+    def index(self, key: str, count: int) -> int:
+        """A whole number from 0 to `count` - 1."""
+        value = self.number(key)
+        if not (value.is_integer() and 0 <= value < count):
+            raise DataError(f"{self.where}: {key} is {value:g}, expected 0 to {count - 1}")
+        return int(value)
+
     def spans(self, key: str) -> list[Span]:
         """A list of [start, end] pairs, in seconds."""
         return [span(value, f"{self.where}, {key!r}[{index}]") for index, value in enumerate(self.items(key))]
@@ -141,13 +115,22 @@ def kind(value: Any) -> str:
 
 
 def number(value: Any, where: str) -> float:
-    """The value as a float; an integer too large for one becomes infinite, which the checks report."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """The value as a float, from a number or a text that is one; an integer too large for a float becomes infinite."""
+    found = as_number(value)
+    if found is None:
         raise DataError(f"{where} should be a number, found {kind(value)}")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
+    return found
+
+
+def checked_options(options: list[str], where: str) -> list[str]:
+    """The options of a question, once there are as many as letters can name: 1 to 26.
+
+    Raises:
+        DataError: there are none, or more.
+    """
+    if not 1 <= len(options) <= len(LETTERS):
+        raise DataError(f"{where} has {len(options)} options, expected 1 to {len(LETTERS)}, which letters can name")
+    return options
 
 
 def numbers(value: Any, count: int, where: str) -> list[float]:
@@ -172,7 +155,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
     try:
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
-            raise DataError(f"{path}: the columns {missing} are missing; found {list(reader.fieldnames or ())}")
+            raise DataError(f"{path}: the columns {missing} are missing; found {keys_shown(reader.fieldnames or ())}")
         for values in reader:
             where = f"{path}, line {reader.line_num}"
             absent = [column for column in columns if values[column] is None]

@@ -1,17 +1,42 @@
 """What a corpus is: a reader of its official and its released format that yields samples on the published targets."""
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, shown
 from videochat_r1.sample import Sample, Video
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg")
+VIDEO_SUFFIXES = tuple(
+    [
+        ".mp4",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mov",
+        ".m4v",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".ogv",
+        ".vob",
+        ".gif",
+    ]
+)
 """File types looked for where a corpus names videos without one, in order of preference."""
+
+REPEATS = "repeats_id"
+"""Key of `Sample.extra`: the id as the file has it, where that was taken."""
 
 DurationProbe = Callable[[Sequence[Path]], Sequence[float | None]]
 """Seconds of each video file; None for one that cannot be opened."""
@@ -47,7 +72,7 @@ class Corpus(ABC):
 
     @abstractmethod
     def parse(self, request: Request) -> Iterator[Sample]:
-        """The samples, with video paths relative to the videos folder.
+        """The samples with the ids of the file, repeated ones too, and video paths relative to the videos folder.
 
         Raises:
             DataError: the annotations are in no format of this corpus, or a row lacks a key.
@@ -89,14 +114,15 @@ class Corpus(ABC):
         return [with_root(sample, root) for sample in self.relative(request)]
 
     def relative(self, request: Request) -> Iterator[Sample]:
-        """The samples with video paths relative to the videos folder, each checked to stay inside it.
+        """The samples with unique ids and video paths relative to the videos folder, each checked to stay inside it.
 
         Raises:
             DataError: see `parse`; also a video path that leaves the videos folder.
         """
+        unique = UniqueIds()
         for sample in self.parse(request):
-            check_paths(sample.video, f"{request.annotations}, sample {sample.id!r}")
-            yield sample
+            check_paths(sample.video, f"{request.annotations}, sample {shown(sample.id)!r}")
+            yield unique(sample)
 
     def request(
         self,
@@ -135,8 +161,8 @@ def inside(relative: str, where: str) -> str:
     absolute = unified.startswith("/") or unified[1:2] == ":"
     if not relative.strip() or absolute or ".." in unified.split("/") or "\0" in relative:
         raise DataError(
-            f"{where}: the video path {relative!r} leaves the data folder; "
-            "expected a path relative to the videos folder, without '..'"
+            f"{where}: the video path {shown(relative)!r} leaves the data folder; "
+            "expected a path relative to the videos folder, without '..' and what was before that folder on another machine"
         )
     return relative
 
@@ -153,61 +179,112 @@ def with_root(sample: Sample, root: Path | None) -> Sample:
         return sample
     video = sample.video
     if video.path is not None:
-        return replace(sample, video=replace(video, path=str(root / video.path)))
-    return replace(sample, video=replace(video, frames=tuple(str(root / frame) for frame in video.frames)))
+        return replace(sample, video=replace(video, path=str(located(root, video.path))))
+    return replace(sample, video=replace(video, frames=tuple(str(located(root, frame)) for frame in video.frames)))
+
+
+def located(root: Path, relative: str) -> Path:
+    """The path below `root`, in the Unicode form (composed or decomposed) that the folders there spell it in."""
+    path = root / relative
+    if relative.isascii() or _asked(Path.exists, path):
+        return path
+    found = root
+    for part in PurePosixPath(relative).parts:
+        found /= next((name for name in _names(found) if nfc(name) == nfc(part)), part)
+    return found
+
+
+def nfc(name: str) -> str:
+    """A name in the form that file names are compared in: of two spellings of `é` there is one left."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _names(folder: Path) -> Sequence[str]:
+    """What a folder holds; nothing where it cannot be listed."""
+    try:
+        return _listed(folder, folder.stat().st_mtime_ns)
+    except OSError:
+        return ()
+
+
+@lru_cache(maxsize=64)
+def _listed(folder: Path, changed: int) -> Sequence[str]:
+    """As `_names`, once per state of the folder."""
+    return tuple(entry.name for entry in folder.iterdir())
 
 
 class VideoFinder:
-    """Names the file of a video that the annotations know by id only.
+    """Names the file of a video that the annotations know by its name, with or without a file type.
 
-    The folder is listed once; without a folder, or where no file has that stem, the answer is `<id>.mp4`.
+    A name that is a file in the folder is that file; else the file with that stem is, whatever its type; else the name
+    itself if it has the type of a video, or `<name>.mp4`. The folder is listed once; without one nothing is looked for.
     """
 
     def __init__(self, videos: Path | None) -> None:
+        self._videos = videos
         self._names: dict[str, str] = {}
-        if videos is None:
-            return
+        names = [] if videos is None else _names(videos)
         rank = {suffix: index for index, suffix in enumerate(VIDEO_SUFFIXES)}
-        files = [entry for entry in videos.iterdir() if entry.suffix.lower() in rank]
-        for file in sorted(files, key=lambda file: -rank[file.suffix.lower()]):
-            self._names[file.stem] = file.name
+        ranked = [(rank[suffix], name) for name in names if (suffix := PurePosixPath(name).suffix.lower()) in rank]
+        for _, name in sorted(ranked, reverse=True):
+            self._names[nfc(PurePosixPath(name).stem)] = name
+        self._names |= {nfc(name): name for name in names}
 
-    def __call__(self, video_id: str) -> str:
-        """File name relative to the videos folder."""
-        return self._names.get(video_id, f"{video_id}.mp4")
+    def __call__(self, name: str) -> str:
+        """Path of the file relative to the videos folder."""
+        found = self._names.get(nfc(name))
+        if found is not None:
+            return found
+        in_a_folder = self._videos is not None and "/" in name and ".." not in name
+        if has_type(name) or (in_a_folder and is_file(located(self._videos or Path(), name))):
+            return name
+        return f"{name}.mp4"
 
 
-def repeated_id(sample_id: str, ids: Container[str]) -> str | None:
-    """The id that the file repeats where `UniqueIds` had to number this one; None for an id of its own."""
-    name, mark, number = sample_id.rpartition("#")
-    return name if mark and number.isdecimal() and name in ids else None
+def has_type(name: str) -> bool:
+    """Whether a name ends like a video file."""
+    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
 
 
 class UniqueIds:
-    """Tells repeated ids apart: the second `a` becomes `a#2`."""
+    """Tells repeated ids apart: the second `a` becomes `a#2`, or `a#3` if the file has an `a#2`; `extra` keeps what it was."""
 
     def __init__(self) -> None:
-        self._seen: Counter[str] = Counter()
+        self._taken: set[str] = set()
+        self._times: Counter[str] = Counter()
 
-    def __call__(self, name: str) -> str:
-        """The name, numbered from its second use on."""
-        self._seen[name] += 1
-        count = self._seen[name]
-        return name if count == 1 else f"{name}#{count}"
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample, its id numbered from its second use on."""
+        name = sample.id
+        self._times[name] += 1
+        if name in self._taken:
+            self._times[name] = max(2, self._times[name])
+        while name in self._taken:
+            name = f"{sample.id}#{self._times[sample.id]}"
+            self._times[sample.id] += name in self._taken
+        self._taken.add(name)
+        return sample if name == sample.id else replace(sample, id=name, extra={**sample.extra, REPEATS: sample.id})
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path from an annotation is a file; False for one that no file system could hold."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    """Whether a path from an annotation is a file."""
+    return _asked(Path.is_file, path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path from an annotation is a folder."""
+    return _asked(Path.is_dir, path)
 
 
 def is_there(path: Path) -> bool:
     """Whether anything but a folder lies at a path from an annotation, be it a pipe, which no decoder can read."""
+    return _asked(Path.exists, path) and not _asked(Path.is_dir, path)
+
+
+def _asked(question: Callable[[Path], bool], path: Path) -> bool:
+    """The answer; False for a path that no file system could hold."""
     try:
-        return path.exists() and not path.is_dir()
+        return question(path)
     except (OSError, ValueError):
         return False
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from videochat_r1.datasets.annotation_files import Row, kind, parse_json, read_text
-from videochat_r1.datasets.base import VIDEO_SUFFIXES, Corpus, Request, UniqueIds, VideoFinder
-from videochat_r1.errors import DataError
+from videochat_r1.datasets.annotation_files import Row, read_json_lines
+from videochat_r1.datasets.base import Corpus, Request, VideoFinder, has_type
+from videochat_r1.errors import DataError, keys_shown
 from videochat_r1.sample import CaptionTarget, Sample, Video
 from videochat_r1.tasks.captioning import REQUEST
+from videochat_r1.text import parse_json, read_text
 
 VIDEO_KEYS = ("video", "video_path", "video_file", "path")
 CAPTION_KEYS = ("caption", "description", "text")
@@ -16,8 +17,8 @@ CAPTION_KEYS = ("caption", "description", "text")
 class Captions(Corpus):
     """Rows of `video` and `caption`, with `events` (a list of texts), `query`, `duration` and `id` where they are known.
 
-    The video may also be called `video_path`, `video_file` or `path`, the caption `description` or `text`. A video named
-    without a file type is looked for in the videos folder.
+    The video may also be called `video_path`, `video_file` or `path`, the caption `description` or `text`. A video is
+    looked for in the videos folder as it is named, then with every file type.
     """
 
     name = "captions"
@@ -25,22 +26,19 @@ class Captions(Corpus):
 
     def parse(self, request: Request) -> Iterator[Sample]:
         """One sample per row; ids are the rows' own, else the videos' names without their file type."""
-        unique = UniqueIds()
         find = VideoFinder(request.videos)
         for row in rows_of(request.annotations):
-            yield self._sample(row, unique, find)
+            yield self._sample(row, find)
 
-    def _sample(self, row: Row, unique: UniqueIds, find: VideoFinder) -> Sample:
+    def _sample(self, row: Row, find: VideoFinder) -> Sample:
         video = row.text(_key(row, VIDEO_KEYS))
         caption = row.text(_key(row, CAPTION_KEYS)).strip()
-        path = PurePosixPath(video)
-        known_type = path.suffix.lower() in VIDEO_SUFFIXES
-        stem = str(path.with_suffix("")) if known_type else video
+        stem = str(PurePosixPath(video).with_suffix("")) if has_type(video) else video
         values = row.values
         return Sample(
-            id=unique(str(values["id"]) if isinstance(values.get("id"), str | int) else stem),
+            id=str(values["id"]) if isinstance(values.get("id"), str | int) else stem,
             task="captioning",
-            video=Video(path=video if known_type else find(video)),
+            video=Video(path=find(video)),
             query=row.text("query").strip() if "query" in values else REQUEST,
             target=CaptionTarget(caption, read_events(row)),
             duration=None if values.get("duration") is None else row.number("duration"),
@@ -66,9 +64,8 @@ def rows_of(path: Path) -> Iterator[Row]:
         for number, value in enumerate(listed, start=1):
             yield Row.of(value, f"{path}, row {number}")
         return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield Row.of(parse_json(line, Path(f"{path}, line {number}")), f"{path}, line {number}")
+    for where, value in read_json_lines(text, path):
+        yield Row.of(value, where)
 
 
 def read_events(row: Row, key: str = "events") -> tuple[str, ...]:
@@ -79,11 +76,7 @@ def read_events(row: Row, key: str = "events") -> tuple[str, ...]:
     """
     if row.values.get(key) is None:
         return ()
-    events = row.items(key)
-    for event in events:
-        if not isinstance(event, str):
-            raise DataError(f"{row.where}: {key!r} should hold texts, found {kind(event)}")
-    return tuple(event.strip() for event in events)
+    return tuple(event.strip() for event in row.texts(key))
 
 
 def _key(row: Row, names: tuple[str, ...]) -> str:
@@ -91,5 +84,5 @@ def _key(row: Row, names: tuple[str, ...]) -> str:
     for name in names:
         if name in row.values:
             return name
-    found = sorted(map(str, row.values))[:12]
+    found = keys_shown(row.values)
     raise DataError(f"{row.where}: expected {' or '.join(map(repr, names))} beside the other; found {found}")

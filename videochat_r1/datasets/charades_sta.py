@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from videochat_r1.datasets.annotation_files import parse_json, read_text
 from videochat_r1.datasets.base import Corpus, Request, VideoFinder, inside, is_file
 from videochat_r1.datasets.durations import durations_in, read_durations
 from videochat_r1.datasets.moments import FORM, moment_sample, read_moments
 from videochat_r1.errors import DataError
 from videochat_r1.geometry import Span
 from videochat_r1.sample import Sample
+from videochat_r1.text import parse_json, read_text
 
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf)"
 LINE = re.compile(rf"(\S+)\s+({NUMBER})\s+({NUMBER})\s*##(.*)", re.IGNORECASE)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.base import is_there, repeated_id, video_key
+from videochat_r1.datasets.base import is_there, video_key
 from videochat_r1.datasets.parallel import ask_all
-from videochat_r1.datasets.problems import KINDS, Problem, problems_of
-from videochat_r1.sample import Sample, Video
+from videochat_r1.datasets.problems import KINDS, UNREAD, Problem, problems_of
+from videochat_r1.errors import counted, shown
+from videochat_r1.sample import Sample, Target, Video
 
 VideoProbe = Callable[[Video], str | None]
 """Why a video cannot be decoded, or None; must come back for any file, hanging ones included."""
@@ -36,12 +37,16 @@ class Report:
 
     def to_text(self, examples: int = 3) -> str:
         """The report for people, with the first examples of each kind."""
-        lines = [f"{self.dataset}: {self.num_videos:,} videos, {self.num_samples:,} samples"]
+        lines = [f"{self.dataset}: {counted(self.num_videos, 'video')}, {counted(self.num_samples, 'sample')}"]
+        if not self.num_samples:
+            return f"{lines[0]}: the annotations are empty"
         if not self.problems:
             return f"{lines[0]}, no problems"
         for kind, found in self.problems.items():
             lines.append(f"  {len(found):>7,}  {kind}: {KINDS[kind]}")
-            lines += [f"           {problem.sample_id}: {problem.detail}" for problem in found[:examples]]
+            lines += [
+                f"           {shown(problem.sample_id)}: {shown(problem.detail, 300)}" for problem in found[:examples]
+            ]
         return "\n".join(lines)
 
 
@@ -65,14 +70,14 @@ def check_samples(
         progress: show a bar on stderr while probing.
     """
     found = [problem for sample in samples for problem in problems_of(sample)]
-    found += _repeated_ids(samples)
     found += _repeated_rows(samples)
     first = {video_key(sample.video): sample for sample in reversed(samples)}
     if look_for_videos:
-        missing = missing_videos(first.values())
+        absent = {problem.sample_id for problem in found if problem.kind in UNREAD}
+        missing = missing_videos(sample for sample in first.values() if sample.id not in absent)
         found += missing
         if probe is not None:
-            absent = {problem.sample_id for problem in missing}
+            absent |= {problem.sample_id for problem in missing}
             present = [sample for sample in first.values() if sample.id not in absent]
             found += undecodable_videos(present, probe, workers=workers, progress=progress)
     return Report(dataset, len(first), len(samples), _by_kind(found, [sample.id for sample in samples]))
@@ -102,23 +107,17 @@ def undecodable_videos(
     ]
 
 
-def _repeated_ids(samples: Sequence[Sample]) -> list[Problem]:
-    ids = {sample.id for sample in samples}
-    repeated = [(sample.id, repeated_id(sample.id, ids)) for sample in samples]
-    return [
-        Problem("duplicate_id", name, f"the id {first!r} once more") for name, first in repeated if first is not None
-    ]
-
-
 def _repeated_rows(samples: Sequence[Sample]) -> list[Problem]:
-    seen: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
+    first: dict[tuple[str, str, str], str] = {}
+    targets: dict[tuple[str, str, str], set[Target]] = defaultdict(set)
     problems = []
     for sample in samples:
-        same = seen[(video_key(sample.video), sample.query, _options_of(sample))]
-        if same:
-            kind = "duplicate_row" if any(earlier.target == sample.target for earlier in same) else "ambiguous_query"
-            problems.append(Problem(kind, sample.id, f"{sample.query!r}, like {same[0].id}"))
-        same.append(sample)
+        row = (video_key(sample.video), sample.query, _options_of(sample))
+        if row in first:
+            kind = "duplicate_row" if sample.target in targets[row] else "ambiguous_query"
+            problems.append(Problem(kind, sample.id, f"{shown(sample.query)!r}, like {shown(first[row])}"))
+        first.setdefault(row, sample.id)
+        targets[row].add(sample.target)
     return problems
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from videochat_r1.datasets.annotation_files import read_table
 from videochat_r1.errors import DataError
+from videochat_r1.text import read_text
 
 
 def read_durations(path: Path) -> dict[str, float]:
@@ -31,16 +32,15 @@ def durations_in(folder: Path) -> dict[str, float]:
 
 
 def _header(path: Path) -> set[str]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return set(next(csv.reader([file.readline()]), []))
+    """The columns of a table; none of a file that is no text, as any CSV file may lie beside the annotations."""
+    try:
+        return set(next(csv.reader([read_text(path).partition("\n")[0]]), []))
+    except (DataError, csv.Error):
+        return set()
 
 
 def _read_one(path: Path) -> dict[str, float]:
     durations: dict[str, float] = {}
     for row in read_table(path, ("id", "length")):
-        text = row.text("length")
-        try:
-            durations[row.text("id")] = float(text)
-        except ValueError as error:
-            raise DataError(f"{row.where}: 'length' should be seconds, found {text!r}") from error
+        durations[row.text("id")] = row.number("length")
     return durations

@@ -8,13 +8,17 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from videochat_r1.datasets.annotation_files import read_text
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, shown
 from videochat_r1.geometry import Box
+from videochat_r1.text import read_text
 
 NUM_BOXES = 8
 ANNOTATION_FPS = 10.0
 """Frames per second of GOT-10k where `anno_fps` does not say."""
+
+# Frames are neither a million pixels wide nor shown a million times a second.
+_DIGITS_OF_A_SIZE = 7
+_MOST_FPS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class SequenceTruth:
         boxes: as published, corners over the frame's size; may leave [0, 1].
         absent: whether the object is out of sight; None without `absence.label`.
         cover: how much of it is visible, 0 (none) to 8 (all); None without `cover.label`.
+        labels: what is wrong with the label files, whose labels are then None; "" if nothing is.
         fps: frames per second.
         meta: the other fields of `meta_info.ini`; its `object_class` names the object.
         size: width and height of the frames in pixels.
@@ -34,6 +39,7 @@ class SequenceTruth:
     boxes: tuple[Box, ...]
     absent: tuple[int, ...] | None
     cover: tuple[int, ...] | None
+    labels: str
     fps: float
     meta: Mapping[str, str]
     size: tuple[int, int]
@@ -44,15 +50,22 @@ def read_sequence(folder: Path) -> SequenceTruth:
     """The truth of a sequence folder.
 
     Raises:
-        DataError: `groundtruth.txt` is missing or malformed, a label file has another number of frames, or neither
-            `meta_info.ini` nor the first frame tells the frame's size.
+        DataError: `groundtruth.txt` is missing or malformed, or neither `meta_info.ini` nor the first frame tells the
+            frame's size.
     """
     pixels = tuple(_pixel_boxes(folder / "groundtruth.txt"))
     meta = read_meta(folder / "meta_info.ini")
     width, height = _resolution(folder, meta)
     boxes = tuple(Box(x / width, y / height, (x + w) / width, (y + h) / height) for x, y, w, h in pixels)
-    absent, cover = (_labels(folder / name, len(boxes)) for name in ("absence.label", "cover.label"))
-    return SequenceTruth(boxes, absent, cover, _fps(meta, folder), meta, (width, height), pixels)
+    labels: dict[str, tuple[int, ...] | None] = {}
+    wrong = []
+    for name in ("absence.label", "cover.label"):
+        try:
+            labels[name] = _labels(folder / name, len(boxes))
+        except DataError as error:
+            wrong.append(str(error))
+    absent, cover = labels.get("absence.label"), labels.get("cover.label")
+    return SequenceTruth(boxes, absent, cover, "; ".join(wrong), _fps(meta, folder), meta, (width, height), pixels)
 
 
 def even_indices(num_frames: int) -> tuple[int, ...]:
@@ -96,7 +109,8 @@ def read_meta(path: Path) -> dict[str, str]:
     try:
         parser.read_string(read_text(path))
     except configparser.Error as error:
-        raise DataError(f"{path} is not an INI file with a [METAINFO] section: {error}") from error
+        reason = shown(str(error).replace("\n", " "), 200)
+        raise DataError(f"{path} is not an INI file with a [METAINFO] section: {reason}") from error
     return {key: value for section in parser.sections() for key, value in parser.items(section)}
 
 
@@ -121,17 +135,23 @@ def _labels(path: Path, num_frames: int) -> tuple[int, ...] | None:
     if not path.is_file():
         return None
     try:
-        labels = tuple(map(int, read_text(path).split()))
-    except ValueError as error:
-        raise DataError(f"{path}: expected one integer per line: {error}") from error
+        values = [float(label) for label in read_text(path).split()]
+        labels = tuple(map(int, values))
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: expected one whole number per line: {error}") from error
+    if any(value != label for value, label in zip(values, labels, strict=True)):
+        raise DataError(f"{path}: expected one whole number per line")
     if len(labels) != num_frames:
         raise DataError(f"{path} has {len(labels)} lines, groundtruth.txt {num_frames}; expected one per frame in both")
     return labels
 
 
 def _resolution(folder: Path, meta: Mapping[str, str]) -> tuple[int, int]:
-    numbers = [int(digits) for digits in re.findall(r"\d+", meta.get("resolution", ""))]
-    if len(numbers) == 2 and min(numbers) > 0:
+    found = re.findall(r"\d+", meta.get("resolution", ""))
+    numbers = [int(digits) for digits in found if len(digits) < _DIGITS_OF_A_SIZE]
+    if len(numbers) == len(found) == 2 and min(numbers) > 0:
         return numbers[0], numbers[1]
     first = folder / frame_name(0)
     try:
@@ -148,8 +168,10 @@ def _fps(meta: Mapping[str, str], folder: Path) -> float:
     if "anno_fps" not in meta:
         return ANNOTATION_FPS
     match = re.match(r"\s*(\d+(?:\.\d+)?)", meta["anno_fps"])
-    if match is None or float(match[1]) == 0.0:
-        raise DataError(f"{folder / 'meta_info.ini'}: anno_fps should be like '10Hz', found {meta['anno_fps']!r}")
+    if match is None or not 0.0 < float(match[1]) < _MOST_FPS:
+        raise DataError(
+            f"{folder / 'meta_info.ini'}: anno_fps should be like '10Hz', found {shown(meta['anno_fps'])!r}"
+        )
     return float(match[1])
 
 

@@ -1,20 +1,20 @@
 """Training manifests: JSONL with one sample a row, and beside it where the rows come from and what was changed."""
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.annotation_files import Row, kind, number, read_text
+from videochat_r1.datasets.annotation_files import Row, kind, number, read_json_lines
 from videochat_r1.datasets.base import Corpus, Request, check_paths, video_key, with_root
 from videochat_r1.datasets.mend import Change, Mended, mend_all, nothing_left
 from videochat_r1.datasets.problems import Problem
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, keys_shown, shown
+from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.sample import Sample, Video
 from videochat_r1.tasks import get_task
+from videochat_r1.text import read_text
 
 SAMPLE_KEYS = ("id", "task", "video", "query", "target", "duration", "source", "extra")
 VIDEO_KEYS = ("path", "frames", "frame_times", "start", "end")
@@ -41,9 +41,9 @@ def sample_from_json(value: Any, where: str) -> Sample:
         DataError: naming `where` and the key that is missing, unknown or wrong.
     """
     row = Row.of(value, where)
-    unknown = sorted(set(row.values) - set(SAMPLE_KEYS))
+    unknown = set(row.values) - set(SAMPLE_KEYS)
     if unknown:
-        raise DataError(f"{where}: unknown keys {unknown}; a sample has {list(SAMPLE_KEYS)}")
+        raise DataError(f"{where}: unknown keys {keys_shown(unknown)}; a sample has {list(SAMPLE_KEYS)}")
     extra = row.values.get("extra") or {}
     duration = row.values.get("duration")
     target = Row.of(row.get("target"), f"{where}, 'target'").values
@@ -75,7 +75,7 @@ def write_manifest(path: Path, samples: Iterable[Sample], *, meta: Mapping[str, 
 
     def lines() -> Iterator[str]:
         for sample in samples:
-            where = f"sample {sample.id!r}"
+            where = f"sample {shown(sample.id)!r}"
             check_paths(sample.video, where)
             if sample.id in ids:
                 raise DataError(f"{where} occurs twice; ids are unique within a manifest")
@@ -102,18 +102,11 @@ def read_manifest(path: str | Path, videos: str | Path | None = None) -> list[Sa
     root = None if videos is None else Path(videos)
     samples: list[Sample] = []
     ids: set[str] = set()
-    for index, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {index}"
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where} is not complete JSON: {error}") from error
+    for where, value in read_json_lines(read_text(path, "a manifest"), path):
         sample = sample_from_json(value, where)
         check_paths(sample.video, where)
         if sample.id in ids:
-            raise DataError(f"{where}: the id {sample.id!r} occurs twice")
+            raise DataError(f"{where}: the id {shown(sample.id)!r} occurs twice")
         ids.add(sample.id)
         samples.append(with_root(sample, root))
     return samples
@@ -125,6 +118,7 @@ def prepare(
     output: Path,
     *,
     unusable: Callable[[Sequence[Sample]], list[Problem]] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a training manifest of a corpus; returns what `<name>.meta.json` says.
 
@@ -136,10 +130,15 @@ def prepare(
         output: the manifest, `FILE.jsonl`.
         unusable: finds, of samples with joined paths and one per video, those whose video cannot be used; all samples
             of such a video are dropped.
+        overwrite: replace files that are there.
 
     Raises:
+        ConfigError: one of the files is there.
         DataError: the annotations cannot be read, or no sample is left.
     """
+    if not overwrite:
+        files = (output, sidecar(output, "meta.json"), sidecar(output, "changes.jsonl"))
+        refuse_to_replace(files, "name another --output, or replace them with --overwrite")
     published = list(corpus.relative(request))
     mended = mend_all(published)
     if unusable is not None:
@@ -178,27 +177,6 @@ def sidecar(path: Path, ending: str) -> Path:
     return path.with_name(f"{path.stem}.{ending}")
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file that appears whole or not at all, whatever interrupts the writing.
-
-    Raises:
-        DataError: the folder cannot be written to, or the disk is full.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-
-
 def _without(mended: Mended, unusable: Callable[[list[Sample]], list[Problem]]) -> Mended:
     """Drop every sample of the videos that `unusable` finds."""
     of_video: dict[str, list[Sample]] = {}
@@ -226,9 +204,9 @@ def _video_to_json(video: Video) -> dict[str, Any]:
 
 
 def _video_from_json(row: Row) -> Video:
-    unknown = sorted(set(row.values) - set(VIDEO_KEYS))
+    unknown = set(row.values) - set(VIDEO_KEYS)
     if unknown:
-        raise DataError(f"{row.where}: unknown keys {unknown}; a video has {list(VIDEO_KEYS)}")
+        raise DataError(f"{row.where}: unknown keys {keys_shown(unknown)}; a video has {list(VIDEO_KEYS)}")
     start, end = (None if row.values.get(key) is None else row.number(key) for key in ("start", "end"))
     if "path" in row.values:
         return Video(path=row.text("path"), start=start, end=end)

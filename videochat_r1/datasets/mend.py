@@ -3,16 +3,16 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from videochat_r1.datasets.base import VIDEO_SUFFIXES
-from videochat_r1.datasets.problems import Problem, box_kinds, problems_of, span_kinds
-from videochat_r1.errors import DataError
+from videochat_r1.datasets.base import has_type
+from videochat_r1.datasets.problems import UNREAD, Problem, box_kinds, problems_of, span_kinds
+from videochat_r1.errors import DataError, counted
 from videochat_r1.geometry import Span
 from videochat_r1.sample import BoxesTarget, GroundedChoiceTarget, Sample, SpanTarget
 
 FATAL = (
+    *UNREAD,
     "empty_query",
     "unknown_duration",
     "bad_duration",
@@ -73,7 +73,9 @@ def nothing_left(mended: Mended, num_published: int, where: str) -> DataError:
         hint = ". The boxes belong to frames of the sequences' folders: give the folder that their paths start from as videos"
     elif "missing_video" in dropped:
         hint = ". Is the videos folder the one that the annotations' paths start from?"
-    return DataError(f"{where}: none of {num_published} samples can be trained on; dropped by kind: {dropped}{hint}")
+    return DataError(
+        f"{where}: none of {counted(num_published, 'sample')} can be trained on; dropped by kind: {dropped}{hint}"
+    )
 
 
 def mend(sample: Sample) -> tuple[Sample | None, list[Change]]:
@@ -147,6 +149,6 @@ def _with_boxes(sample: Sample, target: BoxesTarget) -> tuple[Sample | None, lis
 def _uncounted_frames(sample: Sample) -> list[Problem]:
     """A tracking sample whose boxes belong to frames of a folder that could not be looked into."""
     path = sample.video.path
-    if isinstance(sample.target, BoxesTarget) and path and PurePosixPath(path).suffix.lower() not in VIDEO_SUFFIXES:
+    if isinstance(sample.target, BoxesTarget) and path and not has_type(path):
         return [Problem("missing_video", sample.id, f"{NO_FRAMES} {path}")]
     return []

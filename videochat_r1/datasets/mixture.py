@@ -1,7 +1,6 @@
 """Several corpora as one order of samples: a pure function of (seed, epoch), the same on every process and on resume."""
 
 import dataclasses
-import difflib
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,8 @@ from videochat_r1.datasets import get_corpus
 from videochat_r1.datasets.base import DurationProbe, video_key
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.mend import Mended, mend_all, nothing_left
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, counted
+from videochat_r1.options import check_keys
 from videochat_r1.sample import Sample
 
 
@@ -75,12 +75,7 @@ class MixtureEntry:
         """
         if not isinstance(values, Mapping):
             raise ConfigError(f"a mixture entry should be a mapping of options, got {values!r}")
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-                raise ConfigError(f"unknown key {key!r} in a mixture entry; {hint}")
+        check_keys(values, [field.name for field in dataclasses.fields(cls)], where="a mixture entry")
         return cls(**values)
 
     @property
@@ -248,7 +243,7 @@ def _read(entry: MixtureEntry, root: Path, probe: DurationProbe | None) -> list[
 
 def _sum_line(counts: list[int], words: str) -> str:
     terms = f" = {' + '.join(f'{count:,}' for count in counts)}" if len(counts) > 1 else ""
-    return f"{sum(counts):,} samples {words}{terms}"
+    return f"{counted(sum(counts), 'sample')} {words}{terms}"
 
 
 def _entry_line(entry: MixtureEntry, summary: EntrySummary) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from videochat_r1.datasets.annotation_files import Row, kind
 from videochat_r1.datasets.base import VideoFinder
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, shown
 from videochat_r1.geometry import Span
 from videochat_r1.sample import Sample, SpanTarget, Video
 
@@ -39,15 +39,13 @@ def read_moments(value: Any, path: Path, corpus: str, find: VideoFinder) -> Iter
     """
     if not isinstance(value, dict):
         raise DataError(f"{path}: {corpus} expected {FORM}, found {kind(value)}")
-    rows = Row.all_of((f"{path}, video {video_id!r}", entry) for video_id, entry in value.items())
+    rows = Row.all_of((f"{path}, video {shown(video_id)!r}", entry) for video_id, entry in value.items())
     for video_id, row in zip(value, rows, strict=True):
-        duration, spans, sentences = row.number("duration"), row.spans("timestamps"), row.items("sentences")
+        duration, spans, sentences = row.number("duration"), row.spans("timestamps"), row.texts("sentences")
         if len(spans) != len(sentences):
             raise DataError(
                 f"{row.where}: {len(spans)} timestamps with {len(sentences)} sentences; each needs the other"
             )
         file_name = find(video_id)
         for index, (span, sentence) in enumerate(zip(spans, sentences, strict=True)):
-            if not isinstance(sentence, str):
-                raise DataError(f"{row.where}, 'sentences'[{index}] should be text, found {kind(sentence)}")
             yield moment_sample(corpus, video_id, index, file_name, sentence, span, duration)

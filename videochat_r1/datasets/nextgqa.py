@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.annotation_files import Row, kind, listing, read_json, read_table
-from videochat_r1.datasets.base import Corpus, Request, UniqueIds
+from videochat_r1.datasets.annotation_files import Row, kind, read_json, read_table
+from videochat_r1.datasets.base import Corpus, Request
 from videochat_r1.datasets.choices import answer_letter
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, shown
 from videochat_r1.geometry import Span
 from videochat_r1.parsing import option_texts
 from videochat_r1.sample import LETTERS, ChoiceTarget, GroundedChoiceTarget, Sample, Video
+from videochat_r1.text import listing
 
 COLUMNS = ("video_id", "question", "answer", "qid", "type", "a0", "a1", "a2", "a3", "a4")
 MAP_NAME = "map_vid_vidorID.json"
@@ -40,9 +41,8 @@ class NExTGQA(Corpus):
                 raise DataError(f"{path}: nextgqa expected {RELEASED}, or the folder of the official files; "
                                 f"found {kind(value)}")  # fmt: skip
             rows = Row.all_of((f"{path}, row {number}", row) for number, row in enumerate(value, start=1))
-        unique = UniqueIds()
         for row in rows:
-            yield _sample(row, request.task, unique(row.text("id")))
+            yield _sample(row, request.task)
 
 
 def join(table: Path) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def join(table: Path) -> list[dict[str, Any]]:
 
 def _joined(row: Row, spans: Row, paths: Row) -> dict[str, Any]:
     video_id, qid = row.text("video_id"), row.text("qid")
-    video = Row.of(spans.get(video_id), f"{spans.where}, video {video_id!r} ({row.where})")
+    video = Row.of(spans.get(video_id), f"{spans.where}, video {shown(video_id)!r} ({row.where})")
     location = Row.of(video.get("location"), f"{video.where}, 'location'")
     options = [row.text(f"a{index}") for index in range(5)]
     answer = row.text("answer")
@@ -100,8 +100,8 @@ def _only_split(folder: Path) -> Path:
     raise DataError(f"{folder} holds several splits: {names}. Name one, e.g. {tables[0]}")
 
 
-def _sample(row: Row, task: str, sample_id: str) -> Sample:
-    options = option_texts([_text(option, row, index) for index, option in enumerate(row.items("options"))])
+def _sample(row: Row, task: str) -> Sample:
+    options = option_texts(row.options("options"))
     answer = answer_letter(row.text("answer"), options)
     duration = row.number("duration")
     target: ChoiceTarget | GroundedChoiceTarget
@@ -111,7 +111,7 @@ def _sample(row: Row, task: str, sample_id: str) -> Sample:
     else:
         target = ChoiceTarget(options, answer)
     return Sample(
-        id=sample_id,
+        id=row.text("id"),
         task=task,
         video=Video(path=row.text("video")),
         query=row.text("question").strip(),
@@ -120,9 +120,3 @@ def _sample(row: Row, task: str, sample_id: str) -> Sample:
         source=NExTGQA.name,
         extra={"type": row.text("type")},
     )
-
-
-def _text(value: Any, row: Row, index: int) -> str:
-    if not isinstance(value, str):
-        raise DataError(f"{row.where}, 'options'[{index}] should be text, found {kind(value)}")
-    return value

@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from videochat_r1.datasets.base import REPEATS
 from videochat_r1.datasets.got10k_sequence import NUM_BOXES
+from videochat_r1.errors import shown
 from videochat_r1.geometry import Box, Span
 from videochat_r1.parsing import same_text
 from videochat_r1.sample import (
@@ -17,6 +19,7 @@ from videochat_r1.sample import (
     Sample,
     SpanTarget,
 )
+from videochat_r1.text import REPLACEMENT
 
 KINDS = {
     "reversed_span": "a span ends before it starts",
@@ -41,13 +44,19 @@ KINDS = {
     "absent_object": "the object is out of sight in one of the chosen frames",
     "few_frames": f"a sequence with fewer than {NUM_BOXES} frames",
     "boxes_not_in_groundtruth": "released boxes that are on no frames of the sequence's groundtruth.txt",
-    "duplicate_id": "an id that another row has too; `#2` was put behind it",
+    "bad_annotation": "an annotation file of the sequence cannot be read",
+    "bad_labels": "a sequence's absence.label or cover.label is not one whole number per frame",
+    "broken_character": "text with U+FFFD, which stands for half a character or one that was lost earlier",
+    "duplicate_id": "an id that another row has too; a number such as `#2` was put behind it",
     "duplicate_row": "the same video, question and truth once more",
     "ambiguous_query": "the same video and question once more, with another truth",
     "missing_video": "the video file, or one of the frames, is not there (counted per video)",
     "undecodable_video": "the video is there but cannot be decoded (counted per video)",
 }
 """Kind -> what it means. Span and box kinds count spans and boxes, video kinds count videos, the others samples."""
+
+UNREAD = ("missing_video", "bad_annotation")
+"""Kinds that leave nothing of a sample to look at, where its own annotations have them."""
 
 
 class Problem(NamedTuple):
@@ -60,7 +69,10 @@ class Problem(NamedTuple):
 
 def problems_of(sample: Sample) -> list[Problem]:
     """Everything wrong with the annotation of one sample; videos and other rows are not looked at."""
-    found = [*_query(sample), *_target(sample), *_extra(sample)]
+    extra = list(_extra(sample))
+    if unread := [(kind, detail) for kind, detail in extra if kind in UNREAD]:
+        return [Problem(kind, sample.id, detail) for kind, detail in unread]
+    found = [*_query(sample), *_target(sample), *_text(sample), *extra]
     return [Problem(kind, sample.id, detail) for kind, detail in found]
 
 
@@ -109,6 +121,15 @@ def right_option(target: ChoiceTarget | GroundedChoiceTarget | LabelTarget) -> i
 def _query(sample: Sample) -> Iterator[tuple[str, str]]:
     if not sample.query.strip():
         yield "empty_query", f"{sample.query!r}"
+
+
+def _text(sample: Sample) -> Iterator[tuple[str, str]]:
+    """The sample's texts, its id and the name of its video among them."""
+    target = sample.target
+    texts: list[str] = [sample.id, sample.query, sample.video.name, *getattr(target, "options", ())]
+    texts += [*getattr(target, "choices", ()), getattr(target, "caption", ""), *getattr(target, "events", ())]
+    if broken := [text for text in texts if REPLACEMENT in text]:
+        yield "broken_character", repr(shown(broken[0]))
 
 
 def _target(sample: Sample) -> Iterator[tuple[str, str]]:
@@ -164,8 +185,9 @@ def _caption(target: CaptionTarget) -> Iterator[tuple[str, str]]:
 
 def _extra(sample: Sample) -> Iterator[tuple[str, str]]:
     extra = sample.extra
-    for kind in extra.get("defects", ()):
-        yield kind, sample.video.name
+    yield from extra.get("defects", {}).items()
+    if REPEATS in extra:
+        yield "duplicate_id", f"the id {shown(extra[REPEATS])!r} once more"
     if any(extra.get("absent", ())):
         yield "absent_object", f"absent at the chosen frames: {list(extra['absent'])}"
     if extra.get("num_frames", NUM_BOXES) < NUM_BOXES:

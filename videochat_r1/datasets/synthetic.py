@@ -21,6 +21,7 @@ from videochat_r1.datasets.synthetic_captions import caption_sample
 from videochat_r1.datasets.synthetic_scene import COLOURS, Scene, events_scene, tracking_scene
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.geometry import Box
+from videochat_r1.outputs import refuse_to_replace
 from videochat_r1.sample import LETTERS, BoxesTarget, GroundedChoiceTarget, Sample, SpanTarget, Video
 
 SOURCE = "synthetic"
@@ -58,6 +59,7 @@ def write_corpus(
     seed: int = 0,
     workers: int = 2,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> dict[str, int]:
     """Write `videos/*.mp4` and the manifests `train.jsonl`, `eval.jsonl` and, if asked for, `eval_longer.jsonl`. Beside each lies
     one of captions of its videos with events, `train_captions.jsonl` and so on.
@@ -69,7 +71,7 @@ def write_corpus(
         Samples per manifest, those of captions not counted.
 
     Raises:
-        ConfigError: a number below zero, or nothing to write.
+        ConfigError: a number below zero, nothing to write, or a file that is there and not to be overwritten.
         DataError: the folder cannot be written to, or the disk is full.
     """
     splits = [
@@ -84,9 +86,13 @@ def write_corpus(
         )
     if seed < 0:
         raise ConfigError(f"a seed is 0 or more, got {seed}")
+    folder = Path(output)
+    if not overwrite:
+        names = [folder / name for split in splits for name in files_of(split)]
+        refuse_to_replace(names, "name another --output, or replace them with --overwrite")
     try:
         return {
-            split.name: write_split(Path(output), split, seed=seed, workers=workers, progress=progress)
+            split.name: write_split(folder, split, seed=seed, workers=workers, progress=progress)
             for split in splits
             if split.num_videos
         }
@@ -94,14 +100,23 @@ def write_corpus(
         raise DataError(f"the corpus cannot be written to {output}: {error.strerror or error}") from error
 
 
+def files_of(split: Split) -> list[str]:
+    """The files of a split, relative to the corpus's folder; none for a split without videos."""
+    if not split.num_videos:
+        return []
+    stems = [split.name, f"{split.name}_captions"]
+    manifests = [f"{stem}.{ending}" for stem in stems for ending in ("jsonl", "meta.json")]
+    return manifests + [_video_name(split, *job) for job in _jobs(split)]
+
+
 def write_split(output: Path, split: Split, *, seed: int, workers: int, progress: bool) -> int:
     """Write the videos and the manifests of one split; returns its number of samples without captions."""
     (output / "videos").mkdir(parents=True, exist_ok=True)
-    jobs = [(kind, number) for kind in ("events", "track") for number in range(split.num_videos)]
+    jobs = _jobs(split)
 
     def write_one(job: tuple[str, int]) -> tuple[list[Sample], list[Sample]]:
         kind, number = job
-        name = f"videos/{split.name}_{kind}_{number:05d}.mp4"
+        name = _video_name(split, kind, number)
         rng = np.random.default_rng([seed, *split.name.encode(), *kind.encode(), number])
         scene = events_scene(rng, *split.durations) if kind == "events" else tracking_scene(rng, NUM_BOXES)
         write_video(output / name, scene)
@@ -120,6 +135,14 @@ def write_split(output: Path, split: Split, *, seed: int, workers: int, progress
     meta = {"corpus": SOURCE, "split": split.name, "seed": seed, "num_videos": len(jobs)}
     write_manifest(output / f"{split.name}_captions.jsonl", captions, meta=meta)
     return write_manifest(output / f"{split.name}.jsonl", samples, meta=meta)
+
+
+def _jobs(split: Split) -> list[tuple[str, int]]:
+    return [(kind, number) for kind in ("events", "track") for number in range(split.num_videos)]
+
+
+def _video_name(split: Split, kind: str, number: int) -> str:
+    return f"videos/{split.name}_{kind}_{number:05d}.mp4"
 
 
 def write_video(path: Path, scene: Scene) -> None:

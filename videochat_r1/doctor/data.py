@@ -10,8 +10,8 @@ from tqdm import tqdm
 from videochat_r1.datasets.base import video_key
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.doctor.flops import VideoGrid
-from videochat_r1.doctor.report import Section, counted
-from videochat_r1.errors import ConfigError, DataError, VideoError
+from videochat_r1.doctor.report import Section
+from videochat_r1.errors import ConfigError, DataError, VideoError, counted
 from videochat_r1.recipe import DataArguments
 from videochat_r1.sample import Sample, Video
 from videochat_r1.video.frames import VideoBudget, frame_size

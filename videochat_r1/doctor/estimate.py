@@ -25,8 +25,7 @@ from videochat_r1.doctor.recipe import (
     rows_per_process,
 )
 from videochat_r1.doctor.recipe_memory import memory_parts
-from videochat_r1.doctor.report import counted
-from videochat_r1.errors import ConfigError
+from videochat_r1.errors import ConfigError, counted
 from videochat_r1.modeling.load import load_config
 from videochat_r1.modeling.published import PUBLISHED, published_config
 

@@ -17,8 +17,8 @@ import av
 import numpy as np
 
 from videochat_r1.doctor.gpu_node import GB, check_gpus, write_failure
-from videochat_r1.doctor.report import Section, counted
-from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.doctor.report import Section
+from videochat_r1.errors import ConfigError, VideoError, counted
 from videochat_r1.sample import Video
 from videochat_r1.training.checkpoint import checkpoints, last_checkpoint
 from videochat_r1.video.frames import VideoBudget, load_frames

@@ -1,15 +1,14 @@
 """A recipe read without the things that need GPUs, and the layout that it describes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from videochat_r1.doctor.memory import Strategy
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.options import read_yaml, untyped
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.sft import VideoSFTConfig
 
@@ -52,7 +51,7 @@ class Recipe:
         """
         if not self.deepspeed:
             return Strategy(0)
-        zero = _read_mapping(self.deepspeed, "DeepSpeed file").get("zero_optimization") or {}
+        zero = untyped(read_yaml(self.deepspeed, "a DeepSpeed file")).get("zero_optimization") or {}
         stage = zero.get("stage", 0) if isinstance(zero, dict) else None
         if stage not in (0, 1, 2, 3):
             raise ConfigError(f"the DeepSpeed file {self.deepspeed} has no zero_optimization with a stage from 0 to 3")
@@ -65,24 +64,12 @@ def kind_of(path: str) -> str:
     Raises:
         ConfigError: it cannot be read, or is no recipe.
     """
-    return "sft" if "samples_per_step" in _read_mapping(path, "recipe") else "grpo"
-
-
-def _read_mapping(path: str, what: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read the {what} {path}: {error.strerror} (paths start at {Path.cwd()})") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if values is not None and not isinstance(values, dict):
-        raise ConfigError(f"the {what} {path} must hold a mapping of names to values")
-    return values or {}
+    return "sft" if "samples_per_step" in read_yaml(path, "a recipe") else "grpo"
 
 
 def _take_deepspeed(path: str, flags: list[str]) -> tuple[str, list[str]]:
     """The DeepSpeed file that flags or recipe name ("" for none), and the other flags."""
-    named = _read_mapping(path, "recipe").get("deepspeed") or ""
+    named = read_yaml(path, "a recipe").get("deepspeed") or ""
     rest = []
     while flags:
         flag = flags.pop(0)

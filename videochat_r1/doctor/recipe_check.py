@@ -9,8 +9,8 @@ from videochat_r1.doctor.gpu_node import GB, shared_memory_problem
 from videochat_r1.doctor.memory import STRATEGIES, ModelShape, loader_bytes
 from videochat_r1.doctor.recipe import REFERENCE_CLIP, Recipe, accumulation, processes_of_one_pass, rows_per_process
 from videochat_r1.doctor.recipe_memory import peak_bytes, vllm_bytes
-from videochat_r1.doctor.report import Section, counted
-from videochat_r1.errors import ConfigError
+from videochat_r1.doctor.report import Section
+from videochat_r1.errors import ConfigError, counted
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.sft import VideoSFTConfig
 from videochat_r1.video.frames import VideoBudget

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from videochat_r1.errors import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -56,7 +58,8 @@ def to_text(sections: Sequence[Section]) -> str:
     """The same for people; the problems come last, where they are seen."""
     lines: list[str] = []
     for section in sections:
-        lines.append(section.name + (f"  ({counted(len(section.problems), 'problem')})" if section.problems else ""))
+        count = f"  ({counted(len(section.problems), 'problem')})" if section.problems else ""
+        lines.append(f"{section.name}{count}")
         lines += _fact_lines(section.facts, "  ")
         lines += [f"  note: {note}" for note in section.notes]
     problems = [(section.name, problem) for section in sections for problem in section.problems]
@@ -65,11 +68,6 @@ def to_text(sections: Sequence[Section]) -> str:
         lines.append(f"  {name}: {problem.what}")
         lines.append(f"    mend: {problem.mend}")
     return "\n".join(lines)
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 problem`, `2,000 problems`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _fact_lines(facts: Mapping[str, Any], indent: str) -> list[str]:

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from videochat_r1.datasets.manifest import write_lines
 from videochat_r1.errors import VideoError
 from videochat_r1.evaluation.benchmarks import get_benchmark
 from videochat_r1.evaluation.drawing import Lane, film_strip, histogram, legend, time_line
 from videochat_r1.evaluation.report import cards, example, page, paragraph, section, table
 from videochat_r1.geometry import Box, Span
+from videochat_r1.outputs import write_lines
 from videochat_r1.sample import LETTERS, BoxesTarget, Sample
 from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.probe import probe

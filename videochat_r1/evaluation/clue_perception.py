@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.errors import ConfigError, VideoError, shown
 from videochat_r1.evaluation.answerer import Answerer
 from videochat_r1.evaluation.clue_segments import clue_segments, video_spans
 from videochat_r1.evaluation.clue_view import ClueOptions, Look, closer_prompt, first_look, plan_look
@@ -103,7 +103,7 @@ def clue_question(sample: Sample) -> Sample:
         return sample
     if not isinstance(target, ChoiceTarget):
         raise ConfigError(
-            f"clue-perception is for questions with options; sample {sample.id!r} is of task {sample.task}. "
+            f"clue-perception is for questions with options; sample {shown(sample.id)!r} is of task {sample.task}. "
             "Leave --clue-perception out"
         )
     grounded = GroundedChoiceTarget(target.options, target.answer, (), sample.duration or 0.0)

@@ -1,7 +1,6 @@
 """Several judges on the same captions: how much they give, and how far they agree."""
 
 import asyncio
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from videochat_r1.datasets.annotation_files import Row, read_text
+from videochat_r1.datasets.annotation_files import Row, read_json_lines
 from videochat_r1.errors import DataError, JudgeError
 from videochat_r1.evaluation.agreement import agreement
 from videochat_r1.judge import Judge, JudgeConfig
@@ -19,6 +18,7 @@ from videochat_r1.rewards import Unscored
 from videochat_r1.rewards.recall import recall
 from videochat_r1.sample import CaptionTarget
 from videochat_r1.tasks.captioning import Captioning
+from videochat_r1.text import read_text
 
 _CHUNK = 256
 _NO_FILE_NAME = re.compile(r"[^\w.-]+")
@@ -44,14 +44,8 @@ def read_captions(path: Path) -> tuple[list[CaptionRow], int]:
     """
     task = Captioning()
     rows, without = [], 0
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = Row.of(json.loads(line), where)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{where} is not complete JSON: {error}") from error
+    for where, value in read_json_lines(read_text(path), path):
+        row = Row.of(value, where)
         if row.values.get("task", "captioning") != "captioning":
             continue
         try:

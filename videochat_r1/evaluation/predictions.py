@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.annotation_files import listing
 from videochat_r1.errors import DataError, first_ten
+from videochat_r1.text import decode, load_json, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +34,16 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises:
         DataError: the file is missing, or rows (all of them named, first ten and the count) are malformed.
     """
-    if not path.is_file():
-        raise DataError(f"the predictions {path} do not exist; their folder holds {listing(path.parent)}")
     rows: list[Prediction] = []
     malformed: list[str] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            row = read_row(line)
-            if isinstance(row, str):
-                malformed.append(f"line {number}: {row}")
-            else:
-                rows.append(row)
+    for number, line in enumerate(read_text(path, "predictions").split("\n"), start=1):
+        if not line.strip():
+            continue
+        row = read_row(line)
+        if isinstance(row, str):
+            malformed.append(f"line {number}: {row}")
+        else:
+            rows.append(row)
     if malformed:
         raise DataError(
             f'{path}: expected rows of {{"id", "completion"}}; these cannot be read: {first_ten(malformed)}'
@@ -54,12 +51,14 @@ def read_predictions(path: Path) -> list[Prediction]:
     return rows
 
 
-def read_row(line: bytes) -> Prediction | str:
+def read_row(line: str | bytes) -> Prediction | str:
     """The prediction on a line, or what is wrong with it."""
     try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
+        row = load_json(line if isinstance(line, str) else decode(line, "the line"), unique=True)
+    except (json.JSONDecodeError, DataError):
         return "not one complete JSON object in UTF-8"
+    except ValueError as error:
+        return str(error)
     if not isinstance(row, dict):
         return "not an object"
     if missing := [key for key in ("id", "completion") if key not in row]:

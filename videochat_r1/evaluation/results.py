@@ -5,18 +5,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.annotation_files import parse_json, read_text
-from videochat_r1.datasets.manifest import write_lines
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation.benchmark_report import write_report
+from videochat_r1.evaluation.benchmark_report import REPORT, write_report
 from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.score_answers import Evaluation
+from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.sample import Sample
+from videochat_r1.text import parse_json, read_text
 
 RESULTS = "results.json"
 SAMPLES = "samples.jsonl"
 RUN_SETTINGS = "settings.json"
 """Written when a model run begins."""
+
+_RECORDS = {RESULTS: {"benchmark", "metrics", "settings"}, RUN_SETTINGS: {"settings", "environments"}}
+"""Files that tell a folder of this project's, and what they hold at least."""
 
 _SCORED_KEYS = (
     "id",
@@ -54,6 +57,25 @@ def write_results(
     return results
 
 
+def refuse_foreign(folder: Path) -> None:
+    """See that a folder without a record of this project's has no files under the names of a result.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    if not any(_is_record(folder / name, keys) for name, keys in _RECORDS.items()):
+        names = (*_RECORDS, SAMPLES, REPORT)
+        refuse_to_replace([folder / name for name in names], "no `videochat-r1 eval` made them; name another --output")
+
+
+def _is_record(path: Path, keys: set[str]) -> bool:
+    try:
+        value = parse_json(read_text(path), path)
+    except DataError:
+        return False
+    return isinstance(value, dict) and keys <= value.keys()
+
+
 def read_results(folder: Path) -> dict[str, Any]:
     """What a folder's `results.json` holds.
 
@@ -62,7 +84,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     """
     path = folder / RESULTS
     value = parse_json(read_text(path), path)
-    if not isinstance(value, dict) or not {"benchmark", "metrics", "settings"} <= set(value):
+    if not isinstance(value, dict) or not _RECORDS[RESULTS] <= value.keys():
         raise DataError(f"{path} is no result of `videochat-r1 eval`")
     return value
 

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.annotation_files import parse_json, read_text
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.evaluation.predictions import Prediction, read_row
-from videochat_r1.evaluation.results import RESULTS, RUN_SETTINGS, read_results
+from videochat_r1.evaluation.results import RESULTS, RUN_SETTINGS, read_results, refuse_foreign
 from videochat_r1.evaluation.settings import refuse_changes
+from videochat_r1.text import parse_json, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,9 @@ class RunFolder:
             keys: dotted names of the settings that have to be equal.
 
         Raises:
-            ConfigError: the folder holds answers of other settings; every difference is named.
+            ConfigError: the folder holds answers of other settings, every difference is named; or files of somebody else's.
         """
+        refuse_foreign(self.path)
         if (self.path / RUN_SETTINGS).is_file():
             refuse_changes(self.recorded()["settings"], settings, keys, self.path)
         elif (self.path / RESULTS).is_file():
@@ -127,7 +128,7 @@ class RunFolder:
 
     def _write_settings(self, value: Mapping[str, Any]) -> None:
         unfinished = self.path / f".{RUN_SETTINGS}.tmp"
-        unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         unfinished.replace(self.path / RUN_SETTINGS)
 
 

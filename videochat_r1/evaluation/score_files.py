@@ -9,7 +9,14 @@ from videochat_r1.evaluation.benchmarks import get_benchmark
 from videochat_r1.evaluation.benchmarks.base import SUBTITLE_CHARS, Benchmark, Source
 from videochat_r1.evaluation.judged_scores import check_judge, judge_settings
 from videochat_r1.evaluation.predictions import match, read_predictions
-from videochat_r1.evaluation.results import RESULTS, RUN_SETTINGS, read_results, read_scored, write_results
+from videochat_r1.evaluation.results import (
+    RESULTS,
+    RUN_SETTINGS,
+    read_results,
+    read_scored,
+    refuse_foreign,
+    write_results,
+)
 from videochat_r1.evaluation.score_answers import ScoringOptions, score_answers
 from videochat_r1.evaluation.settings import environment, hash_files, refuse_changes, source_settings
 from videochat_r1.judge import JudgeConfig
@@ -50,6 +57,7 @@ def score_predictions(
         **scoring_settings(options, train_annotations),
         **environment(),
     }
+    refuse_foreign(output)
     if (output / RUN_SETTINGS).is_file():
         raise ConfigError(f"{output} holds the answers of a model; name another --output for {predictions}")
     if (output / RESULTS).is_file():
@@ -77,7 +85,7 @@ def rescore(
         train_annotations: None for those of the run.
 
     Raises:
-        ConfigError, JudgeError: a judge is missing, or cannot be used.
+        ConfigError, JudgeError: a judge is missing, or cannot be used; or the output folder holds something else.
         DataError: there is no finished run, or the annotations have changed since and were not named anew.
     """
     settings = read_results(folder)["settings"]
@@ -91,6 +99,12 @@ def rescore(
     samples = benchmark.load(source)
     wanted = samples[: settings["limit"]]
     answers = match(read_scored(folder), [one.id for one in wanted], [one.id for one in samples], str(folder))
+    if output.resolve() != folder.resolve():
+        refuse_foreign(output)
+        if (output / RUN_SETTINGS).is_file():
+            raise ConfigError(f"{output} holds the answers of another model; name another --output for {folder}")
+        if (output / RESULTS).is_file():
+            refuse_changes(read_results(output)["settings"], settings, ("mode", *SOURCE_KEYS), output)
     options = recorded_options(settings) if options is None else options
     check_judge(benchmark, options.judge, required=True)
     train = train_annotations or _path(settings.get("train_annotations"))

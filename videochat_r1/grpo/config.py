@@ -1,14 +1,24 @@
 """Options of GRPO on video: TRL's own, plus the few that video and whole groups need."""
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from trl import GRPOConfig
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.judge import JudgeConfig
-from videochat_r1.recipe import json_option
 from videochat_r1.training.layout import passes_per_update, world_size
+
+
+@dataclass
+class RewardEntry:
+    """One of a recipe's rewards, as written there."""
+
+    name: str
+    weight: float = 1.0
+    options: dict[str, Any] | None = None
 
 
 @dataclass
@@ -63,9 +73,9 @@ class VideoGRPOConfig(GRPOConfig):
     )
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
 
+    NESTED: ClassVar[Mapping[str, Any]] = {"rewards": list[RewardEntry] | None, "judge": JudgeConfig | None}
+
     def __post_init__(self) -> None:
-        if isinstance(self.rewards, str):
-            self.rewards = json_option(self.rewards, "rewards")
         if self.prompts_per_step is not None:
             # TRL and transformers derive further values from this one in their own __post_init__.
             self.gradient_accumulation_steps = self.accumulation(world_size())
@@ -91,10 +101,9 @@ class VideoGRPOConfig(GRPOConfig):
             ConfigError: an unknown key or an impossible value, or a judge that could be waited for longer than for the other
                 processes of the run.
         """
-        values = json_option(self.judge, "judge") if isinstance(self.judge, str) else self.judge
-        if values is None:
+        if self.judge is None:
             return None
-        config = JudgeConfig.from_dict(values)
+        config = JudgeConfig.from_dict(self.judge)
         # The others wait in a collective operation, which gives up after ddp_timeout and takes the run down.
         if config.max_wait_seconds > 0.8 * self.ddp_timeout:
             raise ConfigError(

@@ -13,7 +13,8 @@ from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.judge import Judge
 from videochat_r1.modeling.load import load_processor
-from videochat_r1.recipe import DataArguments, ModelArguments, check_keys, save_run_record
+from videochat_r1.options import check_keys
+from videochat_r1.recipe import DataArguments, ModelArguments, save_run_record
 from videochat_r1.rewards import REWARDS, RewardFunction, load_reward, make_reward, option_names
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS

@@ -1,7 +1,6 @@
 """Which judge is asked, and how hard: the `judge` mapping of a recipe, or a YAML file of its own."""
 
 import dataclasses
-import difflib
 import json
 import math
 import os
@@ -11,9 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from videochat_r1.errors import ConfigError
+from videochat_r1.options import as_type, check_keys, read_yaml
 
 RESPONSE_FORMATS = ("json_schema", "json_object", "text")
 OUTAGE_POLICIES = ("pause", "stop")
@@ -119,17 +117,12 @@ class JudgeConfig:
         """
         if not isinstance(values, Mapping):
             raise ConfigError(f"{where} must be a mapping with base_url and model, got {values!r}")
-        known = [each.name for each in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                raise ConfigError(f"unknown key {key!r} in {where}; {hint}")
+        check_keys(values, [each.name for each in dataclasses.fields(cls)], where=where)
         if missing := [key for key in ("base_url", "model") if key not in values]:
             raise ConfigError(
                 f"{where} has no {' and no '.join(missing)}: it names the server and the model that judges"
             )
-        return cls(**values)
+        return cls(**as_type(values, cls, "judge"))
 
     def api_key(self) -> str:
         """The key, or a placeholder for servers that want none.
@@ -169,15 +162,10 @@ def read_judge_config(path: str | Path) -> JudgeConfig:
         ConfigError: the file cannot be read or is no such mapping.
     """
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the judge's file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if isinstance(values, Mapping) and not values.get("judge") and not {"base_url", "model"} & values.keys():
+    values = read_yaml(path, "a judge's YAML file")
+    if not values.get("judge") and not {"base_url", "model"} & values.keys():
         raise ConfigError(f"{path} names no judge; expected base_url and model, or a recipe with `judge`")
-    if isinstance(values, Mapping) and "judge" in values:
+    if "judge" in values:
         return JudgeConfig.from_dict(values["judge"], where=f"`judge` of {path}")
     return JudgeConfig.from_dict(values, where=str(path))
 

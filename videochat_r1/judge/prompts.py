@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from videochat_r1.text import load_json
+
 PROMPT_VERSION = "1"
 MAX_EVENTS = 10
 LABELS = ("entailment", "neutral", "contradiction")
@@ -156,8 +158,8 @@ def reply_object(text: str) -> dict[str, Any]:
     if body.startswith("```") and body.endswith("```") and "\n" in body:
         body = body.partition("\n")[2][:-3].strip()
     try:
-        value = json.loads(body, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        value = load_json(body, unique=True)
+    except ValueError as error:
         raise BadReplyError(f"it is no JSON object: {body[:80]!r}") from error
     if not isinstance(value, dict):
         raise BadReplyError(f"it is no JSON object: {body[:80]!r}")
@@ -184,12 +186,6 @@ def _read_labels(reply: Mapping[str, Any], numbers: Sequence[str]) -> list[str]:
     if unknown := [number for number, label in zip(numbers, found, strict=True) if label not in LABELS]:
         raise BadReplyError(f"label {labels[unknown[0]]!r} of statement {unknown[0]} is none of {', '.join(LABELS)}")
     return [label for label in found if label is not None]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError("a key occurs twice")
-    return dict(pairs)
 
 
 def _object(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from videochat_r1.errors import JudgeError
 from videochat_r1.judge.config import JudgeConfig
 from videochat_r1.judge.prompts import BadReplyError, Question
+from videochat_r1.text import load_json
 
 if TYPE_CHECKING:
     import openai
@@ -124,7 +125,7 @@ def reply_text(body: str) -> str:
         BadReplyError: there is none, or it was cut off.
     """
     try:
-        choice = json.loads(body)["choices"][0]
+        choice = load_json(body)["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise BadReplyError(f"the response is no chat completion: {body[:80]!r}") from error

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from transformers import PretrainedConfig, ProcessorMixin
 
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, shown
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.positions import mrope_positions
 from videochat_r1.sample import Sample, Video
@@ -169,6 +169,6 @@ class PromptBuilder:
             if inputs.num_tokens <= limit:
                 return inputs
         raise DataError(
-            f"sample {sample.id!r} needs {inputs.num_tokens} prompt tokens even with its video at the smallest size; "
+            f"sample {shown(sample.id)!r} needs {inputs.num_tokens} prompt tokens even with its video at the smallest size; "
             f"max_prompt_length is {limit}. Raise it, lower video.fps or video.max_frames, or leave the sample out."
         )

@@ -51,7 +51,7 @@ def parse_letter(text: str, options: Sequence[str], *, bare: bool = False) -> st
         index = _stated(body, options) if label else None
         if index is None:
             index = _led(body, options, bare=bare, labelled=label is not None)
-    return None if index is None else LETTERS[index]
+    return None if index is None or index >= len(LETTERS) else LETTERS[index]
 
 
 def option_texts(options: Sequence[str]) -> tuple[str, ...]:

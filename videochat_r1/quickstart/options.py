@@ -26,6 +26,7 @@ class QuickstartOptions:
         num_eval: held-out videos of each kind: so many samples per task.
         grpo_flags: overrides of the GRPO recipe, as on a command line.
         sft_flags: overrides of both SFT recipes.
+        overwrite: replace the results of a finished run.
         start: model to begin GRPO with, instead of the shipped one.
     """
 
@@ -38,6 +39,7 @@ class QuickstartOptions:
     grpo_flags: tuple[str, ...] = ()
     sft_flags: tuple[str, ...] = ()
     start: Path | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.num_train < _LEAST_TRAIN or self.num_eval < 2:

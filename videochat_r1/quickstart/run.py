@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+from videochat_r1.datasets.annotation_files import read_json
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.harness import evaluate
 from videochat_r1.modeling.load import eos_token_ids, load_model, load_processor, vision_token_ids
+from videochat_r1.outputs import OwnedFolder, refuse_to_replace, write_lines
 from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.quickstart.options import SHIPPED_START, QuickstartOptions
 from videochat_r1.quickstart.report import write_report
@@ -30,8 +32,7 @@ logger = logging.getLogger(__name__)
 CORPUS_SEED = 0
 SPLITS = ("train", "eval", "eval_longer")
 
-# What a run replaces in its output folder; anything else there is left alone.
-_MADE_HERE = ("checkpoints", "samples", "summary.json", "details.json", "rollouts.jsonl", "report.html")
+_RESULTS = ("checkpoints", "samples", "summary.json", "details.json", "rollouts.jsonl", "report.html")
 
 _BATCH_SIZE = 64
 _MAX_NEW_TOKENS = 64
@@ -44,17 +45,34 @@ class Quickstart:
         self.options = options
         self.seconds: dict[str, float] = {}
         self._workshop = Workshop(options)
+        self._folder = OwnedFolder(options.output, "quickstart", ("data", *_RESULTS))
 
     def run(self) -> dict[str, Any]:
         """Do everything; returns what `summary.json` holds.
 
-        Results of an earlier run in the output folder are replaced, its corpus is used again if it is the same.
+        What an earlier run has left in the output folder is replaced; its corpus is used again if it is the same.
 
         Raises:
-            ConfigError: the shipped start is missing.
+            ConfigError: the shipped start is missing, the folder has files of the same names that no quickstart wrote,
+                or the results of a finished run that are not to be overwritten.
         """
+        start = self.options.start or SHIPPED_START
+        if not self.options.from_scratch and not (start / "config.json").is_file():
+            raise ConfigError(f"{start} holds no model; --from-scratch trains the start instead")
+        self._folder.refuse_foreign()
+        if not self.options.overwrite:
+            finished = [self.options.output / "summary.json"]
+            refuse_to_replace(finished, "name another --output, or replace that finished run with --overwrite")
+        if self._folder.claim():
+            logger.info("what an earlier run has left in %s is replaced", self.options.output)
+            self._folder.remove(_RESULTS)
+        try:
+            return self._run()
+        finally:
+            self._folder.release()
+
+    def _run(self) -> dict[str, Any]:
         begin = time.perf_counter()
-        self._clear()
         with self._timed("corpus"):
             self._write_corpus()
         samples = {split: self._samples(split) for split in SPLITS if self._manifest(split).is_file()}
@@ -84,23 +102,15 @@ class Quickstart:
 
     # --- data -------------------------------------------------------------------------------------------------------
 
-    def _clear(self) -> None:
-        for name in _MADE_HERE:
-            path = self.options.output / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-
     def _write_corpus(self) -> None:
         """Write the corpus, unless a complete one of the same sizes is there."""
         longer = self.options.num_eval if self.options.compare else 0
         sizes = [self.options.num_train, self.options.num_eval, longer, CORPUS_SEED]
         stamp = self.options.data / "complete.json"
-        if stamp.is_file() and json.loads(stamp.read_text()) == sizes:
+        if stamp.is_file() and read_json(stamp) == sizes:
             logger.info("%s is complete and used again", self.options.data)
             return
-        shutil.rmtree(self.options.data, ignore_errors=True)
+        self._folder.remove(["data"])
         write_corpus(
             self.options.data,
             num_train=self.options.num_train,
@@ -122,10 +132,7 @@ class Quickstart:
     def _start(self, train: list[Sample]) -> Path:
         """The model that GRPO begins with: shipped, given, or trained now."""
         if not self.options.from_scratch:
-            start = self.options.start or SHIPPED_START
-            if not (start / "config.json").is_file():
-                raise ConfigError(f"{start} holds no model; --from-scratch trains the start instead")
-            return start
+            return self.options.start or SHIPPED_START
         return self.make_start(train)
 
     def make_start(self, train: list[Sample]) -> Path:
@@ -207,8 +214,4 @@ class Quickstart:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    """A file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n")
-    unfinished.replace(path)
+    write_lines(path, [json.dumps(value, indent=2)])

@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from typing import Any
 
-from videochat_r1.errors import ConfigError
+from videochat_r1.errors import ConfigError, shown
 from videochat_r1.tasks.base import Task
 from videochat_r1.tasks.captioning import Captioning
 from videochat_r1.tasks.grounded_qa import GroundedQA
@@ -31,7 +31,7 @@ def get_task(name: str) -> Task[Any, Any]:
     if name not in TASKS:
         near = get_close_matches(str(name).lower().replace("-", "_"), TASKS, n=1)
         hint = f"; did you mean {near[0]}?" if near else "."
-        raise ConfigError(f"unknown task {name!r}{hint} The tasks are {', '.join(TASKS)}.")
+        raise ConfigError(f"unknown task {shown(name)!r}{hint} The tasks are {', '.join(TASKS)}.")
     return TASKS[name]
 
 

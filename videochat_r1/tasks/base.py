@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, shown
 from videochat_r1.parsing import strict_parts, write_parts
 from videochat_r1.sample import Sample
 
@@ -98,7 +98,7 @@ class Task(ABC, Generic[TargetT, ParsedT]):
         """
         if not isinstance(sample.target, self.target_type):
             raise DataError(
-                f"sample {sample.id!r} of task {self.name} has a {type(sample.target).__name__}; "
+                f"sample {shown(sample.id)!r} of task {self.name} has a {type(sample.target).__name__}; "
                 f"expected a {self.target_type.__name__}"
             )
         return cast(TargetT, sample.target)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, keys_shown
 from videochat_r1.geometry import Box, Span
 from videochat_r1.parsing import option_texts, parse_choice, parse_letter
 from videochat_r1.sample import LETTERS
@@ -17,7 +17,7 @@ def required(value: Mapping[str, Any], key: str) -> Any:
     if not isinstance(value, Mapping):
         raise DataError(f"target must be an object with key {key!r}, got {_shown(value)}")
     if key not in value:
-        raise DataError(f"target has no key {key!r}; it has {sorted(map(str, value))}")
+        raise DataError(f"target has no key {key!r}; it has {keys_shown(value)}")
     return value[key]
 
 

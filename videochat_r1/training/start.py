@@ -7,13 +7,11 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import yaml
-
-from videochat_r1.errors import VideoChatR1Error
+from videochat_r1.errors import ConfigError, VideoChatR1Error
+from videochat_r1.options import as_type, read_yaml, take_config
 from videochat_r1.training.layout import world_size
 
 # Trackers write their last values meanwhile.
@@ -55,16 +53,11 @@ def asks_for_vllm(argv: Sequence[str]) -> bool:
         if name in ("--use_vllm", "--use-vllm"):
             following = argv[position + 1] if position + 1 < len(argv) else "true"
             return (value or following).lower() not in ("false", "0", "no")
-    if "--config" not in argv[:-1]:
-        return False
-    path = Path(argv[list(argv).index("--config") + 1])
-    if not path.is_file():
-        return False
     try:
-        recipe = yaml.safe_load(path.read_text())
-    except yaml.YAMLError:
+        path, _ = take_config(argv)
+        return path is not None and bool(as_type(read_yaml(path, "a recipe").get("use_vllm"), bool | None, "use_vllm"))
+    except ConfigError:
         return False
-    return isinstance(recipe, dict) and bool(recipe.get("use_vllm"))
 
 
 @contextmanager

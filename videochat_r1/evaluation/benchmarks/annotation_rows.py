@@ -1,12 +1,12 @@
 """Rows of benchmark annotations from JSON, JSON lines or Parquet, whichever their authors or mirrors ship."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.annotation_files import Row, kind, listing, parse_json, read_text
+from videochat_r1.datasets.annotation_files import Row, kind, read_json_lines
 from videochat_r1.errors import DataError
+from videochat_r1.text import listing, load_json, parse_json, read_text, refuse_no_file
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -35,19 +35,6 @@ def columns(row: Row, *keys: str) -> dict[str, str]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def texts(row: Row, key: str) -> list[str]:
-    """A list of texts.
-
-    Raises:
-        DataError: it is missing or something else.
-    """
-    values = row.items(key)
-    for value in values:
-        if not isinstance(value, str):
-            raise DataError(f"{row.where}: {key!r} should hold texts, found {kind(value)}")
-    return values
-
-
 def _only_file(folder: Path) -> Path:
     files = [file for pattern in ("*.parquet", "*.jsonl", "*.json") for file in sorted(folder.glob(pattern))]
     if len(files) != 1:
@@ -58,7 +45,7 @@ def _only_file(folder: Path) -> Path:
 def _read_json_rows(file: Path) -> list[Any]:
     text = read_text(file)
     if file.suffix.lower() == ".jsonl" or _has_several_values(text):
-        return [parse_json(line, file) for line in text.split("\n") if line.strip()]
+        return [value for _, value in read_json_lines(text, file)]
     value = parse_json(text, file)
     if not isinstance(value, list):
         raise DataError(f"{file}: expected a list of rows, found {kind(value)}")
@@ -71,7 +58,7 @@ def _has_several_values(text: str) -> bool:
         return False
     first_line = text.lstrip().split("\n", 1)[0]
     try:
-        json.loads(first_line)
+        load_json(first_line)
     except ValueError:
         return False
     return True
@@ -82,10 +69,9 @@ def _read_parquet(file: Path) -> list[Any]:
     import pyarrow
     import pyarrow.parquet
 
-    if not file.is_file():
-        raise DataError(f"{file} does not exist; its folder holds {listing(file.parent)}")
+    refuse_no_file(file, "a Parquet file")
     try:
         rows: list[Any] = pyarrow.parquet.read_table(file).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{file} is no readable Parquet file: {error}") from error
     return rows

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe, check_paths, with_root
-from videochat_r1.datasets.problems import right_option
-from videochat_r1.errors import ConfigError, DataError, first_ten
+from videochat_r1.datasets.problems import UNREAD, problems_of, right_option
+from videochat_r1.errors import ConfigError, DataError, counted, first_ten, shown
 from videochat_r1.evaluation.score_table import Derived
 from videochat_r1.judge import Judge
 from videochat_r1.sample import ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample
@@ -173,8 +173,8 @@ class CorpusBenchmark(Benchmark):
     """A benchmark whose annotations are read by the corpus of the same name."""
 
     def read(self, source: Source) -> Iterator[Sample]:
-        """As the corpus does; a duration that no file gives is NaN."""
-        yield from CORPORA[self.name].read(
+        """As the corpus does; a duration that no file gives is NaN, and a sample that could not be read is refused."""
+        samples = CORPORA[self.name].read(
             source.annotations,
             source.videos,
             task=source.task or self.tasks[0],
@@ -182,6 +182,14 @@ class CorpusBenchmark(Benchmark):
             probe_durations=source.probe_durations,
             allow_unknown_durations=True,
         )
+        unread = [problem for sample in samples for problem in problems_of(sample) if problem.kind in UNREAD]
+        if unread:
+            kind, name, detail = unread[0]
+            raise DataError(
+                f"{source.annotations}: {counted(len(unread), 'sample')} of {len(samples):,} cannot be scored, the first is "
+                f"{shown(name)} ({kind}: {shown(detail, 300)})"
+            )
+        yield from samples
 
     def files(self, annotations: Path) -> list[Path]:
         """As the corpus says."""
@@ -205,7 +213,7 @@ class ChoiceBenchmark(Benchmark):
     def read(self, source: Source) -> Iterator[Sample]:
         """As `questions`, with paths checked and joined."""
         for sample in self.questions(source):
-            check_paths(sample.video, f"{source.annotations}, sample {sample.id!r}")
+            check_paths(sample.video, f"{source.annotations}, sample {shown(sample.id)!r}")
             yield with_root(sample, source.videos)
 
     def groups(self, sample: Sample) -> dict[str, str]:

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from videochat_r1.datasets.annotation_files import Row
 from videochat_r1.datasets.base import inside
-from videochat_r1.errors import DataError
-from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows, texts
+from videochat_r1.errors import DataError, keys_shown
+from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
 from videochat_r1.evaluation.benchmarks.subtitles import quote, read_json_subtitles
 from videochat_r1.parsing import option_texts
@@ -29,16 +29,13 @@ class LongVideoBench(ChoiceBenchmark):
             video_id = row.text("video_id")
             place = count[video_id] = count.get(video_id, -1) + 1
             options = option_texts(_candidates(row))
-            answer = row.number("correct_choice")
-            if not (answer.is_integer() and 0 <= answer < len(options)):
-                raise DataError(f"{row.where}: correct_choice is {answer:g}, expected 0 to {len(options) - 1}")
             extra = columns(row, "duration_group", "question_category", "topic_category")
             yield Sample(
                 id=row.text("id") if "id" in row.values else f"{video_id}_{place}",
                 task="multi_choice_qa",
                 video=Video(path=row.text("video_path")),
                 query=_with_subtitles(row, source),
-                target=ChoiceTarget(options, LETTERS[int(answer)]),
+                target=ChoiceTarget(options, LETTERS[row.index("correct_choice", len(options))]),
                 duration=row.number("duration") if row.values.get("duration") is not None else None,
                 source=self.name,
                 extra=extra,
@@ -48,11 +45,11 @@ class LongVideoBench(ChoiceBenchmark):
 def _candidates(row: Row) -> list[str]:
     """The options; the Parquet fills up to five with `N/A`."""
     if "candidates" in row.values:
-        return texts(row, "candidates")
+        return row.options("candidates")
     options = [row.values.get(f"option{index}") for index in range(5)]
     found = [option for option in options if isinstance(option, str) and option != _ABSENT]
     if not found:
-        raise DataError(f"{row.where}: neither 'candidates' nor 'option0', ...; found {sorted(row.values)[:12]}")
+        raise DataError(f"{row.where}: neither 'candidates' nor 'option0', ...; found {keys_shown(row.values)}")
     return found
 
 

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
-from videochat_r1.datasets.annotation_files import Row, listing
+from videochat_r1.datasets.annotation_files import Row
 from videochat_r1.datasets.base import inside
 from videochat_r1.datasets.choices import answer_letter
 from videochat_r1.errors import DataError, first_ten
-from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows, texts
+from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
+from videochat_r1.text import listing
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class MVBench(ChoiceBenchmark):
             name = file.stem
             for number, row in enumerate(read_rows(file)):
                 video = _video(row, TASKS[name], source.videos)
-                options = [text.strip() for text in texts(row, "candidates")]
+                options = [text.strip() for text in row.options("candidates")]
                 yield Sample(
                     id=f"{name}/{PurePosixPath(row.text('video')).stem}_{number}",
                     task="multi_choice_qa",

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from videochat_r1.datasets.annotation_files import Row, kind, parse_json, read_text
+from videochat_r1.datasets.annotation_files import Row, kind
 from videochat_r1.datasets.base import VideoFinder
-from videochat_r1.errors import DataError
-from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows, texts
+from videochat_r1.errors import DataError, shown
+from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
 from videochat_r1.parsing import option_texts
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
+from videochat_r1.text import parse_json, read_text
 
 
 class PerceptionTest(ChoiceBenchmark):
@@ -30,7 +31,7 @@ class PerceptionTest(ChoiceBenchmark):
         entries = parse_json(text, path)
         if not isinstance(entries, Mapping):
             raise DataError(f"{path}: expected video ids with their questions, found {kind(entries)}")
-        videos = Row.all_of((f"{path}, video {video_id!r}", entry) for video_id, entry in entries.items())
+        videos = Row.all_of((f"{path}, video {shown(video_id)!r}", entry) for video_id, entry in entries.items())
         asked = [
             (video_id, f"{video.where} question {number}", value)
             for video_id, video in zip(entries, videos, strict=True)
@@ -45,16 +46,13 @@ class PerceptionTest(ChoiceBenchmark):
         return {name: sample.extra[name] for name in ("area", "reasoning") if name in sample.extra}
 
     def _sample(self, row: Row, video_id: str, question_id: str, find: VideoFinder) -> Sample:
-        options = option_texts(texts(row, "options"))
-        answer = row.number("answer_id")
-        if not (answer.is_integer() and 0 <= answer < min(len(options), len(LETTERS))):
-            raise DataError(f"{row.where}: answer_id is {answer:g}, expected 0 to {len(options) - 1}")
+        options = option_texts(row.options("options"))
         return Sample(
             id=f"{video_id}_{question_id}",
             task="multi_choice_qa",
             video=Video(path=find(video_id)),
             query=row.text("question").strip(),
-            target=ChoiceTarget(options, LETTERS[int(answer)]),
+            target=ChoiceTarget(options, LETTERS[row.index("answer_id", len(options))]),
             source=self.name,
             extra=columns(row, "area", "reasoning", "tag"),
         )

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from videochat_r1.datasets.annotation_files import kind, parse_json, read_text
+from videochat_r1.datasets.annotation_files import kind
 from videochat_r1.errors import DataError
+from videochat_r1.text import parse_json, read_text
 
 _RANGE = re.compile(r"\s*(\S+)\s*-->\s*(\S+)")
 _MARKUP = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from videochat_r1.datasets.base import VideoFinder
 from videochat_r1.datasets.choices import answer_letter
-from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows, texts
+from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
 from videochat_r1.evaluation.benchmarks.subtitles import quote, read_srt
 from videochat_r1.parsing import option_texts
@@ -27,7 +27,7 @@ class VideoMME(ChoiceBenchmark):
             length = row.text("duration")
             if source.subset not in (ALL, length):
                 continue
-            options = option_texts(texts(row, "options"))
+            options = option_texts(row.options("options"))
             yield Sample(
                 id=row.text("question_id"),
                 task="multi_choice_qa",
