@@ -321,7 +321,8 @@ def test_without_a_compiler_nothing_is_started_on_gpus(tmp_path: Path, gpus: str
     shutil.copytree(ROOT / "training_scripts", tmp_path / "training_scripts")
     (tmp_path / "training_scripts" / "setup.sh").write_text("echo set up\n")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    for name, text in {"python": f"echo $2\n{str(compiler).lower()}", "torchrun": "echo trains"}.items():
+    check = f"case $2 in *compiler) echo $2; {str(compiler).lower()};; *) echo trains;; esac"
+    for name, text in {"python": check, "torchrun": "echo trains"}.items():
         (tmp_path / ".venv" / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / ".venv" / "bin" / name).chmod(0o755)
     (tmp_path / "a.yaml").write_text("deepspeed: a.json\n")
