@@ -9,7 +9,7 @@
 #   DATA      folder of the benchmarks; default: data
 #   OUTPUT    folder of the results; default: outputs/eval/<name of the model>[-thinking]
 #   THINKING  true asks for <think> (configs/eval/thinking.yaml); default: false (configs/eval/direct.yaml)
-#   NUM_GPUS  processes, one per GPU; default: all GPUs; 0: one process on the CPU
+#   NUM_GPUS  processes, one per GPU; default: all, of CUDA_VISIBLE_DEVICES where that is set; 0: one process on the CPU
 # A run that was interrupted goes on where it stopped. `--dry-run` prints the command instead of running it.
 set -euo pipefail
 
@@ -50,22 +50,18 @@ while (($#)); do
   esac
 done
 cd "$root"
-
-if [[ -z ${NUM_GPUS:-} ]]; then
-  NUM_GPUS=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
-  ((NUM_GPUS > 0)) || fail "no GPU was found (nvidia-smi lists none); NUM_GPUS=0 runs on the CPU"
-fi
-[[ $NUM_GPUS =~ ^[0-9]+$ ]] || fail "NUM_GPUS must be a whole number, not '$NUM_GPUS'"
+. training_scripts/gpus.sh
+choose_gpus runs
 ((NUM_GPUS == 0)) && flags+=(--device cpu --dtype float32)
 processes=$((NUM_GPUS > 0 ? NUM_GPUS : 1))
-export TOKENIZERS_PARALLELISM=${TOKENIZERS_PARALLELISM:-false}
+variables=("CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES" "TOKENIZERS_PARALLELISM=${TOKENIZERS_PARALLELISM:-false}")
 if ((processes == 1)); then
   start=(.venv/bin/python -m videochat_r1.cli)
 else
-  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
+  variables+=("OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}")
   start=(.venv/bin/torchrun --standalone --nproc_per_node "$processes" -m videochat_r1.cli)
 fi
-start+=(eval --config "$config" --model "$MODEL" --output "$output/$name" "${flags[@]}")
+start=(env "${variables[@]}" "${start[@]}" eval --config "$config" --model "$MODEL" --output "$output/$name" "${flags[@]}")
 if [[ $dry_run == true ]]; then
   printf '%q ' "${start[@]}"
   echo

@@ -1,5 +1,6 @@
 """The code in docs/adding_a_task.md works as it stands there."""
 
+import ast
 import importlib
 import json
 import math
@@ -8,6 +9,7 @@ import re
 import pytest
 import yaml
 
+from tests.task_targets import TARGETS
 from videochat_r1.errors import DataError
 from videochat_r1.rewards import make_reward
 from videochat_r1.sample import Sample, Video
@@ -61,6 +63,17 @@ def test_the_documented_task_keeps_the_rules_of_all_tasks(counting, thinking):
         counting.target_from_json({"count": "3"})
 
 
+def test_the_documented_targets_are_two_answers_to_one_question(counting, page):
+    (line,) = re.findall(r'^    ("counting": \(.*\)),$', page, re.MULTILINE)
+    first, second = (counting.target_from_json(value) for value in ast.literal_eval(f"{{{line}}}")["counting"])
+    assert first != second
+    texts = {
+        counting.instruction(Sample("id", "counting", Video(path="v"), "q", target), thinking=True)
+        for target in (first, second)
+    }
+    assert len(texts) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "parsed", "well_formed"),
     [
@@ -100,14 +113,6 @@ def test_the_documented_fields_are_those_of_the_tasks(page):
     for fields, tasks in rows:
         for name in TASKS if tasks == "all" else tasks.split(", "):
             documented[name] |= set(re.findall(r"\{(\w+)\}", fields))
-    targets = {
-        "temporal_grounding": {"span": [1, 2], "duration": 3},
-        "tracking": {"boxes": [[0, 0, 1, 1]]},
-        "multi_choice_qa": {"options": ["x"], "answer": "A"},
-        "grounded_qa": {"options": ["x"], "answer": "A", "spans": [[1, 2]], "duration": 3},
-        "quality_assessment": {"choices": ["x"], "answer": "x"},
-        "captioning": {"caption": "x"},
-    }
     for name, task in TASKS.items():
-        sample = Sample("id", name, Video(path="v"), "q", task.target_from_json(targets[name]))
+        sample = Sample("id", name, Video(path="v"), "q", task.target_from_json(TARGETS[name][0]))
         assert documented[name] == set(task.fields(sample, thinking=True))

@@ -1,8 +1,14 @@
 """The doctor: every defect it looks for is made here for real and must be named, with a mend."""
 
 import json
+import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -10,11 +16,24 @@ import yaml
 from tests.tiny_runs import make_corpus
 from videochat_r1.commands.doctor import main
 from videochat_r1.datasets.manifest import sample_to_json
-from videochat_r1.doctor import machine
+from videochat_r1.doctor import compiler, gpu_node, machine
 from videochat_r1.doctor.data import tokens_of_clip, tokens_of_frames
-from videochat_r1.doctor.memory import ModelShape, Strategy, rollout_bytes, state_bytes, update_bytes
+from videochat_r1.doctor.memory import (
+    ModelShape,
+    Strategy,
+    loader_bytes,
+    model_shape,
+    rollout_bytes,
+    state_bytes,
+    update_bytes,
+)
 from videochat_r1.doctor.model_folder import check_model, file_defect
+from videochat_r1.doctor.recipe import Recipe
+from videochat_r1.doctor.recipe_check import check_recipe
 from videochat_r1.doctor.report import Section, to_json, to_text
+from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.load import load_config, load_model, load_processor
+from videochat_r1.modeling.published import published_config
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.video.frames import VideoBudget
 
@@ -147,11 +166,247 @@ def test_output_that_cannot_be_written_or_is_too_small(tmp_path: Path) -> None:
     assert "the checkpoints need" in problems(machine.check_output(tmp_path, needed_bytes=1e18))
 
 
-def test_versions(tmp_path: Path) -> None:
+def checkpoint(folder: Path, step: int, *files: str) -> None:
+    for name in files:
+        path = folder / f"checkpoint-{step}" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+
+
+def finished(folder: Path, step: int, last: int) -> None:
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step, "max_steps": last}))
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem", "note"),
+    [
+        (lambda folder: None, None, None),
+        (lambda folder: (folder / "notes.txt").write_text(""), None, None),
+        (lambda folder: checkpoint(folder, 6, "complete.json"), None, "ended at checkpoint-6, and the same command"),
+        (
+            lambda folder: (checkpoint(folder, 6, "complete.json"), finished(folder, 8, 8)),
+            None,
+            "finished run of 8 updates",
+        ),
+        (
+            lambda folder: (checkpoint(folder, 6, "complete.json"), finished(folder, 6, 8)),
+            None,
+            "ended at checkpoint-6",
+        ),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "write over", None),
+        (
+            lambda folder: checkpoint(folder, 500, "precious.bin"),
+            "checkpoint-500 was not written by this project",
+            None,
+        ),
+        (lambda folder: (folder / "trainer_state.json").write_text("[1"), None, None),
+        (lambda folder: (folder / "trainer_state.json").write_text("[]"), None, None),
+    ],
+)
+def test_what_the_output_folder_holds(tmp_path: Path, make: Any, problem: str | None, note: str | None) -> None:
+    make(tmp_path)
+    section = machine.check_output(tmp_path)
+    assert len(section.problems) == (problem is not None) and (problem or "") in problems(section)
+    assert len(section.notes) == (note is not None) and all(note in text for text in section.notes)
+
+
+@contextmanager
+def acting_as_nobody() -> Iterator[None]:
+    """root may read everything; the other users who run these tests may not."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("inside", ["private", "private/run", "private/a/b"])
+def test_what_may_not_be_read_or_written_is_said(inside: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        (Path(name) / "private").mkdir()
+        (Path(name) / "private").chmod(0o700 if os.geteuid() == 0 else 0)
+        folder = Path(name) / inside
+        with acting_as_nobody():
+            section, cache = machine.check_output(folder), gpu_node.cache_problem(folder)
+            model, shape = check_model(str(folder))
+        (Path(name) / "private").chmod(0o700)
+    assert "Permission denied" in problems(section) and "Permission denied" in str(cache)
+    assert shape is None and "may not be read" in problems(model)
+
+
+def test_weights_that_only_their_owner_may_read(good: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(shutil.copytree(good / "model", Path(name) / "model"))
+        Path(name).chmod(0o755)
+        (folder / "model.safetensors").chmod(0o600 if os.geteuid() == 0 else 0)
+        with acting_as_nobody():
+            section, shape = check_model(str(folder))
+            for load in (load_config, load_processor, load_model):
+                with pytest.raises(ConfigError, match=r"model\.safetensors may not be read by this user.*chmod"):
+                    load(folder)
+    assert shape is None and "model.safetensors may not be read by this user" in problems(section)
+    assert "chmod" in section.problems[0].mend
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_machine_with_gpus(broken: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    gpu = SimpleNamespace(name="NVIDIA H100", total_memory=80e9)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: gpu)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: not broken)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr(gpu_node, "driver_cuda", lambda: 12040 if broken else 13010)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / ("file/cache" if broken else "cache")))
+    monkeypatch.setenv("CC", "/nothing" if broken else "true")
+    monkeypatch.setattr(compiler.Path, "is_file", lambda path: True)
+    monkeypatch.setattr(gpu_node.resource, "getrlimit", lambda which: (16 if broken else 4096, 4096))
+    section = Section("machine")
+    gpu_node.check_gpus(section)
+    assert section.facts["gpus"] == ["NVIDIA H100 80 GB"] * 2
+    assert section.facts["CUDA"].startswith("driver up to 12.4" if broken else "driver up to 13.1")
+    expected = (
+        ("bf16", "the driver runs CUDA up to 12.4", "compiler", "Triton needs a folder", "16 files") if broken else ()
+    )
+    assert len(section.problems) == len(expected)
+    assert all(text in problem.what for text, problem in zip(expected, section.problems, strict=True))
+
+
+def test_a_hub_name_is_looked_for_with_a_word(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_network(name: str) -> None:
+        raise OSError(f"{name} cannot be reached")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", no_network)
+    with caplog.at_level("INFO", "videochat_r1"), pytest.raises(ConfigError, match="cannot be reached"):
+        load_config("someone/some-model")
+    assert "someone/some-model is no folder here; looking for it on the model hub" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("driver", "built", "wrong"),
+    [
+        (13000, "13.0", False),
+        (13020, "13.0", False),
+        (13000, "13.2", False),
+        (14000, "13.0", False),
+        (None, "13.0", False),
+        (12040, "13.0", True),
+        (12080, "12.6", False),
+        (11080, "12.6", True),
+        (12040, None, True),
+    ],
+)
+def test_a_driver_runs_builds_of_its_own_major_version_and_older(
+    driver: int | None, built: str | None, wrong: bool
+) -> None:
+    problem = gpu_node.driver_problem(driver, built)
+    assert (problem is not None) == wrong
+    assert problem is None or "--torch-backend" in problem.mend
+
+
+@pytest.mark.parametrize(
+    ("programs", "headers", "reason"),
+    [
+        ({"gcc": "exit 0"}, True, None),
+        ({"clang": "exit 0"}, True, None),
+        ({}, True, "no C compiler"),
+        ({"cc": "exit 0"}, True, "no C compiler"),
+        ({"gcc": "exit 0"}, False, "Python's headers are missing"),
+        ({"gcc": "echo a.c:1: fatal error: stdlib.h: No such file >&2; exit 1"}, True, "fatal error: stdlib.h"),
+        ({"gcc": "exit 3"}, True, "exit code 3"),
+    ],
+)
+def test_what_keeps_triton_from_building(
+    programs: dict[str, str], headers: bool, reason: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "include").mkdir()
+    if headers:
+        (tmp_path / "include" / "Python.h").write_text("")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(compiler.sysconfig, "get_paths", lambda **_: {"include": str(tmp_path / "include")})
+    problem = compiler.compiler_problem()
+    assert (problem.what if problem else None) is None if reason is None else reason in str(problem)
+    assert problem is None or "apt-get install" in problem.mend
+    monkeypatch.setenv("CC", str(tmp_path / "nothing"))
+    assert not headers or "cannot be started" in str(compiler.compiler_problem())
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler")
+def test_a_real_compiler_against_real_headers() -> None:
+    problem = compiler.compiler_problem()
+    assert problem is None or "headers are missing" in problem.what
+
+
+def test_open_files_and_shared_memory(tmp_path: Path) -> None:
+    assert gpu_node.files_problem(1024) is gpu_node.files_problem(-1) is None
+    assert "256 files" in str(gpu_node.files_problem(256))
+    assert gpu_node.shared_memory_problem(0.0, tmp_path / "none") is None
+    assert gpu_node.shared_memory_problem(1e3, tmp_path) is None
+    for folder in (tmp_path, tmp_path / "none"):
+        problem = gpu_node.shared_memory_problem(1e18, folder)
+        assert problem is not None and "--shm-size" in problem.mend
+    # 8 processes of 4 workers with 30 s of 480 x 360: 61 MB a prompt.
+    assert loader_bytes(3240, workers=4, processes=8) == pytest.approx(96 * 61e6, rel=0.01)
+
+
+@pytest.mark.parametrize("written", ["[]", "zero_optimization: 3", "zero_optimization: {stage: many}", "{", "\0"])
+def test_a_deepspeed_file_that_is_none(written: str, tmp_path: Path) -> None:
+    (tmp_path / "ds.json").write_text(written)
+    recipe = Recipe(TINY, ["--deepspeed", str(tmp_path / "ds.json")])
+    with pytest.raises(ConfigError, match=r"ds\.json"):
+        recipe.strategy.name  # noqa: B018
+
+
+@pytest.mark.parametrize("written", ["[]", "- a", "text", "{", "3"])
+def test_a_recipe_that_is_none(written: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.yaml").write_text(written)
+    code, result = run(capsys, "--config", str(tmp_path / "recipe.yaml"))
+    assert code == 1 and "recipe.yaml" in of_section(result, "recipe")[0]
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "share", "fits"), [(80, 0.3, True), (80, 0.2, False), (40, 0.5, True), (40, 0.3, False)]
+)
+def test_vllms_share_has_to_hold_the_weights_and_a_completion(
+    gigabytes: float, share: float, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16.6 GB of weights and 0.3 GB of keys and values."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: name)
+    flags = ["--use_vllm", "true", "--vllm_gpu_memory_utilization", str(share), "--bf16", "true", "--data_root", "none"]
+    recipe = Recipe(str(ROOT / "configs/grpo/joint.yaml"), flags)
+    config = published_config("Qwen/Qwen2.5-VL-7B-Instruct")
+    assert config is not None
+    shape = model_shape(config)
+    section = check_recipe(
+        recipe, processes=8, samples_per_epoch=0, video_tokens=[], shape=shape, gpu_bytes=gigabytes * 1e9, num_gpus=8
+    )
+    assert any("vLLM gets" in problem.what for problem in section.problems) == (not fits)
+
+
+def test_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pins = tmp_path / "constraints.txt"
     pins.write_text("# comment\ntorch==0.0.1\nno-such-package==1.0\n")
     section = machine.check_versions(pins)
     assert "not the pinned versions: torch" in problems(section) and "no-such-package" not in problems(section)
+    pins.write_text("torch==2.13.0\nnvidia-cublas==13.1\ncuda-bindings==13.5\nnumpy==2.3.5\n")
+    others = {"nvidia-cublas": "12.6", "cuda-bindings": "12.9", "numpy": "2.3.5"}
+    for torch_version, problem in (("2.13.0", "nvidia-cublas 12.6"), ("2.13.0+cu126", "")):
+        found = {"torch": torch_version, **others}
+        monkeypatch.setattr(machine, "_installed", lambda names, found=found: found)
+        text = problems(machine.check_versions(pins))
+        assert problem in text and ("nvidia" in text) == bool(problem)
     assert machine.version_differences({"torch": "2.13.0"}, {"torch": "2.13.0+cpu"}) == {}
 
 
@@ -213,7 +468,8 @@ def test_report_text_ends_with_the_problems() -> None:
     section = Section("disk", {"free": 3})
     assert to_text([section]).endswith("no problems") and to_json([section])["ok"]
     section.problem("full", "empty it")
-    assert to_text([section]).endswith("1 problems\n  disk: full\n    mend: empty it") and not to_json([section])["ok"]
+    assert to_text([section]).startswith("disk  (1 problem)\n")
+    assert to_text([section]).endswith("\n1 problem\n  disk: full\n    mend: empty it") and not to_json([section])["ok"]
 
 
 def test_what_only_a_recipe_can_use_is_not_ignored_without_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from videochat_r1.doctor.memory import ModelShape, Strategy, head_bytes, model_s
 from videochat_r1.grpo.packing import pack_rows, repeat_rows
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
 from videochat_r1.modeling.published import PUBLISHED, published_config
-from videochat_r1.modeling.tiny import ModelType
+from videochat_r1.modeling.tiny import ModelType, build_tiny
 from videochat_r1.modeling.video_features import video_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -180,6 +180,22 @@ def test_text_and_sft(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(ROOT / "configs" / "sft" / "joint.yaml")]) == 0
     text = capsys.readouterr().out
     assert "repeated" not in text and "decode" not in text and "policy" in text
+
+
+def test_a_small_model_is_estimated_in_small_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build_tiny(tmp_path / "model", hidden=64, layers=2, vision_hidden=32)
+    assert main(["--config", str(ROOT / "configs/grpo/tiny.yaml"), "--model", str(tmp_path / "model")]) == 0
+    text = capsys.readouterr().out
+    assert "MB of a GPU" in text and "ms of an update" in text and "FLOP of an update" in text
+    assert not {"0.00", "0.0"} & set(text.split())
+
+
+@pytest.mark.parametrize("flag", ["--model", "--model_name_or_path"])
+def test_the_model_is_named_as_for_the_doctor_or_as_in_the_recipe(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, flag, "Qwen/Qwen2.5-VL-3B-Instruct")["model"]["parameters"] == 3_754_622_976
+    assert run(capsys, "--num-gpus", "4")["gpu"]["number"] == 4
 
 
 def test_vllm_takes_its_share_of_a_gpu_unless_it_sleeps(capsys: pytest.CaptureFixture[str]) -> None:

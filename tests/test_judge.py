@@ -367,12 +367,19 @@ def test_a_good_judge_passes_even_with_hiccups(server, tmp_path):
     assert server.counts["requests"] == 3
 
 
-def test_no_server_is_refused_with_address_reason_and_mend(server):
+@pytest.mark.parametrize(
+    ("address", "model", "mend"),
+    [
+        (None, MODEL, r"`videochat-r1 judge serve-rules --port \d+`"),
+        (None, "Qwen/Qwen3-8B", r"`vllm serve Qwen/Qwen3-8B --port \d+`"),
+        ("http://nowhere-at-all:9/v1", "Qwen/Qwen3-8B", r"the server on nowhere-at-all runs and can be reached"),
+    ],
+)
+def test_no_server_is_refused_with_address_reason_and_mend(server, address, model, mend):
     server.stop()
-    with pytest.raises(
-        JudgeError, match=rf"{server.base_url} cannot be asked: no connection .*`vllm serve rules --port"
-    ):
-        run(config(server), check)
+    where = config(server, model=model, base_url=address or server.base_url, max_attempts=1)
+    with pytest.raises(JudgeError, match=rf"{where.base_url} cannot be asked: no connection .*{mend}"):
+        run(where, check)
 
 
 def test_a_wrong_key_is_refused(server, monkeypatch):

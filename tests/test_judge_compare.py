@@ -117,6 +117,23 @@ def test_two_judges_that_agree(world, capsys):
     assert "within groups: rank correlation (Kendall's tau-b)" in printed and "2 groups" in printed
 
 
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [
+        ("aabb", "-: one of the two judges gives"),
+        ("abcd", "-: no two captions answer the same prompt"),
+        ("a", "-: nothing can be compared in fewer than two captions"),
+    ],
+)
+def test_measures_that_are_missing_are_explained(world, capsys, ids, reason):
+    folder, _, _ = world
+    target = {"caption": "A man opens a door."}
+    rows = [{"id": name, "completion": "A dog sleeps on a bed.", "target": target} for name in ids]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert compare(folder) == 0
+    assert f"\n  {reason}" in capsys.readouterr().out
+
+
 def test_one_model_name_at_two_addresses_is_asked_twice(world, capsys):
     folder, one, other = world
     for name in ("a", "b"):

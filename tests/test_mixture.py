@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.task_targets import TARGETS
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.check import missing_videos
 from videochat_r1.datasets.manifest import prepare, read_manifest, write_manifest
@@ -160,12 +161,17 @@ ONE_OF_EACH = [
     sample(LabelTarget(("low", "high"), "low"), "quality_assessment"),
     sample(CaptionTarget("A dog runs.", ("A dog runs.",)), "captioning"),
 ]
+ONE_OF_EACH += [
+    sample(TASKS[name].target_from_json(truth), name)
+    for name, (truth, _) in TARGETS.items()
+    if name not in {item.task for item in ONE_OF_EACH}
+]
 ONE_OF_EACH = [dataclasses.replace(item, id=f"s{index}") for index, item in enumerate(ONE_OF_EACH)]
 
 
 def test_every_task_survives_the_way_through_a_manifest(tmp_path: Path) -> None:
     path = tmp_path / "new" / "all.jsonl"
-    assert write_manifest(path, ONE_OF_EACH, meta={"corpus": "any"}) == 6
+    assert write_manifest(path, ONE_OF_EACH, meta={"corpus": "any"}) == len(ONE_OF_EACH)
     assert {one.task for one in ONE_OF_EACH} == set(TASKS)
     expected = [dataclasses.replace(one, extra=dict(one.extra)) for one in ONE_OF_EACH]
     expected[2] = dataclasses.replace(expected[2], target=ChoiceTarget(("a", "b ü"), "B"))  # options are stripped
@@ -173,8 +179,11 @@ def test_every_task_survives_the_way_through_a_manifest(tmp_path: Path) -> None:
     joined = read_manifest(path, tmp_path)
     assert joined[0].video.path == str(tmp_path / "v.mp4")
     assert joined[1].video.frames == (str(tmp_path / "s/1.jpg"), str(tmp_path / "s/2.jpg"))
-    assert json.loads((tmp_path / "new" / "all.meta.json").read_text()) == {"num_samples": 6, "corpus": "any"}
-    assert path.read_text().count("\n") == 6
+    assert json.loads((tmp_path / "new" / "all.meta.json").read_text()) == {
+        "num_samples": len(ONE_OF_EACH),
+        "corpus": "any",
+    }
+    assert path.read_text().count("\n") == len(ONE_OF_EACH)
 
 
 ROW = {"id": "a", "task": "temporal_grounding", "video": {"path": "v.mp4"}, "query": "q"}
@@ -381,7 +390,7 @@ def test_a_video_with_one_reversed_query_gives_its_other_one(tmp_path: Path) -> 
 def test_manifests_are_mixed_as_they_are(tmp_path: Path) -> None:
     write_manifest(tmp_path / "all.jsonl", ONE_OF_EACH)
     everything = Mixture([MixtureEntry(manifest="all.jsonl", videos="videos")], seed=0, root=tmp_path)
-    assert sorted(ids(everything.samples(0))) == ["s0", "s1", "s2", "s3", "s4", "s5"]
+    assert sorted(ids(everything.samples(0))) == sorted(ids(ONE_OF_EACH))
     assert everything.summaries[0].tasks == dict.fromkeys((one.task for one in ONE_OF_EACH), 1)
     only = Mixture([MixtureEntry(manifest="all.jsonl", task="tracking")], seed=0, root=tmp_path)
     assert ids(only.samples(0)) == ["s1"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from videochat_r1.commands.sft import main as sft_command
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.grpo.run import check_rewards_cover, load_rewards
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.training.console import use_console_log
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +94,12 @@ def test_rewards_of_a_recipe_are_checked(folder):
     assert [f.__name__ for f in functions][:3] == ["format", "iou", "accuracy"] and set(weights) == {1.0}
     with pytest.raises(ConfigError, match=r"no reward in .*'accuracy'.* applies to .*'temporal_grounding'"):
         check_rewards_cover(make_corpus(folder, 3), ["accuracy"])
+
+
+@pytest.mark.parametrize("deepspeed", [True, False])
+def test_deepspeeds_accumulation_is_no_mismatch(deepspeed):
+    trainer = MagicMock(is_deepspeed_enabled=deepspeed)
+    trainer.args.gradient_accumulation_steps = 4
+    trainer.accelerator.gradient_accumulation_steps = 1
+    use_console_log(trainer)
+    assert trainer.accelerator.gradient_accumulation_steps == (4 if deepspeed else 1)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import task_targets
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.geometry import Box
 from videochat_r1.parsing import tagged_texts
@@ -13,19 +14,7 @@ from videochat_r1.tasks import TASKS, get_task
 from videochat_r1.tasks.base import render_template
 from videochat_r1.tasks.tracking import frame_ious
 
-TARGETS = {
-    "temporal_grounding": {"span": [5.2, 10.4], "duration": 30.0},
-    "tracking": {"boxes": [[i / 10, 0.2, (i + 2) / 10, 0.6] for i in range(8)]},
-    "multi_choice_qa": {"options": ["share it", "sit down", "unwrap it", "play"], "answer": "C"},
-    "grounded_qa": {
-        "options": ["share it", "sit down", "unwrap it"],
-        "answer": "C",
-        "spans": [[5.0, 10.0], [12.0, 13.5]],
-        "duration": 40.0,
-    },
-    "quality_assessment": {"choices": ["low quality", "high quality"], "answer": "high quality"},
-    "captioning": {"caption": "A man opens a door. He walks in."},
-}
+TARGETS = {name: truth for name, (truth, _) in task_targets.TARGETS.items()}
 FUZZ = settings(deadline=None, derandomize=True)
 EVERY_TASK = pytest.mark.parametrize("name", list(TASKS))
 THINKING = pytest.mark.parametrize("thinking", [True, False])
@@ -85,19 +74,10 @@ def test_the_prompt_shows_an_example_that_is_well_formed(name, thinking):
 
 @EVERY_TASK
 def test_the_prompt_does_not_tell_the_answer(name):
-    task, value = TASKS[name], dict(TARGETS[name])
-    other = {
-        "temporal_grounding": {"span": [1.0, 2.0]},
-        "tracking": {"boxes": [value.get("boxes", [[]])[0]] * 8},
-        "multi_choice_qa": {"answer": "A"},
-        "grounded_qa": {"answer": "A", "spans": [[1.0, 2.0]]},
-        "quality_assessment": {"answer": "low quality"},
-        "captioning": {"caption": "A dog sleeps.", "events": ["A dog sleeps."]},
-    }[name]
-    prompts = {
-        task.instruction(Sample("id", name, Video(path="v"), "q", task.target_from_json(target)), thinking=True)
-        for target in (value, {**value, **other})
-    }
+    task = TASKS[name]
+    targets = [task.target_from_json(value) for value in task_targets.TARGETS[name]]
+    assert targets[0] != targets[1]
+    prompts = {task.instruction(Sample("id", name, Video(path="v"), "q", target), thinking=True) for target in targets}
     assert len(prompts) == 1
 
 

@@ -43,10 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", help="folder of the run; overrides the recipe's output_dir")
     parser.add_argument(
         "--num-processes",
+        "--num_processes",
         type=int,
         help="processes of the planned run (default: the GPUs here, or as many as make an update in one pass)",
     )
-    parser.add_argument("--num-videos", type=int, default=20, help="videos of each corpus to decode (default 20)")
+    parser.add_argument(
+        "--num-videos", "--num_videos", type=int, default=20, help="videos of each corpus to decode (default 20)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser
 
@@ -58,7 +61,9 @@ def _examine(options: argparse.Namespace, flags: Sequence[str]) -> list:
         from videochat_r1.doctor import machine
         from videochat_r1.doctor.data import check_data
         from videochat_r1.doctor.model_folder import check_model
-        from videochat_r1.doctor.recipe import Recipe, check_recipe, checkpoint_bytes
+        from videochat_r1.doctor.recipe import Recipe
+        from videochat_r1.doctor.recipe_check import check_recipe
+        from videochat_r1.doctor.recipe_memory import checkpoint_bytes
         from videochat_r1.doctor.report import Section
         from videochat_r1.video.frames import VideoBudget
 
@@ -98,6 +103,7 @@ def _examine(options: argparse.Namespace, flags: Sequence[str]) -> list:
                 video_tokens=found.video_tokens,
                 shape=shape,
                 gpu_bytes=gpu_bytes,
+                num_gpus=num_gpus,
             )
         )
     return sections

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         completion_tokens=options.completion_tokens,
         clip=_clip(options.clip),
     )
-    recipe = Recipe(options.config, flags)
+    recipe = Recipe(options.config, [*(("--model_name_or_path", options.model) if options.model else ()), *flags])
     result = estimate(recipe, gpu, options.num_gpus or processes_of_one_pass(recipe), assumptions)
     print(json.dumps(result, indent=2) if options.json else to_text(result))
     return 0
@@ -46,7 +46,17 @@ def _parser(gpus: Iterable[str], defaults: Any) -> argparse.ArgumentParser:
         default="H100",
         help=f"kind of GPU, one of {', '.join(gpus)}, or as the driver names it (default %(default)s)",
     )
-    parser.add_argument("--num_gpus", type=int, help="default: as many as make an update in one pass")
+    parser.add_argument(
+        "--model", help="model folder, or a published one's name; overrides the recipe's model_name_or_path"
+    )
+    parser.add_argument(
+        "--num_gpus",
+        "--num-gpus",
+        "--num-processes",
+        "--num_processes",
+        type=int,
+        help="default: as many as make an update in one pass",
+    )
     parser.add_argument(
         "--mfu",
         type=float,
@@ -55,18 +65,21 @@ def _parser(gpus: Iterable[str], defaults: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--bandwidth_use",
+        "--bandwidth-use",
         type=float,
         default=defaults.bandwidth_use,
         help="share of the memory bandwidth that decoding reaches (default %(default)s)",
     )
     parser.add_argument(
         "--launch_ms",
+        "--launch-ms",
         type=float,
         default=defaults.launch_ms,
         help="least milliseconds of a layer in a decoding step without vLLM (default %(default)s)",
     )
     parser.add_argument(
         "--completion_tokens",
+        "--completion-tokens",
         type=int,
         default=defaults.completion_tokens,
         help="mean length of a completion (default %(default)s); memory is for the recipe's max_completion_length",

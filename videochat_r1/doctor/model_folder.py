@@ -10,9 +10,10 @@ from transformers import PretrainedConfig, ProcessorMixin
 from videochat_r1.doctor.memory import ModelShape, model_shape
 from videochat_r1.doctor.report import Section
 from videochat_r1.errors import ConfigError
-from videochat_r1.modeling.load import load_config, load_processor
+from videochat_r1.modeling.load import load_config, load_processor, unreadable_files
 
 COPY_AGAIN = "copy or download the model folder again, whole"
+_GIVE_ACCESS = "let its owner give read access: chmod -R a+rX FOLDER (and a+x on the folders above it)"
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 
@@ -20,7 +21,16 @@ _SINGLE = "model.safetensors"
 def check_model(path: str) -> tuple[Section, ModelShape | None]:
     """Facts and problems of a model folder, and its sizes (None where its config cannot be read)."""
     section = Section("model", {"path": path})
-    if not Path(path).is_dir():
+    try:
+        is_folder, unread = Path(path).is_dir(), unreadable_files(Path(path))
+    except OSError as error:
+        section.problem(f"{error.filename} may not be read: {error.strerror}", _GIVE_ACCESS)
+        return section, None
+    if unread:
+        names = ", ".join(file.name for file in unread[:5])
+        section.problem(f"{path}: {names} may not be read by this user", _GIVE_ACCESS)
+        return section, None
+    if not is_folder:
         section.problem(
             f"{path!r} is no folder on this machine: a run would look for it on the model hub when it starts",
             "download it beforehand and name its folder with --model (MODEL)",
@@ -68,7 +78,7 @@ def weight_files(folder: Path) -> tuple[list[Path], str | None]:
         return ([single], None) if single.is_file() else ([], f"{folder} holds neither {_SINGLE} nor {_INDEX}")
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         return [], f"{index} is not a weight index: {error!r}"
     missing = [name for name in names if not (folder / name).is_file()]
     problem = f"{len(missing)} of {len(names)} weight files are missing: {', '.join(missing[:5])}" if missing else None
@@ -79,9 +89,9 @@ def file_defect(path: Path) -> str | None:
     """What is wrong with a safetensors file, by its header and its size; None for a whole one."""
     try:
         length, tensors = _header(path)
-    except (ValueError, struct.error, UnicodeDecodeError) as error:
+        expected = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    except (ValueError, struct.error, KeyError, TypeError, IndexError) as error:
         return f"{path} is not a safetensors file: {error}"
-    expected = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
     actual = path.stat().st_size
     return None if actual == expected else f"{path} has {actual:,} bytes, its header says {expected:,}"
 
@@ -98,6 +108,8 @@ def _header(path: Path) -> tuple[int, dict[str, dict]]:
         if length > path.stat().st_size:
             raise ValueError(f"its header would be {length:,} bytes long")
         header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no table of tensors")
     header.pop("__metadata__", None)
     return length, header
 

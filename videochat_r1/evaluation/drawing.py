@@ -24,8 +24,8 @@ COLOURS = {
     "blind": "#8a8f98",
 }
 """Name -> colour; readable on light and on dark ground, and told apart without red against green."""
-_HALF_TICK = 16
-"""Room that half of a tick's label takes."""
+# Of a label's letters, roughly.
+_CHARACTER_WIDTH = 6.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ def line_chart(
         parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{py}" y2="{py}"/>')
         parts.append(f'<text x="{left - 5}" y="{float(py) + 4:.1f}" text-anchor="end">{y:.2g}</text>')
     for x in _ticks(x_low, x_high):
-        px = place(x, low).split(",")[0]
-        parts.append(f'<text x="{px}" y="{height - bottom + 15}" text-anchor="middle">{x:g}</text>')
+        px = float(place(x, low).split(",")[0])
+        parts.append(_tick(f"{x:g}", px, height - bottom + 15, left, width))
     parts.append(
         f'<text x="{(left + width - right) / 2}" y="{height - 3}" text-anchor="middle">{escaped(x_label)}</text>'
     )
@@ -142,8 +142,7 @@ def time_line(lanes: Sequence[Lane], duration: float, *, width: int = 960, label
             )
     for second in _ticks(0.0, duration, at_most=12):
         x = label_width + second * scale
-        anchor = "start" if second == 0 else "middle" if x < width - _HALF_TICK else "end"
-        parts.append(f'<text x="{x:.1f}" y="{height - 5}" text-anchor="{anchor}">{second:g} s</text>')
+        parts.append(_tick(f"{second:g} s", x, height - 5, label_width, width))
     return _svg(width, height, parts, "time line")
 
 
@@ -173,16 +172,24 @@ def film_strip(
         parts.append(
             f'<image class="frame" x="{x:.1f}" y="0" width="{side:.1f}" height="{height:.1f}" href="{data_uri(frame)}"/>'
         )
-        for box, colour in boxes[index] if index < len(boxes) else ():
-            shown = box.normalised()
-            place = (
-                f'x="{x + shown.x0 * side:.1f}" y="{shown.y0 * height:.1f}" '
-                f'width="{(shown.x1 - shown.x0) * side:.1f}" height="{(shown.y1 - shown.y0) * height:.1f}" fill="none"'
-            )
-            # White around it, for objects of the same colour.
-            parts.append(f'<rect class="halo" {place} stroke="#fff" stroke-width="4"/>')
-            parts.append(f'<rect {place} stroke="{COLOURS[colour]}" stroke-width="2"/>')
+        # The truth on top, and dashed, so that a box which is exactly right shows through it.
+        drawn = sorted(boxes[index] if index < len(boxes) else (), key=lambda entry: entry[1] == "truth")
+        places = [(_place(box, x, side, height), colour) for box, colour in drawn]
+        # A white edge lets every box be seen on an object of its own colour.
+        parts += [f'<rect {place} stroke="#ffffff" stroke-width="4"/>' for place, _ in places]
+        for place, colour in places:
+            dashes = ' stroke-dasharray="5 3"' if colour == "truth" else ""
+            parts.append(f'<rect {place} stroke="{COLOURS[colour]}" stroke-width="2"{dashes}/>')
     return _svg(width, math.ceil(height), parts, "frames")
+
+
+def _place(box: Box, x: float, side: float, height: float) -> str:
+    """Attributes of a box in a frame that begins at `x`."""
+    shown = box.normalised()
+    return (
+        f'x="{x + shown.x0 * side:.1f}" y="{shown.y0 * height:.1f}" '
+        f'width="{(shown.x1 - shown.x0) * side:.1f}" height="{(shown.y1 - shown.y0) * height:.1f}" fill="none"'
+    )
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
@@ -197,6 +204,13 @@ def _svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
         f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" role="img" '
         f'aria-label="{escaped(label)}">{"".join(parts)}</svg>'
     )
+
+
+def _tick(text: str, x: float, y: float, left: float, right: float) -> str:
+    """A label below a place of the axis, moved inwards where it would leave the picture."""
+    half = 0.5 * _CHARACTER_WIDTH * len(text)
+    anchor, at = ("end", right) if x + half > right else ("start", left) if x - half < left else ("middle", x)
+    return f'<text x="{at:.1f}" y="{y}" text-anchor="{anchor}">{escaped(text)}</text>'
 
 
 def _ticks(low: float, high: float, at_most: int = 6) -> list[float]:

@@ -4,6 +4,8 @@ import json
 from urllib.parse import urlsplit
 
 from videochat_r1.errors import JudgeError
+from videochat_r1.judge.config import JudgeConfig
+from videochat_r1.judge.rules import MODEL
 from videochat_r1.judge.server import TroubleError, UnscoredError
 from videochat_r1.judge.session import PROBE, PROBE_EVENTS, Session
 
@@ -48,12 +50,19 @@ async def _mend(session: Session, trouble: TroubleError) -> str:
             "/chat/completions begins"
         )
     if trouble.status is None:
-        port = urlsplit(config.base_url).port or 8000
-        return (
-            f"Start a server there (`vllm serve {config.model} --port {port}`; docs/judge.md names others), correct "
-            "judge.base_url, or raise judge.timeout_seconds if it is only slow"
-        )
+        return f"{_start(config)}, correct judge.base_url, or raise judge.timeout_seconds if it is only slow"
     return "See the server's log; `videochat-r1 judge check` asks again"
+
+
+def _start(config: JudgeConfig) -> str:
+    """How a server comes to be where the judge is looked for."""
+    address = urlsplit(config.base_url)
+    if address.hostname not in ("localhost", "127.0.0.1", "::1", "0.0.0.0"):
+        return f"See that the server on {address.hostname} runs and can be reached from this machine (network, proxy)"
+    port = address.port or 8000
+    if config.model == MODEL:
+        return f"Start it (`videochat-r1 judge serve-rules --port {port}`)"
+    return f"Start a server there (`vllm serve {config.model} --port {port}`; docs/judge.md names others)"
 
 
 async def _other_models(session: Session) -> str:

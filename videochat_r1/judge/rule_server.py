@@ -28,7 +28,7 @@ from videochat_r1.judge import rules
 
 QUICK_FAULTS = ("429", "500", "broken_json", "bad_reply", "wrong_count", "drop")
 FAULTS = (*QUICK_FAULTS, "hang", "restart")
-MODEL = "rules"
+MODEL = rules.MODEL
 API = "/v1"
 
 _LONGEST_SECONDS = 86_400.0

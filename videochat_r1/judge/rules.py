@@ -18,6 +18,9 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+MODEL = "rules"
+"""The name that it goes by."""
+
 MAX_EVENTS = 10
 _OTHERS_OF_SHORT = 4
 

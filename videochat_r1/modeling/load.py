@@ -1,6 +1,9 @@
 """Load a model and its processor from a folder, by what its config says and never by its path."""
 
+import functools
 import json
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from transformers import (
 
 from videochat_r1.errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
 MODEL_CLASSES: dict[str, type[PreTrainedModel]] = {
     "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
     "qwen2_vl": Qwen2VLForConditionalGeneration,
@@ -32,12 +37,8 @@ def load_config(path: str | Path) -> PretrainedConfig:
     Raises:
         ConfigError: no such folder, no readable config.json, or a model type this project does not know.
     """
-    folder = Path(path)
-    # A hub name has at most one slash and no dot in front: this can only be meant as a folder.
-    if not folder.exists() and (str(path).startswith(("/", ".", "~")) or str(path).count("/") > 1):
-        raise ConfigError(f"the model folder {str(path)!r} does not exist")
-    if folder.exists() and not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder} holds no config.json: expected a model folder as `save_pretrained` writes it")
+    if _is_folder(path) and not (Path(path) / "config.json").is_file():
+        raise ConfigError(f"{path} holds no config.json: expected a model folder as `save_pretrained` writes it")
     try:
         config = AutoConfig.from_pretrained(str(path))
     except (OSError, ValueError, json.JSONDecodeError) as error:
@@ -49,6 +50,45 @@ def load_config(path: str | Path) -> PretrainedConfig:
             f"{str(path)!r} is of type {config.model_type!r}; this project trains {', '.join(sorted(MODEL_CLASSES))}"
         )
     return config
+
+
+def _is_folder(path: str | Path) -> bool:
+    """Whether a model is a folder here, or to be looked for on the hub, which is then said: without a network it takes long.
+
+    Raises:
+        ConfigError: it can only be meant as a folder, but there is none, or it may not be read.
+    """
+    folder = Path(path)
+    try:
+        unread, found = unreadable_files(folder), folder.exists()
+    except OSError as error:
+        raise ConfigError(f"the model folder {str(path)!r} may not be read: {error.strerror}") from error
+    if unread:
+        names = ", ".join(file.name for file in unread[:5])
+        raise ConfigError(f"{path}: {names} may not be read by this user; its owner can allow it: chmod -R a+rX {path}")
+    # A hub name has at most one slash and no dot in front.
+    if not found and (str(path).startswith(("/", ".", "~")) or str(path).count("/") > 1):
+        raise ConfigError(f"the model folder {str(path)!r} does not exist")
+    if not found:
+        _say_hub(str(path))
+    return found
+
+
+def unreadable_files(folder: Path) -> list[Path]:
+    """What this user may not read: files of a model folder, or the folder itself; none of a folder that is not there.
+
+    Raises:
+        OSError: it lies in a folder that may not be looked into.
+    """
+    if not folder.is_dir():
+        return []
+    files = [folder, *(file for file in folder.glob("*") if file.is_file())]
+    return [file for file in files if not os.access(file, os.R_OK, effective_ids=True)]
+
+
+@functools.lru_cache
+def _say_hub(name: str) -> None:
+    logger.info("%s is no folder here; looking for it on the model hub", name)
 
 
 def load_model(
@@ -86,6 +126,7 @@ def load_processor(path: str | Path) -> ProcessorMixin:
     Raises:
         ConfigError: when the folder holds none.
     """
+    _is_folder(path)
     try:
         processor = AutoProcessor.from_pretrained(str(path))
     except (OSError, ValueError) as error:

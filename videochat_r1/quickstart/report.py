@@ -21,10 +21,13 @@ REWARD_COLOURS = {"format": "blind", "iou": "after", "accuracy": "truth"}
 TASK_TITLES = {
     "temporal_grounding": "Temporal grounding",
     "tracking": "Tracking",
-    "grounded_qa": "Grounded question answering",
+    "grounded_qa": "Grounded QA",
 }
 
 _SMOOTHED_STEPS = 21
+
+# What a mean over samples is called of a single one.
+_OF_ONE = {"mIoU": "IoU"}
 
 # The videos as they are, at the rate at which the model sees them.
 _SHOWN = VideoBudget(fps=2.0, min_pixels=28 * 28, max_pixels=112 * 112, isolation="none")
@@ -70,7 +73,8 @@ def write_report(
         indices = [index for index, sample in enumerate(samples) if sample.task == task]
         chosen = _chosen(indices, rows, summary["tasks"][task]["headline"])
         body = "".join(_example(note, samples[index], {m: r[index] for m, r in rows.items()}) for note, index in chosen)
-        colours = {"truth": "truth", **{COLUMNS[model]: MODEL_COLOURS[model] for model in rows}}
+        truth = "truth (dashed)" if task == "tracking" else "truth"
+        colours = {truth: "truth", **{COLUMNS[model]: MODEL_COLOURS[model] for model in rows}}
         sections.append(section(TASK_TITLES[task], legend(colours) + body))
     sections.append(section("How it was made", _settings(details)))
     (output / "report.html").write_text(page(title, subtitle, sections), encoding="utf-8")
@@ -173,7 +177,7 @@ def _example(note: str, sample: Sample, answers: Mapping[str, Mapping[str, Any]]
     frames: NDArray[np.uint8] = shown.pixels.permute(0, 2, 3, 1).numpy()
     target = next(iter(answers.values()))["target"]
     scores = ", ".join(
-        f"{COLUMNS[model]} {name} {value:.2f}"
+        f"{COLUMNS[model]} {_OF_ONE.get(name, name)} {value:.2f}"
         for model, answer in answers.items()
         for name, value in answer["scores"].items()
         if name in ("mIoU", "overlap", "accuracy")

@@ -91,7 +91,7 @@ def _import_module(module_name: str, reward_name: str) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"reward {reward_name!r}: module {module_name} cannot be imported ({error}); "
-            "it must be installed, or lie in the working directory"
+            "it must be installed, or lie in the folder that the run was started from"
         ) from error
 
 

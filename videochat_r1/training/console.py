@@ -87,3 +87,6 @@ def use_console_log(trainer: Trainer) -> None:
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ConsoleLog())
+    if trainer.is_deepspeed_enabled:
+        # accelerate sets the same when DeepSpeed starts, but warns of a mismatch with the 1 that transformers gave it.
+        trainer.accelerator.gradient_accumulation_steps = trainer.args.gradient_accumulation_steps

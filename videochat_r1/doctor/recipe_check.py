@@ -1,0 +1,145 @@
+"""The resolved recipe: batch layout on the given processes, tokens of a video, and what fits into a GPU's memory."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from videochat_r1.doctor.data import tokens_of_clip
+from videochat_r1.doctor.gpu_node import GB, shared_memory_problem
+from videochat_r1.doctor.memory import STRATEGIES, ModelShape, loader_bytes
+from videochat_r1.doctor.recipe import REFERENCE_CLIP, Recipe, accumulation, processes_of_one_pass, rows_per_process
+from videochat_r1.doctor.recipe_memory import peak_bytes, vllm_bytes
+from videochat_r1.doctor.report import Section
+from videochat_r1.errors import ConfigError, counted
+from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.sft import VideoSFTConfig
+from videochat_r1.video.frames import VideoBudget
+
+
+def check_recipe(
+    recipe: Recipe,
+    *,
+    processes: int | None,
+    samples_per_epoch: int,
+    video_tokens: Sequence[int],
+    shape: ModelShape | None,
+    gpu_bytes: float | None,
+    num_gpus: int = 0,
+) -> Section:
+    """Layout, tokens and memory.
+
+    Args:
+        recipe: resolved.
+        processes: of the planned launch, all nodes together; None for as many as make an update in one pass.
+        samples_per_epoch: 0 where the data could not be read.
+        video_tokens: of the videos that were decoded.
+        shape: of the model; None where its folder could not be read.
+        gpu_bytes: memory of the smallest GPU here; None without one.
+        num_gpus: how many are here.
+    """
+    section = Section("recipe", {"file": recipe.path, "trains with": recipe.kind})
+    # Without a GPU the planned node is another one, unless so many processes are meant to run here.
+    here = min(processes or 1, num_gpus or processes or 1)
+    processes = processes or processes_of_one_pass(recipe)
+    passes = _check_layout(section, recipe, processes, samples_per_epoch)
+    budget = recipe.data.budget()
+    typical = _describe_tokens(section, budget, video_tokens)
+    needed = loader_bytes(typical, workers=recipe.args.dataloader_num_workers, processes=here)
+    if (problem := shared_memory_problem(needed)) is not None:
+        section.problems.append(problem)
+    try:
+        section.facts["DeepSpeed"] = recipe.strategy.name
+    except ConfigError as error:
+        section.problem(str(error), "name one of configs/deepspeed, or none, with --deepspeed")
+        return section
+    if shape is not None:
+        _describe_memory(section, recipe, processes, passes, shape, typical, gpu_bytes)
+    return section
+
+
+def _check_layout(section: Section, recipe: Recipe, processes: int, samples_per_epoch: int) -> int:
+    """Writes the layout; returns the passes of an update, 1 where the layout cannot work."""
+    args = recipe.args
+    mend = "change NUM_GPUS, prompts_per_step or per_device_train_batch_size"
+    try:
+        passes = accumulation(args, processes)
+    except ConfigError as error:
+        section.problem(str(error), mend)
+        return 1
+    per_device = rows_per_process(recipe)
+    per_update = per_device * processes * passes
+    what = "prompts" if recipe.kind == "grpo" else "samples"
+    section.facts[f"{what} per update"] = per_update
+    section.facts["layout"] = f"{what} at a time: {per_device}, processes: {processes}, passes: {passes}"
+    if recipe.kind == "grpo":
+        section.facts["completions per update"] = per_update * args.num_generations
+    if samples_per_epoch:
+        section.facts["updates"] = (
+            args.max_steps if args.max_steps > 0 else _updates(args, samples_per_epoch, per_device * processes, passes)
+        )
+    return passes
+
+
+def _updates(args: VideoGRPOConfig | VideoSFTConfig, samples: int, per_pass: int, passes: int) -> int:
+    """Updates of the whole run; what does not fill the last generation (SFT: the last update) of an epoch is left out."""
+    together, uses = passes, 1
+    if isinstance(args, VideoGRPOConfig):
+        uses = args.num_iterations
+        if args.steps_per_generation != args.gradient_accumulation_steps:
+            together = args.steps_per_generation
+    return math.ceil(samples // (per_pass * together) * together * uses / passes * args.num_train_epochs)
+
+
+def _describe_tokens(section: Section, budget: VideoBudget, video_tokens: Sequence[int]) -> int:
+    """Writes what a video costs in tokens; returns the largest count that is known."""
+    duration, width, height = REFERENCE_CLIP
+    reference = tokens_of_clip(duration, width, height, budget)
+    section.facts["tokens per video"] = "frames / 2 x height / 28 x width / 28"
+    section.facts[f"  {duration:g} s of {width} x {height}"] = reference
+    if video_tokens:
+        section.facts[f"  {counted(len(video_tokens), 'video')} of the data"] = (
+            f"{min(video_tokens):,} to {max(video_tokens):,}, median {median(video_tokens):,.0f}"
+        )
+    return max([*video_tokens, 0]) or reference
+
+
+def _describe_memory(
+    section: Section,
+    recipe: Recipe,
+    processes: int,
+    passes: int,
+    shape: ModelShape,
+    video_tokens: int,
+    gpu_bytes: float | None,
+) -> None:
+    section.facts["GPU memory, estimated"] = f"a video of {video_tokens:,} tokens, completions at their longest"
+    for strategy in STRATEGIES:
+        needed, host = peak_bytes(recipe, strategy, processes, passes, shape, video_tokens, gpu_bytes)
+        text = f"{needed / GB:.3g} GB a GPU" + (f", {host * processes / GB:.3g} GB on the host" if host else "")
+        if gpu_bytes is not None:
+            text += ": fits" if needed < 0.9 * gpu_bytes else ": does not fit"
+        section.facts[f"  {strategy.name}"] = text
+    if gpu_bytes is None:
+        return
+    _check_engine(section, recipe, shape, video_tokens, gpu_bytes)
+    needed, _ = peak_bytes(recipe, recipe.strategy, processes, passes, shape, video_tokens, gpu_bytes)
+    if needed > gpu_bytes:
+        section.problem(
+            f"about {needed / GB:.0f} GB are needed on a GPU of {gpu_bytes / GB:.0f} GB",
+            "use more GPUs, configs/deepspeed/zero3_offload.json, lora, or a smaller video.total_pixels",
+        )
+
+
+def _check_engine(section: Section, recipe: Recipe, shape: ModelShape, video_tokens: int, gpu_bytes: float) -> None:
+    """vLLM ends at its start when its share of the GPU has no room for the cache of one completion."""
+    if recipe.kind != "grpo" or not recipe.args.use_vllm:
+        return
+    share = recipe.args.vllm_gpu_memory_utilization
+    needed = vllm_bytes(recipe, shape, video_tokens, None)
+    if needed > share * gpu_bytes:
+        section.problem(
+            f"vLLM gets {share * gpu_bytes / GB:.1f} GB of a GPU (vllm_gpu_memory_utilization {share}), its weights and the cache "
+            f"of one completion need {needed / GB:.1f} GB",
+            f"--vllm_gpu_memory_utilization {min(0.9, math.ceil(20 * 1.2 * needed / gpu_bytes) / 20):g}, or divide it with "
+            "vllm_tensor_parallel_size",
+        )
