@@ -255,7 +255,7 @@ def test_arguments_that_the_locale_could_not_read_are_taken_for_utf8() -> None:
     escaped = "猫 café".encode().decode("ascii", "surrogateescape")
     assert from_command_line(escaped) == "猫 café"
     assert from_command_line("plain é") == "plain é"
-    assert from_command_line("\udcff") == "\ufffd"
+    assert from_command_line("\udcff \ud83d 猫") == "\ufffd \ufffd 猫"
 
 
 def test_long_names_are_cut_in_messages() -> None:

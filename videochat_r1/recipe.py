@@ -21,7 +21,7 @@ from trl import TrlParser
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
 from videochat_r1.provenance import git_commit, package_versions
-from videochat_r1.text import read_yaml
+from videochat_r1.text import load_json, read_yaml
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import durations
 
@@ -252,8 +252,8 @@ def json_option(text: str, name: str) -> Any:
         ConfigError: it is not JSON.
     """
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return load_json(text)
+    except ValueError as error:
         raise ConfigError(f"{name} on the command line must be JSON, got {text!r}: {error}") from error
 
 
