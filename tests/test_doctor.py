@@ -213,7 +213,7 @@ def test_report_text_ends_with_the_problems() -> None:
     section = Section("disk", {"free": 3})
     assert to_text([section]).endswith("no problems") and to_json([section])["ok"]
     section.problem("full", "empty it")
-    assert to_text([section]).endswith("1 problems\n  disk: full\n    mend: empty it") and not to_json([section])["ok"]
+    assert to_text([section]).endswith("1 problem\n  disk: full\n    mend: empty it") and not to_json([section])["ok"]
 
 
 def test_what_only_a_recipe_can_use_is_not_ignored_without_one(capsys: pytest.CaptureFixture[str]) -> None:
