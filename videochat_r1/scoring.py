@@ -125,7 +125,8 @@ def _kind(value: Any) -> str:
 def _read_row(line: str | bytes) -> dict[str, Any]:
     """The row on a line, with all fields of the right type."""
     try:
-        row = load_json(line if isinstance(line, str) else decode(line, "the row", piece=True))
+        text = line if isinstance(line, str) else decode(line, "the row", piece=True)
+        row = load_json(text.strip())
     except ValueError as error:
         if isinstance(error, DataError):
             raise

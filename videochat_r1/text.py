@@ -210,10 +210,11 @@ def read_yaml(path: Path, what: str, error: type[VideoChatR1Error]) -> Any:
     """
     text = read_text(path, what, error, empty=True)
     try:
+        # A value that its own tag does not fit (`!!timestamp x`) is an error of any of these kinds.
         return whole_value(yaml.safe_load(text))
     except RecursionError as problem:
         raise error(f"{path} is nested too deeply to be {what}") from problem
-    except (yaml.YAMLError, ValueError, TypeError) as problem:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as problem:
         raise error(f"{path} is not valid YAML: {problem}") from problem
 
 
