@@ -19,7 +19,6 @@ from videochat_r1.errors import ConfigError, DataError, counted, first_ten, show
 from videochat_r1.evaluation.predictions import read_predictions
 from videochat_r1.judge import read_judge_config
 from videochat_r1.recipe import ModelArguments, parse_recipe
-from videochat_r1.scoring import score_rows
 from videochat_r1.text import as_number, from_command_line, load_json, parse_json, read_text, read_yaml, whole
 
 HALF = "\\ud83d"
@@ -60,10 +59,6 @@ def test_an_escaped_backslash_is_no_half_character() -> None:
 
 def recipe(path: Path) -> Any:
     return parse_recipe([ModelArguments], ["--config", str(path)])[0].model_name_or_path
-
-
-def score_file(path: Path) -> Any:
-    return list(score_rows(path.read_bytes().splitlines(), "captioning", judge=None))
 
 
 READERS: dict[str, tuple[str, Any, type[Exception]]] = {
