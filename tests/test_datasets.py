@@ -260,7 +260,7 @@ def test_repeated_ids_are_numbered_until_they_are_free(tmp_path: Path, written: 
 def test_videos_are_found_with_the_file_type_they_have(tmp_path: Path) -> None:
     annotations = write(tmp_path / "val.json", MOMENTS)
     videos = tmp_path / "videos"
-    for name in ("AAAAA.webm", "AAAAA.txt", "BBBBB.mkv", "BBBBB.mp4"):
+    for name in ("AAAAA.webm", "AAAAA.txt", "BBBBB.mkv", "BBBBB.mp4", "BBBBB/00000001.jpg"):
         write(videos / name, "x")
     samples = CORPORA["activitynet"].read(annotations, videos)
     assert [sample.video.path for sample in samples] == [

@@ -280,9 +280,9 @@ def test_nothing_left_to_train_on_is_an_error_with_the_reason(tmp_path: Path) ->
     annotations = tmp_path / "train.json"
     annotations.write_text(json.dumps({"A": {"duration": 10, "timestamps": [[9, 4]], "sentences": ["z"]}}))
     charades = CORPORA["charades_sta"]
-    with pytest.raises(DataError, match=r"none of 1 sample .*'reversed_span': 1"):
+    with pytest.raises(DataError, match=r"no sample of 1 .*'reversed_span': 1"):
         prepare(charades, charades.request(annotations), tmp_path / "out.jsonl")
-    with pytest.raises(DataError, match=r"none of 1 sample .*'reversed_span': 1"):
+    with pytest.raises(DataError, match=r"no sample of 1 .*'reversed_span': 1"):
         Mixture([entry(annotations)], seed=0)
     text = tmp_path / "train.txt"
     text.write_text("A 1 2##x\n")

@@ -845,3 +845,8 @@ def test_a_megabyte_of_hostile_text_is_read_at_once(unit):
         parse_boxes(payload, 8)
         is_box_list(payload, 8)
     assert time.process_time() - start < 3.0
+
+
+def test_an_option_past_the_last_letter_has_no_letter():
+    options = [f"option {number}" for number in range(30)]
+    assert [parse_letter(f"option {number}", options) for number in (25, 26, 29)] == ["Z", None, None]

@@ -20,7 +20,6 @@ from videochat_r1.evaluation.predictions import read_predictions
 from videochat_r1.judge import read_judge_config
 from videochat_r1.options import read_yaml
 from videochat_r1.recipe import ModelArguments, parse_recipe
-from videochat_r1.scoring import score_rows
 from videochat_r1.text import as_number, from_command_line, load_json, parse_json, read_text, whole
 
 HALF = "\\ud83d"
@@ -61,10 +60,6 @@ def test_an_escaped_backslash_is_no_half_character() -> None:
 
 def recipe(path: Path) -> Any:
     return parse_recipe([ModelArguments], ["--config", str(path)])[0].model_name_or_path
-
-
-def score_file(path: Path) -> Any:
-    return list(score_rows(path.read_bytes().splitlines(), "captioning", judge=None))
 
 
 READERS: dict[str, tuple[str, Any, type[Exception]]] = {
@@ -196,6 +191,8 @@ def test_a_repeated_key_among_very_many_is_found() -> None:
         ("a: [1", "not valid YAML"),
         ("a: 1\na: 2", "not valid YAML"),
         ("a: \x01", "not valid YAML"),
+        ("!!timestamp a: 1", "not valid YAML"),
+        ("!!int a", "not valid YAML"),
         ("a: " + "[" * 5000, "nested too deeply"),
         ("a: " + "9" * 5000, "not valid YAML"),
     ],
@@ -256,7 +253,7 @@ def test_arguments_that_the_locale_could_not_read_are_taken_for_utf8() -> None:
     escaped = "猫 café".encode().decode("ascii", "surrogateescape")
     assert from_command_line(escaped) == "猫 café"
     assert from_command_line("plain é") == "plain é"
-    assert from_command_line("\udcff") == "\ufffd"
+    assert from_command_line("\udcff \ud83d 猫") == "\ufffd \ufffd 猫"
 
 
 def test_long_names_are_cut_in_messages() -> None:

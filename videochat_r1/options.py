@@ -70,7 +70,8 @@ def parse_yaml(text: str, where: str) -> Any:
         mark = error.problem_mark or error.context_mark
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise ConfigError(f"{where} is not valid YAML: {error.problem or error.context}{place}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        # A value that its own tag does not fit (`!!timestamp x`) is an error of any of these kinds.
         raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 
 

@@ -125,9 +125,12 @@ def _kind(value: Any) -> str:
 def _read_row(line: str | bytes) -> dict[str, Any]:
     """The row on a line, with all fields of the right type."""
     try:
-        row = load_json(line if isinstance(line, str) else decode(line, "the line"))
+        text = line if isinstance(line, str) else decode(line, "the row", piece=True)
+        row = load_json(text.strip())
     except ValueError as error:
-        raise DataError(f"this is no JSON in UTF-8: {error}") from error
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"the row is no JSON: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"a row is an object with {', '.join(_FIELDS)}, got {_kind(row)}")
     missing = [name for name in _FIELDS if name not in row]

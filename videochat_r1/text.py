@@ -18,6 +18,8 @@ REPLACEMENT = "\ufffd"
 """Stands for what could not be read."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Python takes a byte that it cannot read in an argument for a surrogate of U+DC80 to U+DCFF.
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 # Of both orders; those of UTF-32 begin like those of UTF-16 and are looked for first.
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -63,11 +65,17 @@ def whole_value(value: Any) -> Any:
 
 def from_command_line(text: str) -> str:
     """A text given as an argument; bytes that the locale could not read are taken for UTF-8."""
-    return whole(os.fsencode(text).decode("utf-8", "replace")) if _SURROGATE.search(text) else text
+    return _NO_BYTE.sub(REPLACEMENT, text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def decode(content: bytes, where: str | Path, error: type[VideoChatR1Error] = DataError) -> str:
+def decode(content: bytes, where: str | Path, error: type[VideoChatR1Error] = DataError, *, piece: bool = False) -> str:
     """The text of bytes in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; line ends become `\\n`.
+
+    Args:
+        content: of a file.
+        where: what messages call it.
+        error: the kind of error to raise.
+        piece: whether the content is one line of a file, which text in UTF-16 cannot be cut into.
 
     Raises:
         error: another encoding, naming the byte and the mend, or packed data.
@@ -76,6 +84,9 @@ def decode(content: bytes, where: str | Path, error: type[VideoChatR1Error] = Da
     if packed is not None or content[_TAR_MARK] == b"ustar":
         raise error(f"{where} is not a text file but packed ({packed or 'tar'}); unpack it first")
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
+    if encoding is not None and piece:
+        name = encoding.upper()
+        raise error(f"{where} is text in {name}, not in UTF-8; `iconv -f {name} -t UTF-8 OLD > NEW` turns it into that")
     if encoding is not None:
         text = content.decode(encoding, "replace")
     elif b"\0" in content[:4]:
@@ -209,7 +220,7 @@ def _utf8(content: bytes, where: str | Path, error: type[VideoChatR1Error]) -> s
         except UnicodeDecodeError:
             line = content.count(b"\n", 0, problem.start) + 1
             raise error(
-                f"{where} is not a text file in UTF-8: byte {problem.start} ({content[problem.start]:#04x}, line {line}) "
+                f"{where} is not text in UTF-8: byte {problem.start} ({content[problem.start]:#04x}, line {line}) "
                 "is none of it. Text in Latin-1 is turned into it by `iconv -f LATIN1 -t UTF-8 OLD > NEW`"
             ) from problem
 

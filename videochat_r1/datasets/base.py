@@ -222,23 +222,21 @@ class VideoFinder:
 
     def __init__(self, videos: Path | None) -> None:
         self._videos = videos
-        self._names: dict[str, str] = {}
-        names = [] if videos is None else _names(videos)
+        names = () if videos is None else _names(videos)
+        self._whole = {nfc(name): name for name in names}
+        self._stems: dict[str, str] = {}
         rank = {suffix: index for index, suffix in enumerate(VIDEO_SUFFIXES)}
         ranked = [(rank[suffix], name) for name in names if (suffix := PurePosixPath(name).suffix.lower()) in rank]
         for _, name in sorted(ranked, reverse=True):
-            self._names[nfc(PurePosixPath(name).stem)] = name
-        self._names |= {nfc(name): name for name in names}
+            self._stems[nfc(PurePosixPath(name).stem)] = name
 
     def __call__(self, name: str) -> str:
         """Path of the file relative to the videos folder."""
-        found = self._names.get(nfc(name))
-        if found is not None:
-            return found
-        in_a_folder = self._videos is not None and "/" in name and ".." not in name
-        if has_type(name) or (in_a_folder and is_file(located(self._videos or Path(), name))):
-            return name
-        return f"{name}.mp4"
+        whole = self._whole.get(nfc(name), name if "/" in name and ".." not in name else None)
+        if whole is not None and self._videos is not None and is_file(located(self._videos, whole)):
+            return whole
+        stem = self._stems.get(nfc(name))
+        return stem or (name if has_type(name) else f"{name}.mp4")
 
 
 def has_type(name: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from videochat_r1.datasets.base import has_type
 from videochat_r1.datasets.problems import UNREAD, Problem, box_kinds, problems_of, span_kinds
-from videochat_r1.errors import DataError, counted
+from videochat_r1.errors import DataError
 from videochat_r1.geometry import Span
 from videochat_r1.sample import BoxesTarget, GroundedChoiceTarget, Sample, SpanTarget
 
@@ -73,9 +73,7 @@ def nothing_left(mended: Mended, num_published: int, where: str) -> DataError:
         hint = ". The boxes belong to frames of the sequences' folders: give the folder that their paths start from as videos"
     elif "missing_video" in dropped:
         hint = ". Is the videos folder the one that the annotations' paths start from?"
-    return DataError(
-        f"{where}: none of {counted(num_published, 'sample')} can be trained on; dropped by kind: {dropped}{hint}"
-    )
+    return DataError(f"{where}: no sample of {num_published:,} can be trained on; dropped by kind: {dropped}{hint}")
 
 
 def mend(sample: Sample) -> tuple[Sample | None, list[Change]]:

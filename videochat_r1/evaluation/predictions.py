@@ -73,7 +73,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 def read_row(line: str | bytes) -> Prediction | str:
     """The prediction on a line, or what is wrong with it."""
     try:
-        row = load_json(line if isinstance(line, str) else decode(line, "the line"), unique=True)
+        row = load_json(line if isinstance(line, str) else decode(line, "the line", piece=True), unique=True)
     except (json.JSONDecodeError, DataError):
         return "not one complete JSON object in UTF-8"
     except ValueError as error:
