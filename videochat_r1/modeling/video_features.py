@@ -50,5 +50,5 @@ def video_arguments(
     grids = [prompts[index].video_grid_thw for index in with_video]
     return {
         "pixel_values_videos": torch.cat([tensor.to(device) for tensor in pixels if tensor is not None]),
-        "video_grid_thw": torch.cat([tensor.to(device) for tensor in grids if tensor is not None]),
+        "video_grid_thw": torch.cat([tensor for tensor in grids if tensor is not None]),
     }
