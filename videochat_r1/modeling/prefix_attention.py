@@ -84,11 +84,11 @@ def _attention(
     if dropout > 0:
         raise ConfigError(f"attention_dropout is {dropout}: sharing the prompt needs 0, or its copies would differ")
     layer_idx: int = module.layer_idx  # type: ignore[assignment]
-    dtype = _attention_dtype(value)
+    dtype = attention_dtype(value)
     return shared_prefix.attend(layer_idx, query.to(dtype), key.to(dtype), value.to(dtype), scaling), None
 
 
-def _attention_dtype(value: torch.Tensor) -> torch.dtype:
+def attention_dtype(value: torch.Tensor) -> torch.dtype:
     """As autocast treats attention: its dtype where it is on, else the values' (rotary positions may have promoted)."""
     device_type = value.device.type
     return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else value.dtype
