@@ -156,7 +156,7 @@ class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
         """The gold answer and the token that ends a turn."""
         sample = prompt.sample
         text = TASKS[sample.task].gold(sample.target, thinking=self._builder.thinking)
-        ids = [*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id]
+        ids = [*self._builder.answer_ids(text), self._tokenizer.eos_token_id]
         if len(ids) > self.args.max_completion_length:
             raise DataError(
                 f"the gold answer of sample {sample.id!r} has {len(ids)} tokens, more than max_completion_length="

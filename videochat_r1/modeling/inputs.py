@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from videochat_r1.modeling.literal_text import readable
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptInputs:
@@ -15,7 +17,7 @@ class PromptInputs:
         pixel_values_videos: (N, patch values) float, or None for a prompt without video.
         video_grid_thw: (1, 3) long, on the host: temporal, vertical and horizontal patches; None without video.
         second_per_grid_ts: seconds between two temporal grid steps; None without video.
-        text: the rendered prompt, placeholders not expanded, for logs and engines that expand by themselves.
+        rendered: the prompt as marked text (`LiteralText`), placeholders not expanded, to be built again for other frames.
     """
 
     input_ids: torch.Tensor
@@ -23,7 +25,12 @@ class PromptInputs:
     pixel_values_videos: torch.Tensor | None
     video_grid_thw: torch.Tensor | None
     second_per_grid_ts: float | None
-    text: str
+    rendered: str
+
+    @property
+    def text(self) -> str:
+        """The prompt as a person would read it, for logs."""
+        return readable(self.rendered)
 
     @property
     def num_tokens(self) -> int:
