@@ -6,14 +6,17 @@ import re
 import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration, TrainingArguments
 
 from tests.tiny_runs import make_corpus, write_train_manifest
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.commands.sft import main as sft_command
 from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.grpo import config
+from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import check_rewards_cover, load_rewards
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.sft import VideoSFTConfig
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +95,18 @@ def test_rewards_of_a_recipe_are_checked(folder):
     assert [f.__name__ for f in functions][:3] == ["format", "iou", "accuracy"] and set(weights) == {1.0}
     with pytest.raises(ConfigError, match=r"no reward in .*'accuracy'.* applies to .*'temporal_grounding'"):
         check_rewards_cover(make_corpus(folder, 3), ["accuracy"])
+
+
+@pytest.mark.parametrize("arguments", [VideoGRPOConfig, VideoSFTConfig])
+def test_one_process_does_not_spread_a_batch_over_several_gpus(tmp_path, monkeypatch, arguments):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 4)
+    with pytest.raises(ConfigError, match=r"one process sees 4 GPUs.*NUM_GPUS=4 .*CUDA_VISIBLE_DEVICES=0"):
+        arguments(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+
+
+def test_rollouts_on_partitioned_weights_are_refused(tmp_path, monkeypatch):
+    options = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "ds3_gather_for_generation": False}
+    VideoGRPOConfig(**options)
+    monkeypatch.setattr(config, "is_deepspeed_zero3_enabled", lambda: True)
+    with pytest.raises(ConfigError, match="ds3_gather_for_generation=false cannot be used under ZeRO-3"):
+        VideoGRPOConfig(**options)
