@@ -390,6 +390,24 @@ def test_devices_without_a_flash_kernel_say_so(caplog: pytest.LogCaptureFixture)
     assert "no flash attention kernel" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("capability", "dtype", "head_dim", "name"),
+    [
+        ((9, 0), torch.bfloat16, 128, "cuda flash"),
+        ((8, 0), torch.float16, 80, "cuda flash"),
+        ((7, 5), torch.float16, 128, "math"),
+        ((9, 0), torch.float32, 128, "math"),
+        ((9, 0), torch.bfloat16, 85, "math"),
+        ((9, 0), torch.bfloat16, 512, "math"),
+    ],
+)
+def test_the_cuda_kernel_is_chosen_where_it_runs(
+    capability: tuple[int, int], dtype: torch.dtype, head_dim: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_kernels, "_capability", lambda device: capability)
+    assert attention_kernels.choose_kernel(torch.device("cuda"), dtype, head_dim).name == name
+
+
 def test_zero3_shards_of_two_processes(tmp_path: Path, project_root: Path) -> None:
     result = tmp_path / "differences.json"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -97,7 +97,7 @@ class PromptBlock:
 
 
 class SharedPrefixCache(Cache):
-    """Given to a forward both as `past_key_values` and as `shared_prefix`: one decoding step for all rows.
+    """Given to a forward both as its cache and as `shared_prefix`: one decoding step for all rows.
 
     Attention of a group's rows over their prompt has all of them as queries of one call, so that its keys are read once.
 
