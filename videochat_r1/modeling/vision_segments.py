@@ -98,10 +98,10 @@ def _segments(lengths: torch.Tensor, segment: torch.Tensor, device: torch.device
     """Of segments with these lengths; `segment` (N,) says which one each patch belongs to."""
     order = lengths.argsort(stable=True).argsort()[segment].argsort(stable=True)
     kinds, counts = lengths.sort().values.unique_consecutive(return_counts=True)
-    moves = (None, None)
-    if not torch.equal(order, torch.arange(len(order))):
-        moves = (order.to(device), order.argsort().to(device))
-    return Segments(tuple(kinds.tolist()), tuple(counts.tolist()), *moves)
+    shape = tuple(kinds.tolist()), tuple(counts.tolist())
+    if torch.equal(order, torch.arange(len(order))):
+        return Segments(*shape, None, None)
+    return Segments(*shape, order.to(device), order.argsort().to(device))
 
 
 def _attention(
@@ -122,8 +122,8 @@ def _attention(
     sizes = [length * count for length, count in zip(segments.lengths, segments.counts, strict=True)]
     outs = []
     for length, *parts in zip(segments.lengths, *(row.split(sizes) for row in rows), strict=True):
-        batch = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in parts)
-        out = torch.nn.functional.scaled_dot_product_attention(*batch, scale=scaling)
+        query, key, value = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in parts)
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=scaling)
         outs.append(out.transpose(1, 2).flatten(0, 1))
     out = outs[0] if len(outs) == 1 else torch.cat(outs)
     return (out if segments.back is None else out.index_select(0, segments.back)).unsqueeze(0), None
