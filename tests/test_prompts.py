@@ -188,6 +188,23 @@ def test_the_blank_prompt_is_a_real_one(folder, processor):
     assert blank.num_tokens < 40
 
 
+def test_copies_to_the_host_are_waited_for(folder, processor, sample, monkeypatch):
+    inputs = builder(folder, processor).build(sample)
+    waits, to = [], torch.Tensor.to
+
+    def recorded(tensor, device, non_blocking=False):
+        waits.append((torch.device(device).type, not non_blocking))
+        return to(tensor, device)
+
+    monkeypatch.setattr(torch.Tensor, "to", recorded)
+    for device, blocks in (("cpu", True), (torch.device("cpu"), True), ("meta", False)):
+        waits.clear()
+        moved = inputs.to(device)
+        assert waits == [(torch.device(device).type, blocks)] * 3
+        assert moved.video_grid_thw is inputs.video_grid_thw
+        assert moved.rendered == inputs.rendered
+
+
 def test_vision_tokens_are_found_by_name(processor):
     names = {processor.tokenizer.decode([index]) for index in vision_token_ids(processor)}
     assert names >= {"<|video_pad|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"}

@@ -29,6 +29,8 @@ from videochat_r1.grpo.rollout_log import drop_rollouts_from
 from videochat_r1.grpo.shared_prefix import SharedPrefixDifference, completion_logps
 from videochat_r1.grpo.trainer import VideoGRPOTrainer, noise_seed
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.modeling.video_features import unwrap
+from videochat_r1.modeling.vision_segments import ATTENTION_NAME
 from videochat_r1.recipe import ModelArguments
 from videochat_r1.sample import Sample, Video
 from videochat_r1.training import checkpoint, loader
@@ -307,6 +309,12 @@ def test_a_frozen_vision_tower_sees_each_video_once(folder, monkeypatch):
     )
     trainer.train()
     assert len(frames_seen) == 1 + 2  # the blank stand-in once, and one generation of two prompts
+
+
+def test_every_vision_tower_attends_in_few_calls(folder):
+    trainer = make_trainer(folder)
+    for model in (trainer.model, trainer.ref_model):
+        assert unwrap(model).model.visual.config._attn_implementation == ATTENTION_NAME
 
 
 def test_features_that_the_model_would_swallow_are_refused(folder, monkeypatch):
