@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
+from tests.host_waits import counted_host_waits
 from tests.tiny_prompts import MODEL_TYPES, PAD, make_prompt
 from tests.tiny_prompts import make_model as make_flat_model
 from videochat_r1.errors import ConfigError
@@ -17,7 +19,7 @@ from videochat_r1.grpo.shared_prefix import completion_logps, encode_video, inst
 from videochat_r1.modeling.attention_kernels import MATH
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.tiny import ModelType
-from videochat_r1.rollout import prefix_cache
+from videochat_r1.rollout import prefix_cache, transformers_engine
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.sampling import TokenSampler, inverse_cdf, uniform_noise
 from videochat_r1.rollout.transformers_engine import TransformersEngine
@@ -319,6 +321,53 @@ def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
         assert [token in settings.eos_token_ids for token in rollout.completion_ids].index(True) == len(
             rollout.logps
         ) - 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"temperature": 0.0}, {}, {"top_k": 20, "top_p": 0.9, "min_p": 0.01}, {"repetition_penalty": 1.3}],
+)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_between_two_checks_for_the_end_the_host_waits_for_nothing(
+    model_type: ModelType, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers_engine, "_STEPS_BETWEEN_CHECKS", {})
+    model = make_model(model_type)
+    settings = sampling(model, 7, eos_token_ids=tuple(range(100, 400)), **changes)
+    waits: list[dict[str, int]] = []
+    decode = TransformersEngine._decode
+
+    def counted(self: TransformersEngine, *args: Any) -> None:
+        with counted_host_waits() as found:
+            decode(self, *args)
+        waits.append(dict(found))
+
+    monkeypatch.setattr(TransformersEngine, "_decode", counted)
+    groups = TransformersEngine(model, PAD).generate(
+        ragged_prompts(model), num_generations=4, settings=settings, noise_seeds=seeds(3, 4)
+    )
+    assert any(rollout.finished for group in groups for rollout in group)
+    assert waits == [{}]
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_autocast_keeps_keys_and_values_in_its_precision(
+    model_type: ModelType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(model_type)
+    dtypes: set[torch.dtype] = set()
+    attend = prefix_cache.SharedPrefixCache.attend
+
+    def seen(self: prefix_cache.SharedPrefixCache, *args: Any) -> torch.Tensor:
+        kept = [tensor for block in self.blocks for tensor in (*block.keys, *block.values)]
+        own = [tensor for layer in self.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
+        dtypes.update(tensor.dtype for tensor in (*kept, *own, *args[1:4]))
+        return attend(self, *args)
+
+    monkeypatch.setattr(prefix_cache.SharedPrefixCache, "attend", seen)
+    with torch.autocast("cpu", torch.bfloat16):
+        one(model, sampling(model, 4))
+    assert dtypes == {torch.bfloat16}
 
 
 def test_length_limit_leaves_rollouts_unfinished() -> None:

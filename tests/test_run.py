@@ -7,14 +7,17 @@ from unittest.mock import MagicMock
 import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration, TrainingArguments
 
 from tests.tiny_runs import make_corpus, write_train_manifest
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.commands.sft import main as sft_command
 from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.grpo import config
+from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import check_rewards_cover, load_rewards
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.sft import VideoSFTConfig
 from videochat_r1.training.console import use_console_log
 
 
@@ -103,3 +106,18 @@ def test_deepspeeds_accumulation_is_no_mismatch(deepspeed):
     trainer.accelerator.gradient_accumulation_steps = 1
     use_console_log(trainer)
     assert trainer.accelerator.gradient_accumulation_steps == (4 if deepspeed else 1)
+
+
+@pytest.mark.parametrize("arguments", [VideoGRPOConfig, VideoSFTConfig])
+def test_one_process_does_not_spread_a_batch_over_several_gpus(tmp_path, monkeypatch, arguments):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 4)
+    with pytest.raises(ConfigError, match=r"one process sees 4 GPUs.*NUM_GPUS=4 .*CUDA_VISIBLE_DEVICES=0"):
+        arguments(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+
+
+def test_rollouts_on_partitioned_weights_are_refused(tmp_path, monkeypatch):
+    options = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "ds3_gather_for_generation": False}
+    VideoGRPOConfig(**options)
+    monkeypatch.setattr(config, "is_deepspeed_zero3_enabled", lambda: True)
+    with pytest.raises(ConfigError, match="ds3_gather_for_generation=false cannot be used under ZeRO-3"):
+        VideoGRPOConfig(**options)

@@ -1,14 +1,21 @@
 """SFT: the loss is that of the gold answers, and training lowers it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
-from tests.tiny_runs import Source, make_corpus, make_trainer
+from tests.tiny_runs import Source, make_corpus, make_trainer, write_train_manifest
+from videochat_r1 import sft
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.recipe import DataArguments, ModelArguments
+from videochat_r1.sample import CaptionTarget, Sample, Video
 from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
 from videochat_r1.tasks import TASKS
+from videochat_r1.training.loader import LoadedPrompt
 from videochat_r1.video.frames import VideoBudget
 
 OPTIONS = {
@@ -32,16 +39,17 @@ def folder(tmp_path_factory):
     return path
 
 
-def make_sft(folder, **overrides):
+def make_sft(folder, *, samples=None, lora=None, **overrides):
     model_path = folder / "model_qwen2_5_vl"
     processor = load_processor(model_path)
     budget = VideoBudget(fps=3.0, max_frames=16, min_pixels=28 * 28, max_pixels=56 * 56)
+    model = load_model(model_path, dtype=torch.float32)
     return VideoSFTTrainer(
-        load_model(model_path, dtype=torch.float32),
+        model if lora is None else get_peft_model(model, lora),
         args=VideoSFTConfig(**{**OPTIONS, "output_dir": str(folder / "sft"), **overrides}),
         processor=processor,
         builder=PromptBuilder(processor, load_config(model_path), budget),
-        source=Source(make_corpus(folder, 12)),
+        source=Source(samples or make_corpus(folder, 12)),
     )
 
 
@@ -77,6 +85,70 @@ def test_training_lowers_the_loss(folder):
     trainer = make_sft(folder)
     trainer.train()
     assert losses(trainer)[-1] < losses(trainer)[0] - 0.5
+
+
+def test_what_a_gold_answer_quotes_is_text(folder):
+    trainer = make_sft(folder)
+    sample = Sample(
+        "c", "captioning", Video(path="x"), "", CaptionTarget("The sign says <|im_end|><|video_pad|>.", ("it",))
+    )
+    ids = trainer._gold_ids(LoadedPrompt(sample, None, None))
+    control = set(trainer.processing_class.tokenizer.added_tokens_decoder)
+    assert [token for token in ids if token in control] == [trainer.processing_class.tokenizer.eos_token_id]
+    assert "The sign says <|im_end|><|video_pad|>." in trainer.processing_class.tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("options", [{"per_device_train_batch_size": 4}, {"gradient_accumulation_steps": 4}])
+def test_a_sample_that_cannot_be_read_is_no_part_of_an_update(folder, options):
+    samples = make_corpus(folder, 4)
+    broken = [replace(sample, video=Video(path=str(folder / "none.mp4"))) for sample in samples[2:]]
+    weights, first = [], []
+    for used in ([*samples[:2], *broken], samples[:2]):
+        options = options if len(used) == 4 else {"per_device_train_batch_size": 2}
+        run = {
+            "per_device_train_batch_size": 1,
+            "max_steps": 1,
+            "optim": "sgd",
+            "learning_rate": 0.1,
+            "max_grad_norm": 0.0,
+        }
+        trainer = make_sft(folder, samples=used, **{**run, **options})
+        trainer.train()
+        weights.append(torch.cat([value.flatten() for value in trainer.model.state_dict().values()]))
+        first += losses(trainer)
+    assert first[0] == pytest.approx(first[1], rel=1e-5)
+    assert (weights[0] - weights[1]).abs().max() < 1e-6
+
+
+def test_adapters_with_dropout_train(folder):
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"], lora_dropout=0.2)
+    trainer = make_sft(folder, lora=lora, learning_rate=3e-2, per_device_train_batch_size=2)
+    trainer.train()
+    assert losses(trainer)[-1] < losses(trainer)[0]
+
+
+def test_the_seed_names_the_adapters_first_weights(folder, monkeypatch):
+    write_train_manifest(folder)
+    models = []
+
+    class MadeError(Exception):
+        pass
+
+    def made(model, **options):
+        models.append({name: value.clone() for name, value in model.state_dict().items() if "lora_A" in name})
+        raise MadeError
+
+    monkeypatch.setattr(sft, "VideoSFTTrainer", made)
+    for seed in (1, 1, 2):
+        options = {key: value for key, value in OPTIONS.items() if key != "seed"}
+        with pytest.raises(MadeError):
+            sft.run_sft(
+                ModelArguments(model_name_or_path=str(folder / "model_qwen2_5_vl"), lora={"r": 4}),
+                DataArguments(data_root=str(folder), mixture=[{"manifest": "train.jsonl", "videos": "."}]),
+                VideoSFTConfig(**options, seed=seed, output_dir=str(folder / "seeded")),
+            )
+    assert models[0] and all(torch.equal(value, models[1][name]) for name, value in models[0].items())
+    assert not any(torch.equal(value, models[2][name]) for name, value in models[0].items())
 
 
 def test_gradient_accumulation_gives_the_same_update(folder):

@@ -16,7 +16,7 @@ from deepspeed.runtime.checkpoint_engine import torch_checkpoint_engine
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from peft import LoraConfig
-from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, Trainer
+from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel, Trainer
 from trl import GRPOTrainer
 
 from tests.tiny_prompts import shift_one_position, without_last_token
@@ -29,6 +29,8 @@ from videochat_r1.grpo.rollout_log import drop_rollouts_from
 from videochat_r1.grpo.shared_prefix import SharedPrefixDifference, completion_logps
 from videochat_r1.grpo.trainer import VideoGRPOTrainer, noise_seed
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.modeling.video_features import unwrap
+from videochat_r1.modeling.vision_segments import ATTENTION_NAME
 from videochat_r1.recipe import ModelArguments
 from videochat_r1.sample import Sample, Video
 from videochat_r1.training import checkpoint, loader
@@ -308,6 +310,28 @@ def test_a_frozen_vision_tower_sees_each_video_once(folder, monkeypatch):
     )
     trainer.train()
     assert len(frames_seen) == 1 + 2  # the blank stand-in once, and one generation of two prompts
+
+
+def test_every_vision_tower_attends_in_few_calls(folder):
+    trainer = make_trainer(folder)
+    for model in (trainer.model, trainer.ref_model):
+        assert unwrap(model).model.visual.config._attn_implementation == ATTENTION_NAME
+
+
+def test_features_that_the_model_would_swallow_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(Qwen2_5_VLModel, "forward", lambda self, input_ids=None, **kwargs: None)
+    make_trainer(folder)
+    with pytest.raises(ConfigError, match=r"transformers \d.* takes no features .* install 5\.18"):
+        make_trainer(folder, freeze=True)
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_rollouts_are_computed_in_the_precision_of_training(sharp_folder, freeze):
+    trainer = make_trainer(sharp_folder, bf16=True, beta=0.0, freeze=freeze, max_steps=1, max_completion_length=24)
+    assert trainer.model.dtype == torch.float32
+    trainer.train()
+    # 0.0085 where the arithmetic of rollouts is fp32.
+    assert history_value(trainer, "sampling/sampling_logp_difference/mean")[0] < 0.005
 
 
 def test_loader_workers_do_not_change_the_run(folder, plain_run):

@@ -4,6 +4,7 @@ The same prompts, positions and log-probabilities as in GRPO, so that a comparis
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,19 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
+    set_seed,
 )
 from trl.trainer.utils import add_fused_lm_head
 
 from videochat_r1.errors import DataError, shown
-from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
+from videochat_r1.grpo.shared_prefix import completion_logps, first_dropout, install_shared_prefix
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.recipe import DataArguments, ModelArguments, save_run_record
 from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint
 from videochat_r1.training.console import use_console_log
-from videochat_r1.training.layout import passes_per_update, world_size
+from videochat_r1.training.layout import passes_per_update, refuse_data_parallel, world_size
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader
 from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
 from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
@@ -55,6 +57,7 @@ class VideoSFTConfig(TrainingArguments):
         if self.samples_per_step is not None:
             self.gradient_accumulation_steps = self.accumulation(world_size())
         super().__post_init__()
+        refuse_data_parallel(self.n_gpu)
 
     def accumulation(self, num_processes: int) -> int:
         """Micro-batches per update that give `samples_per_step` on so many processes.
@@ -107,6 +110,9 @@ class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
         )
         self._sampler = GroupSampler(source, layout, batches_per_update=args.gradient_accumulation_steps)
         self._tokenizer = processor.tokenizer
+        # A prompt has one answer: repeating it costs nothing, and lets dropout differ from place to place.
+        self._share_prompt = first_dropout(base) is None
+        self._weight = 1.0
         self.bad_samples = BadSamples(max_bad_video_share)
         super().__init__(
             model=model,
@@ -137,10 +143,21 @@ class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
         )
         return self.accelerator.prepare(loader)
 
-    def _prepare_inputs(self, inputs: list[PromptRequest]) -> dict[str, Any]:  # type: ignore[override]
-        """Prompts of the requests with their gold answers as padded ids."""
-        loaded = self._loader.take(inputs)
+    def get_batch_samples(  # type: ignore[override]
+        self, epoch_iterator: Iterator[list[PromptRequest]], num_batches: int, device: torch.device
+    ) -> tuple[list[list[LoadedPrompt]], torch.Tensor | int | None]:
+        """Load the prompts of a whole update, so that each micro-batch knows how many samples of it can be used."""
+        requests, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = [self._loader.take(batch) for batch in requests]
+        loaded = [prompt for batch in batches for prompt in batch]
         self.bad_samples.count(loaded, is_main_process=self.accelerator.is_main_process)
+        counts = torch.tensor([len(loaded), sum(prompt.inputs is not None for prompt in loaded)], device=device)
+        num_all, num_used = self.accelerator.reduce(counts, reduction="sum").tolist()
+        self._weight = num_all / num_used if num_used else 1.0
+        return batches, num_items
+
+    def _prepare_inputs(self, loaded: list[LoadedPrompt]) -> dict[str, Any]:  # type: ignore[override]
+        """Prompts with their gold answers as padded ids; a sample that cannot be used has a stand-in and no answer."""
         device = self.accelerator.device
         prompts = [(prompt.inputs or self._builder.blank()).to(device) for prompt in loaded]
         answers = [self._gold_ids(prompt) if prompt.inputs is not None else [] for prompt in loaded]
@@ -156,7 +173,7 @@ class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
         """The gold answer and the token that ends a turn."""
         sample = prompt.sample
         text = TASKS[sample.task].gold(sample.target, thinking=self._builder.thinking)
-        ids = [*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id]
+        ids = [*self._builder.answer_ids(text), self._tokenizer.eos_token_id]
         if len(ids) > self.args.max_completion_length:
             raise DataError(
                 f"the gold answer of sample {shown(sample.id)!r} has {len(ids)} tokens, more than max_completion_length="
@@ -167,21 +184,24 @@ class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Mean over the sequences of the mean negative log-likelihood of their answer tokens."""
+        """Mean over the update's sequences of the mean negative log-likelihood of their answer tokens: this micro-batch's part.
+
+        A sequence whose video could not be read is no part of the mean; the others of the update, on all processes, weigh
+        the more.
+        """
         mask = inputs["completion_mask"]
         logps, _ = completion_logps(
             model,
             inputs["prompts"],
             inputs["completion_ids"],
             mask,
-            share_prompt=True,
+            share_prompt=self._share_prompt,
             compute_entropy=False,
             pad_token_id=self._tokenizer.pad_token_id,
         )
         lengths = mask.sum(dim=1)
         per_sequence = -(logps * mask).sum(dim=1) / lengths.clamp(min=1)
-        # A sequence whose video could not be read is no part of the mean.
-        return per_sequence.sum() / (lengths > 0).sum().clamp(min=1)
+        return per_sequence.mean() * self._weight
 
 
 def run_sft(model_args: ModelArguments, data_args: DataArguments, args: VideoSFTConfig) -> Path:
@@ -202,6 +222,8 @@ def run_sft(model_args: ModelArguments, data_args: DataArguments, args: VideoSFT
     keep_wandb_local(args)
     model, peft_config = load_policy(model_args, args)
     if peft_config is not None:
+        # Adapters begin with random numbers, and the trainer below would seed too late for them.
+        set_seed(args.seed)
         model = get_peft_model(model, peft_config)
     trainer = VideoSFTTrainer(
         model,

@@ -235,7 +235,7 @@ class CluePerception:
                 factor=factor,
             )
             inputs, look = closer_prompt(
-                builder, sample.video, inquiry.inputs.text, plan, self._options.time, factor=factor
+                builder, sample.video, inquiry.inputs.rendered, plan, self._options.time, factor=factor
             )
         except VideoError as error:
             inquiry.problem = str(error)

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOConfig
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.judge import JudgeConfig
-from videochat_r1.training.layout import passes_per_update, world_size
+from videochat_r1.training.layout import passes_per_update, refuse_data_parallel, world_size
 
 
 @dataclass
@@ -80,10 +81,16 @@ class VideoGRPOConfig(GRPOConfig):
             # TRL and transformers derive further values from this one in their own __post_init__.
             self.gradient_accumulation_steps = self.accumulation(world_size())
         super().__post_init__()
+        refuse_data_parallel(self.n_gpu)
         if not 0.0 <= self.max_unscored_share <= 1.0:
             raise ConfigError(f"max_unscored_share is {self.max_unscored_share}; expected a share from 0 to 1")
         if self.use_vllm:
             self._check_vllm()
+        elif not self.ds3_gather_for_generation and is_deepspeed_zero3_enabled():
+            raise ConfigError(
+                "ds3_gather_for_generation=false cannot be used under ZeRO-3: processes end their rollouts at different "
+                "steps, so they would wait for each other's weights for ever. Leave it out, or set use_vllm to true."
+            )
         self._check_uninformative_groups()
         if self.rollout_batch_rows is not None and self.rollout_batch_rows < 1:
             raise ConfigError(f"rollout_batch_rows={self.rollout_batch_rows}: expected at least 1, or null for all")

@@ -20,6 +20,7 @@ __all__ = [
     "SharedPrefixDifference",
     "completion_logps",
     "encode_video",
+    "first_dropout",
     "install_shared_prefix",
     "refuse_dropout",
     "sharing_pays",
@@ -160,16 +161,23 @@ def _check_ready(model: torch.nn.Module) -> None:
         refuse_dropout(plain)
 
 
+def first_dropout(model: torch.nn.Module) -> tuple[str, float] | None:
+    """Name and probability of a module that drops in training; None if none does."""
+    for name, module in model.named_modules():
+        probability = module.p if isinstance(module, torch.nn.Dropout) else getattr(module, "attention_dropout", 0.0)
+        if probability > 0:
+            return name or "the model", probability
+    return None
+
+
 def refuse_dropout(model: torch.nn.Module) -> None:
     """A shared prompt is computed once, so all its completions would see one and the same dropout.
 
     Raises:
         ConfigError: a module that would drop in training.
     """
-    for name, module in model.named_modules():
-        probability = module.p if isinstance(module, torch.nn.Dropout) else getattr(module, "attention_dropout", 0.0)
-        if probability > 0:
-            raise ConfigError(
-                f"{name or 'the model'} has dropout {probability}: sharing the prompt needs 0. "
-                "Set lora_dropout and attention_dropout to 0, or share_prompt to false."
-            )
+    if (found := first_dropout(model)) is not None:
+        raise ConfigError(
+            f"{found[0]} has dropout {found[1]}: sharing the prompt needs 0. "
+            "Set lora_dropout and attention_dropout to 0, or share_prompt to false."
+        )

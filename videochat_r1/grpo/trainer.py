@@ -62,7 +62,7 @@ from videochat_r1.grpo.shared_prefix import (
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
 from videochat_r1.modeling.prompts import PromptBuilder
-from videochat_r1.modeling.video_features import encode_video, unwrap
+from videochat_r1.modeling.video_features import encode_video, has_frozen_tower, unwrap
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.sample import Sample
@@ -161,8 +161,7 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
             prefetch=args.dataloader_prefetch_factor or 2,
         )
         # Also true of LoRA, whose adapters are on the language model.
-        tower = unwrap(self.model).model.visual
-        self._tower_is_frozen = not any(weight.requires_grad for weight in tower.parameters())
+        self._tower_is_frozen = has_frozen_tower(self.model)
         self._placeholder: PromptInputs | None = None
         self._buffered_inputs: list[dict[str, Any]] | None = None
         self._rows = RowContext()
@@ -346,7 +345,7 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
 
     @contextmanager
     def _rollout_engine(self) -> Iterator[RolloutEngine]:
-        """An engine with the newest weights."""
+        """An engine with the newest weights, that computes in training's precision."""
         if self.use_vllm:
             if self.state.global_step != self._last_loaded_step:
                 with profiling_context(self, "sync_weights"):
@@ -354,7 +353,8 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
                 self._last_loaded_step = self.state.global_step
             if self._tower_is_frozen:
                 model = self.accelerator.unwrap_model(self.model_wrapped)
-                with self._dist.gather_params(list(unwrap(model).model.visual.parameters())), torch.no_grad():
+                tower = list(unwrap(model).model.visual.parameters())
+                with self._dist.gather_params(tower), self.accelerator.autocast():
                     self._encode_videos(model)
             yield self.vllm_generation
             return
@@ -365,7 +365,7 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
                 gather_deepspeed3_params=self.args.ds3_gather_for_generation,
                 gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
             ) as model,
-            torch.no_grad(),
+            self.accelerator.autocast(),
         ):
             if self._tower_is_frozen:
                 self._encode_videos(model)

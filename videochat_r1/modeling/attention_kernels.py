@@ -53,20 +53,30 @@ def merge(
 
 
 def choose_kernel(device: torch.device, dtype: torch.dtype, head_dim: int) -> AttentionKernel:
-    """torch's flash kernel where there is one (CPU; CUDA in half precision), else the slow matrix products, with a warning."""
+    """torch's flash kernel where there is one, else the slow matrix products, with a warning.
+
+    There is one on the CPU, and on CUDA in half precision on GPUs since Ampere.
+    """
     if device.type == "cpu" and dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         return _CPU_FLASH
-    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and head_dim % 8 == 0 and head_dim <= 256:
+    half = dtype in (torch.bfloat16, torch.float16)
+    if device.type == "cuda" and half and head_dim % 8 == 0 and head_dim <= 256 and _capability(device) >= (8, 0):
         return _CUDA_FLASH
     _warn_slow(device.type, dtype, head_dim)
     return MATH
 
 
 @cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    # Without a driver "cuda" tensors are fake, and stand for those of any GPU.
+    return torch.cuda.get_device_capability(device) if torch.cuda.is_available() else (9, 0)
+
+
+@cache
 def _warn_slow(device_type: str, dtype: torch.dtype, head_dim: int) -> None:
     logger.warning(
         "no flash attention kernel with log-sum-exp on %s for %s with head size %d: shared-prompt attention uses plain "
-        "matrix products, several times slower (bf16 or fp16 on CUDA, and the CPU, have one)",
+        "matrix products, several times slower (bf16 or fp16 on CUDA GPUs since Ampere, and the CPU, have one)",
         device_type,
         dtype,
         head_dim,

@@ -1,8 +1,10 @@
 """Model inputs of one prompt: the one object that rollout, policy, old policy, reference and evaluation all take."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+
+from videochat_r1.modeling.literal_text import readable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -13,9 +15,9 @@ class PromptInputs:
         input_ids: (P,) long, video placeholders expanded to one per merged patch.
         position_ids: (3, P) long, M-RoPE positions (time, height, width) from the true timestamps.
         pixel_values_videos: (N, patch values) float, or None for a prompt without video.
-        video_grid_thw: (1, 3) long: temporal, vertical and horizontal patches; None without video.
+        video_grid_thw: (1, 3) long, on the host: temporal, vertical and horizontal patches; None without video.
         second_per_grid_ts: seconds between two temporal grid steps; None without video.
-        text: the rendered prompt, placeholders not expanded, for logs and engines that expand by themselves.
+        rendered: the prompt as marked text (`LiteralText`), placeholders not expanded, to be built again for other frames.
     """
 
     input_ids: torch.Tensor
@@ -23,7 +25,12 @@ class PromptInputs:
     pixel_values_videos: torch.Tensor | None
     video_grid_thw: torch.Tensor | None
     second_per_grid_ts: float | None
-    text: str
+    rendered: str
+
+    @property
+    def text(self) -> str:
+        """The prompt as a person would read it, for logs."""
+        return readable(self.rendered)
 
     @property
     def num_tokens(self) -> int:
@@ -36,16 +43,18 @@ class PromptInputs:
         return int(self.position_ids.max()) + 1
 
     def to(self, device: torch.device | str) -> "PromptInputs":
-        """The same inputs on another device."""
+        """The same inputs on another device; the grid stays where it is, as only the host reads it.
 
-        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
+        Copies to the host are waited for, because what takes them reads them at once.
+        """
+        non_blocking = torch.device(device).type != "cpu"
 
-        return PromptInputs(
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            position_ids=self.position_ids.to(device, non_blocking=True),
-            pixel_values_videos=move(self.pixel_values_videos),
-            video_grid_thw=move(self.video_grid_thw),
-            second_per_grid_ts=self.second_per_grid_ts,
-            text=self.text,
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return replace(
+            self,
+            input_ids=move(self.input_ids),
+            position_ids=move(self.position_ids),
+            pixel_values_videos=None if self.pixel_values_videos is None else move(self.pixel_values_videos),
         )

@@ -16,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.vision_segments import install_batched_segments
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,9 @@ class SharedPrefix(Protocol):
 
 
 def install_prefix_attention(model: PreTrainedModel) -> None:
-    """Make the text decoder understand `shared_prefix` and `scored_positions`; the vision tower stays as it is. Idempotent.
+    """Make the text decoder understand `shared_prefix` and `scored_positions`, and the vision tower attend in few calls.
+
+    Idempotent.
 
     Raises:
         ConfigError: the text decoder has sliding-window layers, whose masks this attention does not have, or the model
@@ -42,6 +45,7 @@ def install_prefix_attention(model: PreTrainedModel) -> None:
     """
     if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
         raise ConfigError("sharing the prompt needs the whole model on one device, not a device_map over several")
+    install_batched_segments(model.base_model.visual)
     AttentionInterface.register(ATTENTION_NAME, _attention)
     AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
     config = model.base_model.language_model.config
@@ -80,11 +84,11 @@ def _attention(
     if dropout > 0:
         raise ConfigError(f"attention_dropout is {dropout}: sharing the prompt needs 0, or its copies would differ")
     layer_idx: int = module.layer_idx  # type: ignore[assignment]
-    dtype = _attention_dtype(value)
+    dtype = attention_dtype(value)
     return shared_prefix.attend(layer_idx, query.to(dtype), key.to(dtype), value.to(dtype), scaling), None
 
 
-def _attention_dtype(value: torch.Tensor) -> torch.dtype:
+def attention_dtype(value: torch.Tensor) -> torch.dtype:
     """As autocast treats attention: its dtype where it is on, else the values' (rotary positions may have promoted)."""
     device_type = value.device.type
     return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else value.dtype

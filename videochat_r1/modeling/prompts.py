@@ -9,6 +9,7 @@ from transformers import PretrainedConfig, ProcessorMixin
 
 from videochat_r1.errors import ConfigError, DataError, shown
 from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.literal_text import LiteralText
 from videochat_r1.modeling.positions import mrope_positions
 from videochat_r1.sample import Sample, Video
 from videochat_r1.tasks import TASKS
@@ -59,6 +60,7 @@ class PromptBuilder:
         self.templates = dict(templates or {})
         self.max_prompt_length = max_prompt_length
         self._load = load
+        self._literal = LiteralText(processor.tokenizer)
         self._video_token = processor.video_token
         self._video_token_id: int = config.video_token_id
         self._merge_size = int(config.vision_config.spatial_merge_size)
@@ -76,39 +78,46 @@ class PromptBuilder:
             VideoError: its video cannot be used.
             DataError: its prompt cannot be brought under `max_prompt_length`.
         """
-        text = self.render(sample)
-        inputs = self.from_frames(self.frames(sample.video), text)
+        inputs = self.from_frames(self.frames(sample.video), self.render(sample))
         if self.max_prompt_length is None or inputs.num_tokens <= self.max_prompt_length:
             return inputs
-        return self._rebudgeted(sample, text, inputs)
+        return self._rebudgeted(sample, inputs)
 
     def frames(self, video: Video) -> Frames:
         """The video's frames within the budget, sized for this model. Raises VideoError."""
         return self._load(video, self.budget, factor=self._factor)
 
     def render(self, sample: Sample) -> str:
-        """The chat prompt as text, with a single video placeholder."""
+        """See `render_text`, of the sample's instruction."""
         instruction = TASKS[sample.task].instruction(
             sample, thinking=self.thinking, template=self.templates.get(sample.task)
         )
         return self.render_text(instruction)
 
     def render_text(self, instruction: str) -> str:
-        """The chat prompt of a free instruction about a video."""
-        parts: list[dict[str, Any]] = [{"type": "video"}, {"type": "text", "text": instruction}]
+        """The chat prompt of a free instruction about a video, as marked text (`LiteralText`) with one video placeholder.
+
+        Raises:
+            ConfigError: the model's chat template does not show one video.
+        """
+        parts: list[dict[str, Any]] = [{"type": "video"}, {"type": "text", "text": self._literal.mark(instruction)}]
         if self.layout == "text_first":
             parts.reverse()
         rendered = self.processor.apply_chat_template(
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
         )
         if rendered.count(self._video_token) != 1:
-            raise DataError(
-                f"the rendered prompt has {rendered.count(self._video_token)} video placeholders instead of one; "
-                f"does the question contain {self._video_token!r}? Instruction: {instruction[:200]!r}"
+            raise ConfigError(
+                f"the model folder's chat template makes {rendered.count(self._video_token)} video placeholders of one video: "
+                "copy chat_template.json or chat_template.jinja of the release into it"
             )
         return str(rendered)
 
-    def from_frames(self, frames: Frames, text: str) -> PromptInputs:
+    def answer_ids(self, text: str) -> list[int]:
+        """Token ids of an answer that the model shall learn to give, without the one that ends it."""
+        return self._literal.encode(self._literal.mark(text))
+
+    def from_frames(self, frames: Frames, rendered: str) -> PromptInputs:
         """Model inputs of a rendered prompt and decoded frames."""
         processed = self.processor.video_processor(
             videos=[frames.pixels],
@@ -120,8 +129,8 @@ class PromptBuilder:
         )
         grid = processed["video_grid_thw"]
         num_video_tokens = int(grid.prod()) // self._merge_size**2
-        expanded = text.replace(self._video_token, self._video_token * num_video_tokens)
-        input_ids = torch.tensor(self.processor.tokenizer(expanded, add_special_tokens=False)["input_ids"])
+        expanded = rendered.replace(self._video_token, self._video_token * num_video_tokens)
+        input_ids = torch.tensor(self._literal.encode(expanded))
         positions = mrope_positions(
             input_ids,
             video_token_id=self._video_token_id,
@@ -136,7 +145,7 @@ class PromptBuilder:
             pixel_values_videos=processed["pixel_values_videos"],
             video_grid_thw=grid,
             second_per_grid_ts=self._temporal_patch / frames.sample_fps,
-            text=text,
+            rendered=rendered,
         )
 
     def blank(self) -> PromptInputs:
@@ -153,7 +162,7 @@ class PromptBuilder:
         )
         return self.from_frames(frames, self.render_text(""))
 
-    def _rebudgeted(self, sample: Sample, text: str, inputs: PromptInputs) -> PromptInputs:
+    def _rebudgeted(self, sample: Sample, inputs: PromptInputs) -> PromptInputs:
         """The prompt again with fewer pixels, so that it fits."""
         limit = self.max_prompt_length or 0
         num_video_tokens = int((inputs.input_ids == self._video_token_id).sum())
@@ -165,7 +174,7 @@ class PromptBuilder:
                 total_pixels=tokens_left * area,
                 min_pixels=min(self.budget.min_pixels, area),
             )
-            inputs = self.from_frames(self._load(sample.video, smaller, factor=self._factor), text)
+            inputs = self.from_frames(self._load(sample.video, smaller, factor=self._factor), inputs.rendered)
             if inputs.num_tokens <= limit:
                 return inputs
         raise DataError(

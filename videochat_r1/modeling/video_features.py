@@ -1,13 +1,16 @@
 """Features of a video, computed once and given to every later forward: worth it where the vision tower is frozen."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import transformers
 from peft import PeftModel
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
 
 
@@ -19,6 +22,24 @@ def unwrap(model: torch.nn.Module) -> PreTrainedModel:
             raise TypeError(f"expected a transformers model or a wrapper of one, got {type(model).__name__}")
         model = inner
     return model
+
+
+def has_frozen_tower(model: torch.nn.Module) -> bool:
+    """Whether no weight of the vision tower is trained, so that `encode_video` saves work.
+
+    Raises:
+        ConfigError: it does, but the installed transformers would swallow the features without a word.
+    """
+    plain = unwrap(model)
+    if any(weight.requires_grad for weight in plain.base_model.visual.parameters()):
+        return False
+    for part in (plain, plain.base_model):
+        if "mm_encoder_outputs" not in inspect.signature(type(part).forward).parameters:
+            raise ConfigError(
+                f"the vision tower is frozen, and {type(part).__name__} of the installed transformers "
+                f"{transformers.__version__} takes no features computed beforehand: install 5.18 or newer (constraints.txt)"
+            )
+    return True
 
 
 @torch.no_grad()
@@ -50,5 +71,5 @@ def video_arguments(
     grids = [prompts[index].video_grid_thw for index in with_video]
     return {
         "pixel_values_videos": torch.cat([tensor.to(device) for tensor in pixels if tensor is not None]),
-        "video_grid_thw": torch.cat([tensor.to(device) for tensor in grids if tensor is not None]),
+        "video_grid_thw": torch.cat([tensor for tensor in grids if tensor is not None]),
     }

@@ -85,9 +85,10 @@ class DecodingRows:
         ended = self._ended[self._active]
         self._tokens[self._active, step] = tokens.masked_fill(ended, self._pad_token_id)
         self._logps[self._active, step] = logps
-        ending = torch.isin(tokens, self._eos) & ~ended
-        self._lengths[self._active[ending]] = step + 1
-        self._ended[self._active[ending]] = True
+        ending = torch.isin(tokens, self._eos)
+        # Not indexed by a mask: on an accelerator the host would wait to learn how many rows it selects.
+        self._lengths[self._active] = self._lengths[self._active].masked_fill(ending & ~ended, step + 1)
+        self._ended[self._active] = ended | ending
 
     def go_on(self, cache: SharedPrefixCache) -> bool:
         """Whether any row has not ended; drops ended rows, and groups, where it pays. Waits for the device."""

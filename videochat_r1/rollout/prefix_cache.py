@@ -12,6 +12,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
 from videochat_r1.modeling.attention_kernels import choose_kernel, merge
+from videochat_r1.modeling.prefix_attention import attention_dtype
 
 # Reading padding costs less than one more call, up to this much of it.
 _LARGEST_PADDING = 1.25
@@ -28,10 +29,9 @@ class OwnKeysLayer(CacheLayerMixin):
         self.length = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate (R, K, C, D) for keys and for values."""
+        """Allocate (R, K, C, D) for keys and for values, both in the values' dtype: rotation may have promoted keys."""
         rows, heads, _, size = key_states.shape
-        self.keys = key_states.new_empty(rows, heads, self.max_tokens, size)
-        self.values = value_states.new_empty(rows, heads, self.max_tokens, size)
+        self.keys, self.values = (value_states.new_empty(rows, heads, self.max_tokens, size) for _ in range(2))
         self.is_initialized = True
 
     def update(
@@ -97,7 +97,7 @@ class PromptBlock:
 
 
 class SharedPrefixCache(Cache):
-    """Given to a forward both as `past_key_values` and as `shared_prefix`: one decoding step for all rows.
+    """Given to a forward both as its cache and as `shared_prefix`: one decoding step for all rows.
 
     Attention of a group's rows over their prompt has all of them as queries of one call, so that its keys are read once.
 
@@ -115,21 +115,17 @@ class SharedPrefixCache(Cache):
     def add_prompts(self, prefilled: DynamicCache, lengths: Sequence[int]) -> None:
         """Take the prompts out of one prefilled row in which they follow each other; `prefilled` is used up."""
         first = prefilled.layers[0].values
-        kernel = choose_kernel(first.device, first.dtype, first.shape[-1])
+        # Not the dtype they come in: rotation promotes keys under autocast, and their cache the values with them.
+        dtype = attention_dtype(first)
+        kernel = choose_kernel(first.device, dtype, first.shape[-1])
         for begin, end in _blocks_of(lengths, padded=kernel.takes_bias):
             tokens = slice(sum(lengths[:begin]), sum(lengths[:end]))
             part = tuple(lengths[begin:end])
-            self.blocks.append(
-                PromptBlock(
-                    tuple(
-                        _split_and_pad(layer.keys[:, :, tokens].to(layer.values.dtype), part)
-                        for layer in prefilled.layers
-                    ),
-                    tuple(_split_and_pad(layer.values[:, :, tokens], part) for layer in prefilled.layers),
-                    part,
-                    _padding_bias(part, first),
-                )
+            keys, values = (
+                tuple(_split_and_pad(getattr(layer, name)[:, :, tokens].to(dtype), part) for layer in prefilled.layers)
+                for name in ("keys", "values")
             )
+            self.blocks.append(PromptBlock(keys, values, part, _padding_bias(part, first.device, dtype)))
 
     def attend(
         self, layer_idx: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
@@ -199,9 +195,9 @@ def _split_and_pad(tensor: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor
     return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).transpose(1, 2).contiguous()
 
 
-def _padding_bias(lengths: Sequence[int], like: torch.Tensor) -> torch.Tensor | None:
+def _padding_bias(lengths: Sequence[int], device: torch.device, dtype: torch.dtype) -> torch.Tensor | None:
     if len(set(lengths)) == 1:
         return None
     hidden = torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
     bias = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
-    return bias[:, None, None].to(like.device, like.dtype)
+    return bias[:, None, None].to(device, dtype)

@@ -4,6 +4,7 @@ A completion's first decoding step takes the prompt's last token as its input, a
 row, so prefill needs no logits and sampler and trainer compute the same thing.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -45,6 +46,9 @@ class TransformersEngine:
         self._pad_token_id = pad_token_id
         self._max_batch_rows = max_batch_rows
         install_prefix_attention(self._model)
+        # Renamed in transformers 5.24.
+        named = inspect.signature(type(self._model.base_model).forward).parameters
+        self._cache_argument = "cache" if "cache" in named else "past_key_values"
 
     @torch.no_grad()
     def generate(
@@ -103,10 +107,10 @@ class TransformersEngine:
             self._model.base_model(
                 input_ids=torch.cat([prompt.input_ids[:-1].to(device) for prompt in part]).unsqueeze(0),
                 position_ids=torch.cat([prompt.position_ids[:, :-1].to(device) for prompt in part], 1).unsqueeze(1),
-                past_key_values=prefilled,
                 use_cache=True,
                 shared_prefix=pack_groups([(length, ()) for length in lengths], device),
                 scored_positions=torch.empty(0, dtype=torch.long, device=device),
+                **{self._cache_argument: prefilled},
                 **video_arguments(part, None if features is None else features[begin:end], device),
             )
             cache.add_prompts(prefilled, lengths)
@@ -117,7 +121,11 @@ class TransformersEngine:
         for step in range(max_new_tokens):
             tokens, positions = rows.inputs(step)
             hidden = self._model.base_model(
-                input_ids=tokens, position_ids=positions, past_key_values=cache, use_cache=True, shared_prefix=cache
+                input_ids=tokens,
+                position_ids=positions,
+                use_cache=True,
+                shared_prefix=cache,
+                **{self._cache_argument: cache},
             ).last_hidden_state
             context = rows.context(step) if sampler.needs_context else None
             rows.record(step, *sampler.draw(head(hidden[:, 0]), rows.noise(step), context))

@@ -21,7 +21,7 @@ from trl.trainer import grpo_trainer
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.video_features import unwrap
+from videochat_r1.modeling.video_features import has_frozen_tower, unwrap
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.vllm_engine import VLLMEngine
 
@@ -89,9 +89,7 @@ class VideoVLLMGeneration(VLLMGeneration):
             empty_cache()
             self.llm.wake_up(tags=["weights"])
             self._llm_weights_sleeping = False
-        vision = unwrap(self.model).base_model.visual
-        frozen = not any(parameter.requires_grad for parameter in vision.parameters())
-        self.engine.load_weights(self._iter_named_params(), keep_videos=frozen)
+        self.engine.load_weights(self._iter_named_params(), keep_videos=has_frozen_tower(self.model))
 
     def generate(  # type: ignore[override]
         self,

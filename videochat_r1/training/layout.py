@@ -10,6 +10,19 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def refuse_data_parallel(num_gpus: int) -> None:
+    """For the GPUs that one process would train on.
+
+    Raises:
+        ConfigError: more than one: without a launcher, transformers splits each batch over them, videos and positions included.
+    """
+    if num_gpus > 1:
+        raise ConfigError(
+            f"one process sees {num_gpus} GPUs and cannot train on all of them: start one process per GPU "
+            f"(NUM_GPUS={num_gpus} bash training_scripts/launch.sh ...), or show it one with CUDA_VISIBLE_DEVICES=0"
+        )
+
+
 def passes_per_update(wanted: int, per_process: int, num_processes: int, *, what: str, option: str) -> int:
     """Forward and backward passes of each process that make an update of exactly `wanted` items.
 
