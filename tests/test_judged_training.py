@@ -16,7 +16,7 @@ import yaml
 from transformers import TrainerCallback
 
 from tests.judged_rewards import captions
-from tests.tiny_runs import make_trainer, write_train_manifest
+from tests.tiny_runs import logged_rollouts, make_trainer, write_train_manifest
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.errors import ConfigError, JudgeError
 from videochat_r1.grpo.reward_calls import Outcome, RewardCalls, UnscoredRollouts, lone_share
@@ -59,7 +59,7 @@ def judged_trainer(folder, server, name, *, judge=None, **options):
 
 
 def rollouts(trainer):
-    return [json.loads(line) for line in (Path(trainer.args.output_dir) / "rollouts.jsonl").read_text().splitlines()]
+    return logged_rollouts(Path(trainer.args.output_dir))
 
 
 def logged(trainer, name):
@@ -203,8 +203,8 @@ def test_ranks_agree_to_pause_and_to_stop(folder):
     step = int(newest.name.partition("-")[2])
     assert 0 < step < 60
     assert f"Training has stopped. The same command goes on after update {step}" in said
-    rows = [json.loads(line) for line in (output / "rollouts.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [number for number in range(step) for _ in range(8)]
+    rows = logged_rollouts(output)
+    assert [row["step"] for row in rows] == [number for number in range(1, step + 1) for _ in range(8)]
     assert not any(row["unscored"] for row in rows)
 
 
@@ -246,7 +246,7 @@ def caption_recipe(folder, server, **changes):
 
 def test_a_captioning_recipe_trains_a_qwen2_vl(folder, server):
     assert grpo_command(["--config", caption_recipe(folder, server)]) == 0
-    rows = [json.loads(line) for line in (folder / "recipe" / "rollouts.jsonl").read_text().splitlines()]
+    rows = logged_rollouts(folder / "recipe")
     assert len(rows) == 8 and {row["task"] for row in rows} == {"captioning"}
     assert all(row["rewards"]["recall"] == 0.0 for row in rows), "an untrained model answers nothing"
     assert server.counts["requests"] == 1, "the check before training"
@@ -321,7 +321,7 @@ def test_nan_of_a_plain_reward_is_unscored_and_none_is_not():
     assert reward.functions[0](completions=["a", "b", "c"])[2] == 0.5
     assert reward.take(3) == [
         Outcome(False, None, False),
-        Outcome(True, "a reward is NaN", False),
+        Outcome(True, "reward <lambda> gave nan", False),
         Outcome(False, None, False),
     ]
 

@@ -19,6 +19,10 @@ class VideoError(VideoChatR1Error, RuntimeError):
     """A video is missing, cannot be decoded, or took longer than the time limit."""
 
 
+class DivergedError(VideoChatR1Error, RuntimeError):
+    """The model's weights, or what it computes, are NaN or infinite."""
+
+
 class JudgeError(VideoChatR1Error, RuntimeError):
     """The LLM judge cannot be reached or does not answer as agreed."""
 

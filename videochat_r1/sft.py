@@ -28,10 +28,12 @@ from videochat_r1.recipe import DataArguments, ModelArguments, save_run_record
 from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint
 from videochat_r1.training.console import use_console_log
+from videochat_r1.training.divergence import StopsWhenDiverged
 from videochat_r1.training.layout import passes_per_update, world_size
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader
 from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
 from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
+from videochat_r1.training.saving import SavesPlainFolders
 from videochat_r1.training.trackers import keep_wandb_local
 
 logger = logging.getLogger(__name__)
@@ -72,7 +74,7 @@ class VideoSFTConfig(TrainingArguments):
         )
 
 
-class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
+class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.ResumableTrainer, Trainer):
     """Maximises the likelihood of gold answers; the loss is over answer tokens only (recipe: SFT baseline).
 
     Args:

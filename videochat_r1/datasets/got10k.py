@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
-from tqdm import tqdm
-
 from videochat_r1.datasets.annotation_files import Row, kind, listing, numbers, read_json, read_text
 from videochat_r1.datasets.base import Corpus, Request, UniqueIds, inside, is_file
 from videochat_r1.datasets.got10k_sequence import (
@@ -19,6 +17,7 @@ from videochat_r1.datasets.got10k_sequence import (
 )
 from videochat_r1.errors import DataError
 from videochat_r1.geometry import Box
+from videochat_r1.progress import progress_bar
 from videochat_r1.sample import BoxesTarget, Sample, Video
 
 ItemT = TypeVar("ItemT")
@@ -103,7 +102,7 @@ class GOT10k(Corpus):
 
 def _bar(items: list[ItemT]) -> Iterable[ItemT]:
     """The items with a progress bar, on a terminal, where they take longer than two seconds."""
-    return cast(Iterable[ItemT], tqdm(items, desc="GOT-10k", unit="sequence", delay=2.0, disable=None))
+    return cast(Iterable[ItemT], progress_bar(items, desc="GOT-10k", unit="sequence", delay=2.0, disable=None))
 
 
 def _source_frames(boxes: Sequence[Box], truth: SequenceTruth) -> tuple[tuple[int, ...], list[str]]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -25,7 +24,9 @@ from videochat_r1.grpo.run import load_rewards
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.modeling.saving import save_model_folder
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.progress import progress_bar
 from videochat_r1.quickstart.options import CONFIGS, QuickstartOptions
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe, save_run_record
 from videochat_r1.sample import Sample
@@ -79,7 +80,7 @@ class Workshop:
         first_of = {video_key(sample.video): sample for sample in samples}
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
             built = pool.map(builder.build, first_of.values())
-            for _ in tqdm(built, total=len(first_of), desc=description, unit="video"):
+            for _ in progress_bar(built, total=len(first_of), desc=description, unit="video"):
                 pass
 
     def make_init(self, folder: Path, samples: Sequence[Sample]) -> None:
@@ -207,7 +208,9 @@ class _TimeLimit(TrainerCallback):
     def __init__(self, seconds: float, description: str) -> None:
         self._seconds = seconds
         self._total = max(1, round(seconds))
-        self._bar = tqdm(total=self._total, desc=description, unit="s", bar_format="{l_bar}{bar}| {n}/{total} s")
+        self._bar = progress_bar(
+            total=self._total, desc=description, unit="s", bar_format="{l_bar}{bar}| {n}/{total} s"
+        )
         self._begin = 0.0
 
     def on_train_begin(
@@ -235,6 +238,4 @@ class _TimeLimit(TrainerCallback):
 
 def save_half(model_folder: Path, output: Path) -> None:
     """The same model with weights of 16 bits: half the size, as it is shipped."""
-    model = load_model(model_folder, dtype=torch.float16)
-    model.save_pretrained(str(output))
-    load_processor(model_folder).save_pretrained(str(output))
+    save_model_folder(load_model(model_folder, dtype=torch.float16), load_processor(model_folder), output)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.saving import follow_umask
 from videochat_r1.training.loader import BadSamples
 
 logger = logging.getLogger(__name__)
@@ -174,6 +175,7 @@ def save_generation_buffer(folder: Path, rank: int, batches: Sequence[Mapping[st
         if isinstance(tensor, torch.Tensor)
     }
     save_file(flat, folder / f"{_BUFFER}_{rank}.safetensors")
+    follow_umask(folder)
 
 
 def load_generation_buffer(folder: Path, rank: int, device: torch.device) -> list[dict[str, torch.Tensor]]:
