@@ -76,7 +76,7 @@ def test_a_step_whose_videos_are_all_bad_goes_on_and_says_so(folder, options, mo
     assert "left out so far" in said
     assert {one["sample_id"] for one in trainer.bad_samples.listed} == {"b0", "b1"}
     values = [value for entry in trainer.state.log_history for value in entry.values()]
-    assert not [value for value in values if value is None or isinstance(value, float) and not math.isfinite(value)]
+    assert not [value for value in values if value is None or (isinstance(value, float) and not math.isfinite(value))]
     assert trainer.state.global_step == 3 and "NoneType" not in caplog.text
 
 
