@@ -1,4 +1,4 @@
-"""Recipes: a YAML file plus flag overrides becomes typed arguments, and every run keeps the ones it used.
+"""Recipes: a YAML file plus flag overrides becomes typed arguments.
 
 `--config recipe.yaml --learning_rate 5e-7 --video.fps 1` : flags win over the file; a dotted flag sets one key inside a
 nested option. An unknown key is an error that names the nearest valid one.
@@ -7,8 +7,6 @@ nested option. An unknown key is an error that names the nearest valid one.
 import dataclasses
 import difflib
 import json
-import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +18,6 @@ from trl import TrlParser
 
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
-from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import durations
 
@@ -147,20 +144,6 @@ def check_keys(given: Any, valid: Sequence[str], *, where: str) -> None:
             raise ConfigError(f"unknown key {key!r} in {where}{_nearest(str(key), valid)}")
 
 
-def save_run_record(output_dir: Path, **resolved: Any) -> None:
-    """Write `resolved_config.yaml` and `environment.json` (versions, git commit, command) into the run's folder."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    config = {name: _plain(value) for name, value in resolved.items()}
-    (output_dir / "resolved_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    record = {
-        "command": sys.argv,
-        "git_commit": git_commit(),
-        "python": platform.python_version(),
-        "packages": package_versions(),
-    }
-    (output_dir / "environment.json").write_text(json.dumps(record, indent=2) + "\n")
-
-
 def _read_config(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Values of the `--config` file and the remaining flags."""
     if "--config" not in arguments:
@@ -264,16 +247,3 @@ def json_option(text: str, name: str) -> Any:
 def _nearest(name: str, valid: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, valid, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(valid)[:20])}, ..."
-
-
-def _plain(value: Any) -> Any:
-    """`value` as YAML's basic types."""
-    if hasattr(value, "to_dict"):
-        value = value.to_dict()
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, bool | int | float | str | None) else str(value)

@@ -24,13 +24,15 @@ from videochat_r1.errors import DataError
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
-from videochat_r1.recipe import DataArguments, ModelArguments, save_run_record
+from videochat_r1.recipe import DataArguments, ModelArguments
 from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint
+from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
 from videochat_r1.training.divergence import StopsWhenDiverged
 from videochat_r1.training.layout import passes_per_update, world_size
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader
+from videochat_r1.training.record import save_run_record
 from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
 from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
 from videochat_r1.training.saving import SavesPlainFolders
@@ -215,4 +217,5 @@ def run_sft(model_args: ModelArguments, data_args: DataArguments, args: VideoSFT
     )
     use_console_log(trainer)
     trainer.train(resume_from_checkpoint=checkpoint.resume_folder(args))
-    return save_final(trainer, processor, output_dir, merge_lora=model_args.merge_lora)
+    card = ModelCard("sft", model_args, data_args, source.summaries)
+    return save_final(trainer, processor, output_dir, merge_lora=model_args.merge_lora, card=card)

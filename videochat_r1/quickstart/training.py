@@ -28,11 +28,13 @@ from videochat_r1.modeling.saving import save_model_folder
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.progress import progress_bar
 from videochat_r1.quickstart.options import CONFIGS, QuickstartOptions
-from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe, save_run_record
+from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.sample import Sample
 from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
 from videochat_r1.tasks import TASKS
+from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
+from videochat_r1.training.record import save_run_record
 from videochat_r1.training.run import load_policy, save_final
 from videochat_r1.video.cache import FrameCache
 
@@ -109,23 +111,24 @@ class Workshop:
         rewards, args.reward_weights = load_rewards(args.rewards)  # type: ignore[arg-type]
         save_run_record(folder, model=model_args, data=data_args, grpo=args)
         model, _ = load_policy(model_args, args)
+        source = data_args.load_mixture(args.seed)
         trainer = VideoGRPOTrainer(
             model,
             args=args,
             processor=load_processor(model_args.model_name_or_path),
             builder=self._builder(model_args, data_args),
-            source=data_args.load_mixture(args.seed),
+            source=source,
             reward_funcs=rewards,
             max_bad_video_share=data_args.max_bad_video_share,
         )
         use_console_log(trainer)
-        return self._run(trainer, folder)
+        return self._run(trainer, folder, ModelCard("grpo", model_args, data_args, source.summaries))
 
     def train_sft(self, recipe: str, start: Path, folder: Path) -> TrainingRun:
         """SFT from `start` for as many steps as its recipe says."""
-        trainer = self._sft_trainer(recipe, start, folder, ())
+        trainer, card = self._sft_trainer(recipe, start, folder, ())
         use_console_log(trainer)
-        return self._run(trainer, folder)
+        return self._run(trainer, folder, card)
 
     def continue_sft(self, start: Path, folder: Path, seconds: float) -> TrainingRun:
         """SFT from `start` for as many seconds as given, its learning rate falling linearly over them."""
@@ -139,35 +142,37 @@ class Workshop:
             "--warmup_steps",
             "0",
         )
-        trainer = self._sft_trainer(SFT_STAGES[-1], start, folder, flags, _TimeLimit(seconds, "SFT continued"))
+        trainer, card = self._sft_trainer(SFT_STAGES[-1], start, folder, flags, _TimeLimit(seconds, "SFT continued"))
         # Their bar counts steps, of which nobody knows how many there will be.
         trainer.remove_callback(ProgressCallback)
         trainer.remove_callback(PrinterCallback)
-        return self._run(trainer, folder)
+        return self._run(trainer, folder, card)
 
     def _sft_trainer(
         self, recipe: str, start: Path, folder: Path, flags: Sequence[str], callback: TrainerCallback | None = None
-    ) -> VideoSFTTrainer:
+    ) -> tuple[VideoSFTTrainer, ModelCard]:
         model_args, data_args, args = self._arguments(
             recipe, VideoSFTConfig, start, folder, (*self.options.sft_flags, *flags)
         )
         save_run_record(folder, model=model_args, data=data_args, sft=args)
         model, _ = load_policy(model_args, args)
-        return VideoSFTTrainer(
+        source = data_args.load_mixture(args.seed)
+        trainer = VideoSFTTrainer(
             model,
             args=args,
             processor=load_processor(model_args.model_name_or_path),
             builder=self._builder(model_args, data_args),
-            source=data_args.load_mixture(args.seed),
+            source=source,
             max_bad_video_share=data_args.max_bad_video_share,
             callbacks=[callback] if callback is not None else [],
         )
+        return trainer, ModelCard("sft", model_args, data_args, source.summaries)
 
-    def _run(self, trainer: Trainer, folder: Path) -> TrainingRun:
+    def _run(self, trainer: Trainer, folder: Path, card: ModelCard) -> TrainingRun:
         begin = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - begin
-        save_final(trainer, trainer.processing_class, folder, merge_lora=False)  # type: ignore[arg-type]
+        save_final(trainer, trainer.processing_class, folder, merge_lora=False, card=card)  # type: ignore[arg-type]
         return TrainingRun(folder, trainer.state.global_step, seconds)
 
     def _grpo_arguments(
