@@ -6,8 +6,10 @@ import shlex
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard as HubCard
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import Qwen2_5_VLForConditionalGeneration
 
@@ -15,6 +17,7 @@ from tests.tiny_runs import make_corpus, write_train_manifest
 from videochat_r1.commands.ask import parser as ask_parser
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.commands.sft import main as sft_command
+from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.grpo.run import check_rewards_cover, load_rewards
 from videochat_r1.modeling.tiny import build_tiny
@@ -85,6 +88,20 @@ def test_sft_from_a_recipe(folder):
     Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "sft")
     check_record(folder / "sft")
     check_card(folder / "sft", "transformers", base=folder / "model")
+
+
+def test_the_tiny_recipe_earns_rewards_and_learns(tmp_path, project_root):
+    write_corpus(tmp_path, num_train=4, num_eval=1, num_eval_longer=0, seed=0, workers=1)
+    output = tmp_path / "out"
+    paths = ["--data_root", str(tmp_path), "--output_dir", str(output)]
+    start = project_root / "data" / "quickstart" / "sft"
+    flags = ["--model_name_or_path", str(start), "--deepspeed", "", "--use_cpu", "true", "--max_steps", "2"]
+    assert grpo_command(["--config", str(project_root / "configs" / "grpo" / "tiny.yaml"), *paths, *flags]) == 0
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    logged = [entry for entry in history if "loss" in entry]
+    assert len(logged) == 2 and all(entry["reward"] > 0.5 and entry["grad_norm"] > 0 for entry in logged)
+    before, after = (load_file(path / "model.safetensors") for path in (start, output))
+    assert any(not torch.equal(value.float(), after[name].float()) for name, value in before.items())
 
 
 def check_record(output):

@@ -456,6 +456,22 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(killed_runs,
     assert sorted(path.name for path in checkpoint.checkpoints(output)) == ["checkpoint-4", "checkpoint-5"]
 
 
+def test_a_video_that_has_gone_since_the_checkpoint_has_no_part_in_the_rest_of_its_generation(tmp_path):
+    options = {"num_iterations": 2, "save_strategy": "steps", "save_steps": 1, "lr_scheduler_type": "constant"}
+    first = make_trainer(tmp_path, **options, max_steps=1)
+    first.train()
+    gone = rollouts_of(tmp_path)[0]["sample_id"]
+    samples = [
+        replace(sample, video=Video(path=str(tmp_path / "gone.mp4"))) if sample.id == gone else sample
+        for sample in make_corpus(tmp_path)
+    ]
+    again = make_trainer(tmp_path, **options, max_steps=2, samples=samples)
+    again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
+    masks = torch.cat([part["completion_mask"] for part in again._buffered_inputs])
+    assert masks.any(dim=1).tolist() == [False] * 4 + [True] * 4
+    assert largest_difference(weights_of(first), weights_of(again)) > 0
+
+
 def test_a_checkpoint_of_the_second_epoch_resumes_with_that_epochs_order(tmp_path):
     options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 7}
     whole = make_trainer(tmp_path, **options, output_dir=str(tmp_path / "whole"))

@@ -20,7 +20,6 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from videochat_r1.errors import DataError
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -53,7 +52,10 @@ class VideoSFTConfig(TrainingArguments):
         default=None,
         metadata={"help": "Samples per optimiser update over all processes; null keeps gradient_accumulation_steps."},
     )
-    max_completion_length: int = field(default=1024, metadata={"help": "A longer gold answer is an error."})
+    max_completion_length: int = field(
+        default=1024, metadata={"help": "In tokens; samples with a longer gold answer are left out."}
+    )
+    logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
 
     def __post_init__(self) -> None:
         if self.samples_per_step is not None:
@@ -143,7 +145,7 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.Resumable
 
     def _prepare_inputs(self, inputs: list[PromptRequest]) -> dict[str, Any]:  # type: ignore[override]
         """Prompts of the requests with their gold answers as padded ids."""
-        loaded = self._loader.take(inputs)
+        loaded = [self._with_answer_that_fits(prompt) for prompt in self._loader.take(inputs)]
         self.bad_samples.count(loaded, is_main_process=self.accelerator.is_main_process)
         device = self.accelerator.device
         prompts = [(prompt.inputs or self._builder.blank()).to(device) for prompt in loaded]
@@ -156,17 +158,24 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.Resumable
             mask[row, : len(answer)] = 1
         return {"prompts": prompts, "completion_ids": ids.to(device), "completion_mask": mask.to(device)}
 
+    def _with_answer_that_fits(self, prompt: LoadedPrompt) -> LoadedPrompt:
+        """The prompt; one that cannot be used where its gold answer is too long."""
+        length = 0 if prompt.inputs is None else len(self._gold_ids(prompt))
+        if length <= self.args.max_completion_length:
+            return prompt
+        limit = f"max_completion_length={self.args.max_completion_length}"
+        return LoadedPrompt(prompt.sample, None, f"its gold answer has {length} tokens, more than {limit}")
+
     def _gold_ids(self, prompt: LoadedPrompt) -> list[int]:
         """The gold answer and the token that ends a turn."""
-        sample = prompt.sample
-        text = TASKS[sample.task].gold(sample.target, thinking=self._builder.thinking)
-        ids = [*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id]
-        if len(ids) > self.args.max_completion_length:
-            raise DataError(
-                f"the gold answer of sample {sample.id!r} has {len(ids)} tokens, more than max_completion_length="
-                f"{self.args.max_completion_length}"
-            )
-        return ids
+        text = TASKS[prompt.sample.task].gold(prompt.sample.target, thinking=self._builder.thinking)
+        return [*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With how many samples were left out so far, as in GRPO."""
+        if "loss" in logs:
+            logs["data/bad_samples"] = float(len(self.bad_samples.listed))
+        super().log(logs, start_time)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -62,6 +62,7 @@ class VideoGRPOConfig(GRPOConfig):
         metadata={"help": "Completions decoded together; null decodes the whole generation batch at once."},
     )
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
+    logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
 
     def __post_init__(self) -> None:
         if isinstance(self.rewards, str):

@@ -42,6 +42,7 @@ from videochat_r1.grpo.rows import (
     advantage_rounding,
     cut_rows,
     informative_groups,
+    leave_out_rows,
     padded,
     replace_groups,
 )
@@ -208,7 +209,11 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.Resumabl
             self._sampler.further(step, draw, self.args.process_index, count)[index] if draw else requests[index].sample
             for step, draw, count, index in batch["row_source"][:: self.num_generations].tolist()
         ]
-        prompts = [self._inputs_of(load_prompt(self._builder, sample)) for sample in samples]
+        loaded = [load_prompt(self._builder, sample) for sample in samples]
+        # What could be read before may be gone now.
+        usable = self._repeated([prompt.inputs is not None for prompt in loaded])
+        leave_out_rows(batch, batch["row_valid"] & torch.tensor(usable, device=batch["row_valid"].device))
+        prompts = [self._inputs_of(prompt) for prompt in loaded]
         batch.update(row_prompts=self._repeated(prompts), row_features=None)
 
     def _repeated(self, values: Sequence[Any]) -> list[Any]:
@@ -276,11 +281,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.Resumabl
         )
         with self._in_hand(rows):
             output = super()._generate_and_score_completions(rows.columns)
-        output["row_valid"] = torch.tensor(rows.valid, device=output["completion_mask"].device)
-        for name in ("completion_mask", "old_per_token_logps", "ref_per_token_logps"):
-            # Log-probabilities too: the policy's are zeros there, and a ratio that overflows stays NaN under a mask.
-            if name in output:
-                output[name][~output["row_valid"]] = 0
+        leave_out_rows(output, torch.tensor(rows.valid, device=output["completion_mask"].device))
         if self.multi_objective_aggregation == "sum_then_normalize" and self.scale_rewards != "batch":
             # The deviation of fewer than two rewards is NaN, which TRL does not count as zero.
             self._metrics["train"]["frac_reward_zero_std"][-1] += self._lone_share

@@ -5,6 +5,7 @@ import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ METHODS = {"grpo": "GRPO", "sft": "supervised fine-tuning"}
 
 # Means over the last updates say more than the last update.
 _LAST_LOGGED = 10
-_METRICS = re.compile(r"(\w+/)?(reward|rewards/\w+/mean|parse_rate)|loss|kl")
+_METRICS = re.compile(r"reward|loss|kl|\w+/(reward|rewards/\w+/mean|parse_rate)")
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -56,7 +57,7 @@ class ModelCard:
         is_adapter = (folder / "adapter_config.json").is_file()
         base = self.model.model_name_or_path
         sections = [
-            f"# {folder.resolve().name}",
+            f"# {Path(base).name}, {METHODS[self.method]} on video",
             f"{_code(base)} trained on video with {METHODS[self.method]}: {trainer.state.global_step} updates. Made with "
             "videochat_r1; `resolved_config.yaml` holds all options and `environment.json` what it ran on.",
             "## Data",
@@ -95,7 +96,7 @@ class ModelCard:
             ("trained weights", weights + frozen),
             *((f"lora.{k}", v) for k, v in _mapping(self.model.lora).items()),
         ]
-        rows += [(name, value) for name in _RECIPE if (value := getattr(args, name, None)) is not None]
+        rows += [(name, _short(value)) for name in _RECIPE if (value := getattr(args, name, None)) is not None]
         rows += [("thinking", self.data.thinking), ("prompt_layout", self.data.prompt_layout)]
         return rows + [(f"video.{name}", value) for name, value in _mapping(self.data.video).items()]
 
@@ -124,6 +125,15 @@ class ModelCard:
             imports = "from peft import PeftModel\n" + imports
             load += f'model = PeftModel.from_pretrained(model, "{folder}")\n'
         return f'```bash\n{ask}\n```\n\n```python\n{imports}\n{load}processor = AutoProcessor.from_pretrained("{folder}")\n```'
+
+
+def _short(value: Any) -> Any:
+    """An option's value; of rewards their names and weights."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value):
+        return ", ".join(f"{entry['name']} x {entry.get('weight', 1.0):g}" for entry in value)
+    return value
 
 
 def _result(history: Sequence[Mapping[str, Any]]) -> list[str]:
