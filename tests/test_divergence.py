@@ -59,6 +59,14 @@ def test_without_checkpoints_the_next_computation_tells(folder, tmp_path, make):
     assert not (tmp_path / "final").exists()
 
 
+def test_a_damaged_start_is_no_divergence(folder):
+    trainer = make_trainer(folder)
+    with torch.no_grad():
+        trainer.model.lm_head.weight.fill_(math.nan)
+    with pytest.raises(DivergedError, match="before the first update: the weights to start from are damaged"):
+        trainer.train()
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_an_engine_refuses_logits_that_are_no_numbers(temperature, value):

@@ -100,6 +100,12 @@ def test_sft_names_the_nearest_layout_too(tmp_path, monkeypatch):
         VideoSFTConfig(**options, per_device_train_batch_size=0)
 
 
+def test_every_update_is_logged_unless_the_recipe_says_otherwise(tmp_path):
+    grpo = VideoGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    sft = VideoSFTConfig(output_dir=str(tmp_path), use_cpu=True)
+    assert (grpo.logging_steps, sft.logging_steps) == (1, 1)
+
+
 def test_a_micro_batch_that_splits_a_group_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="must hold whole groups: 12 is not a multiple of num_generations=8"):
         parse(tmp_path, per_device_train_batch_size=12, generation_batch_size=24)

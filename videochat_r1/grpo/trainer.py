@@ -1,7 +1,7 @@
 """GRPO on video: `trl.GRPOTrainer` with prompts that carry a video and are computed once per group.
 
-Every override of a TRL or transformers method is in this file, with its reason in its docstring. What is not overridden
-(loss types, KL, clipping, advantages, logging, DeepSpeed, PEFT) is TRL's.
+Every override of a TRL or transformers method is in this file, or in a mixin of `training` that SFT shares, with its reason in
+its docstring. What is not overridden (loss types, KL, clipping, advantages, DeepSpeed, PEFT) is TRL's.
 
 The way of a batch: `GroupSampler` asks for prompts -> `PromptLoader` brings their `PromptInputs` ->
 `_generate_and_score_completions` makes G rows of each and lets TRL generate, score and normalise them -> `_prepare_inputs`

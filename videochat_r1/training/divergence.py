@@ -37,6 +37,10 @@ class StopsWhenDiverged:
 
     def diverged(self: Any, what: str) -> DivergedError:
         """The error that says so, with the mend."""
+        if self.state.global_step == 0:
+            return DivergedError(
+                f"{what} before the first update: the weights to start from are damaged, or too large for fp16"
+            )
         newest = last_checkpoint(Path(self.args.output_dir))
         kept = "no checkpoint was saved before" if newest is None else f"the last checkpoint is {newest.name}"
         return DivergedError(
