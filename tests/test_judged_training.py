@@ -378,8 +378,19 @@ def test_a_reward_is_a_number_or_its_rollout_is_unscored_under_its_name(given, v
 
 @pytest.mark.parametrize(
     ("returned", "what"),
-    [(None, "None"), (0.5, "0.5"), ([1.0], "1 values"), ([1.0] * 3, "3 values"), (np.ones((0,)), "0 values"), (object, "<class 'object'>")],
-)  # fmt: skip
+    [
+        (None, "None"),
+        (0.5, "0.5"),
+        ([1.0], "1 values"),
+        ([1.0] * 3, "3 values"),
+        (np.ones((0,)), "0 values"),
+        (torch.tensor(0.5), "tensor(0.5000)"),
+        (object, "<class 'object'>"),
+        ({0.5, 1.0}, "{0.5, 1.0}"),
+        ({0: 1.0, 1: 1.0}, "{0: 1.0, 1: 1.0}"),
+        ("ab", "'ab'"),
+    ],
+)
 def test_a_reward_that_returns_no_list_of_the_right_length_leaves_all_unscored(returned, what):
     def odd(completions, **columns):
         return returned

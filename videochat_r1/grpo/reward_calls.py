@@ -8,7 +8,7 @@ import logging
 import math
 import reprlib
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -107,9 +107,11 @@ class RewardCalls:
     def _noted(self, place: int, values: Any, num_rows: int) -> list[float | None]:
         """What a reward has returned for `num_rows` completions, as numbers, None, and NaN for what is unscored."""
         name = self.functions[place].__name__
+        # A set has no order and a mapping's keys are no values.
+        is_list = isinstance(values, Iterable) and not isinstance(values, str | Set | Mapping)
         try:
-            given = list(values)
-        except TypeError:
+            given = list(values) if is_list else None
+        except TypeError:  # a tensor or array without dimensions
             given = None
         if given is None or len(given) != num_rows:
             what = reprlib.repr(values) if given is None else f"{len(given)} values"
