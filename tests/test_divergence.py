@@ -43,16 +43,28 @@ def test_a_diverged_run_stops_with_its_last_checkpoint(folder, tmp_path, make, v
     trainer = make(folder, **options)
     # After the checkpoint of update 1 and before that of update 2.
     trainer.add_callback(Spoil(2, value))
-    with pytest.raises(DivergedError, match=r"at update 2: the run has diverged.*learning_rate.*is checkpoint-1$"):
+    with pytest.raises(
+        DivergedError, match=r"at update 2: the run has diverged.*learning_rate.*before is checkpoint-1$"
+    ):
         trainer.train()
     assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["checkpoint-1"]
+
+
+def test_a_checkpoint_of_weights_that_can_compute_nothing_is_named(folder, tmp_path):
+    trainer = make_trainer(folder, output_dir=str(tmp_path))
+    for step in (1, 2, 3):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / checkpoint.MARKER).touch()
+    trainer.state.global_step = 3
+    said = str(trainer.diverged("the model's logits are NaN"))
+    assert said.endswith("the last checkpoint before is checkpoint-2, and checkpoint-3 is useless: delete it")
 
 
 @pytest.mark.parametrize("make", [make_trainer, make_sft])
 def test_without_checkpoints_the_next_computation_tells(folder, tmp_path, make):
     trainer = make(folder, max_steps=4, output_dir=str(tmp_path))
     trainer.add_callback(Spoil(1, math.nan))
-    with pytest.raises(DivergedError, match=r"the run has diverged.*no checkpoint was saved before"):
+    with pytest.raises(DivergedError, match=r"the run has diverged.*there is no checkpoint from before$"):
         trainer.train()
     with pytest.raises(DivergedError, match="weights are NaN"):
         trainer.save_model(str(tmp_path / "final"))

@@ -31,7 +31,12 @@ def checkpoints(output_dir: Path) -> list[Path]:
         for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
         if path.is_dir() and path.name.rpartition("-")[2].isdigit()
     ]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    return sorted(found, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """The update that a checkpoint was saved after, by its name."""
+    return int(folder.name.rpartition("-")[2])
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:

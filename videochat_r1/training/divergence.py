@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from videochat_r1.errors import DivergedError
-from videochat_r1.training.checkpoint import last_checkpoint
+from videochat_r1.training.checkpoint import MARKER, checkpoints, step_of
 
 
 class StopsWhenDiverged:
@@ -41,16 +41,20 @@ class StopsWhenDiverged:
             return DivergedError(
                 f"{what} before the first update: the weights to start from are damaged, or too large for fp16"
             )
-        newest = last_checkpoint(Path(self.args.output_dir))
-        kept = "no checkpoint was saved before" if newest is None else f"the last checkpoint is {newest.name}"
+        step = self.state.global_step
+        complete = [path for path in checkpoints(Path(self.args.output_dir)) if (path / MARKER).is_file()]
+        before = [path for path in complete if step_of(path) < step]
+        kept = f"the last checkpoint before is {before[-1].name}" if before else "there is no checkpoint from before"
+        if complete and step_of(complete[-1]) == step:
+            kept += f", and {complete[-1].name} is useless: delete it"
         return DivergedError(
-            f"{what} at update {self.state.global_step}: the run has diverged, and these weights are not saved. Lower "
-            f"learning_rate (now {self.args.learning_rate:g}) or max_grad_norm; {kept}"
+            f"{what} at update {step}: the run has diverged. Lower learning_rate (now {self.args.learning_rate:g}) or "
+            f"max_grad_norm; {kept}"
         )
 
 
 def weights_are_finite(model: torch.nn.Module) -> torch.Tensor:
     """A bool without dimensions on the model's device. Of weights that ZeRO has divided, this rank's part."""
     parts = [getattr(weight, "ds_tensor", weight).detach() for weight in model.parameters()]
-    # A sum is as little finite as its parts, and needs no second tensor of their size.
+    # A sum is as little finite as its parts (no sound weights add up to 3e38), and needs no second tensor of their size.
     return torch.stack([part.sum(dtype=torch.float32) for part in parts]).isfinite().all()
