@@ -10,7 +10,7 @@ import pytest
 import yaml
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from tests.tiny_runs import write_train_manifest
+from tests.tiny_runs import logged_rollouts, write_train_manifest
 from videochat_r1.modeling.tiny import build_tiny
 
 STEPS = 3
@@ -114,7 +114,7 @@ def history(path, key):
 
 def test_two_processes_draw_the_same_completions_as_one(zero3_run, plain_run):
     def completions(path):
-        rows = [json.loads(line) for line in (path / "rollouts.jsonl").read_text().splitlines()]
+        rows = logged_rollouts(path)
         return {(row["step"], row["sample_id"], row["generation"]): row["completion"] for row in rows}
 
     assert completions(zero3_run) == completions(plain_run)

@@ -172,13 +172,12 @@ def test_mistakes_are_named(world, capsys):
 
 
 def test_rollouts_of_a_run_are_grouped_by_step_and_sample(tmp_path) -> None:
-    rows = [
-        {"step": step, "sample_id": "s", "task": "captioning", "completion": "<answer>A dog barks.</answer>", "target": TARGET}
-        for step in (0, 0, 1)
-    ]  # fmt: skip
+    said = {"completion": "<answer>A dog barks.</answer>"}
+    shared = {"sample_id": "s", "task": "captioning", "target": TARGET}
+    rows = [{**shared, "step": 1, "rollouts": [said, said]}, {**shared, "step": 2, "rollouts": [said]}]
     (tmp_path / "rollouts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     read, without = read_captions(tmp_path / "rollouts.jsonl")
-    assert [row.group for row in read] == ["0/s", "0/s", "1/s"] and without == 0
+    assert [row.group for row in read] == ["1/s", "1/s", "2/s"] and without == 0
 
 
 def test_a_served_judge_takes_its_flags_and_passes_the_check(tmp_path, capsys, monkeypatch) -> None:

@@ -2,21 +2,24 @@
 
 import asyncio
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from transformers import TrainerCallback
 
 from tests.judged_rewards import captions
-from tests.tiny_runs import make_trainer, write_train_manifest
+from tests.tiny_runs import logged_rollouts, make_trainer, write_train_manifest
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.errors import ConfigError, JudgeError
 from videochat_r1.grpo.reward_calls import Outcome, RewardCalls, UnscoredRollouts, lone_share
@@ -58,8 +61,18 @@ def judged_trainer(folder, server, name, *, judge=None, **options):
     return make_trainer(folder, reward_entries=rewards, output_dir=str(folder / name), **options)
 
 
+def with_rewards(folder, *functions, **options):
+    """A trainer over the toy corpus with rewards of the test's own."""
+    entries = [{"name": f"tests.judged_rewards:{function.__name__}"} for function in functions]
+    with pytest.MonkeyPatch.context() as patch:
+        for function in functions:
+            patch.setattr(f"tests.judged_rewards.{function.__name__}", function, raising=False)
+        path = folder / f"rewards_{len(list(folder.iterdir()))}"
+        return make_trainer(folder, reward_entries=entries, output_dir=str(path), **options)
+
+
 def rollouts(trainer):
-    return [json.loads(line) for line in (Path(trainer.args.output_dir) / "rollouts.jsonl").read_text().splitlines()]
+    return logged_rollouts(Path(trainer.args.output_dir))
 
 
 def logged(trainer, name):
@@ -164,7 +177,7 @@ def test_an_outage_ends_the_run_with_a_checkpoint_from_which_it_goes_on(folder, 
     again.train(resume_from_checkpoint=checkpoint.resume_folder(again.args))
     after = weights_of(again)
     assert all(torch.equal(value, after[name]) for name, value in plain_run[1].items())
-    assert [row["step"] for row in rollouts(again)] == [step for step in range(3) for _ in range(8)]
+    assert [row["step"] for row in rollouts(again)] == [step for step in (1, 2, 3) for _ in range(8)]
 
 
 def test_ranks_agree_to_pause_and_to_stop(folder):
@@ -203,8 +216,8 @@ def test_ranks_agree_to_pause_and_to_stop(folder):
     step = int(newest.name.partition("-")[2])
     assert 0 < step < 60
     assert f"Training has stopped. The same command goes on after update {step}" in said
-    rows = [json.loads(line) for line in (output / "rollouts.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [number for number in range(step) for _ in range(8)]
+    rows = logged_rollouts(output)
+    assert [row["step"] for row in rows] == [number for number in range(1, step + 1) for _ in range(8)]
     assert not any(row["unscored"] for row in rows)
 
 
@@ -246,7 +259,7 @@ def caption_recipe(folder, server, **changes):
 
 def test_a_captioning_recipe_trains_a_qwen2_vl(folder, server):
     assert grpo_command(["--config", caption_recipe(folder, server)]) == 0
-    rows = [json.loads(line) for line in (folder / "recipe" / "rollouts.jsonl").read_text().splitlines()]
+    rows = logged_rollouts(folder / "recipe")
     assert len(rows) == 8 and {row["task"] for row in rows} == {"captioning"}
     assert all(row["rewards"]["recall"] == 0.0 for row in rows), "an untrained model answers nothing"
     assert server.counts["requests"] == 1, "the check before training"
@@ -316,14 +329,107 @@ def test_a_group_with_one_scored_rollout_or_none_has_no_deviation():
     assert lone_share(rewards, 2) == pytest.approx(3 / 4)
 
 
-def test_nan_of_a_plain_reward_is_unscored_and_none_is_not():
-    reward = RewardCalls([lambda completions, **columns: [None, float("nan"), 0.5]])
-    assert reward.functions[0](completions=["a", "b", "c"])[2] == 0.5
-    assert reward.take(3) == [
-        Outcome(False, None, False),
-        Outcome(True, "a reward is NaN", False),
-        Outcome(False, None, False),
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("given", "value", "reason"),
+    [
+        (None, None, None),
+        (0.5, 0.5, None),
+        (True, 1.0, None),
+        (np.float32(0.5), 0.5, None),
+        (np.bool_(True), 1.0, None),
+        (torch.tensor(0.5), 0.5, None),
+        (Fraction(1, 2), 0.5, None),
+        (math.nan, "unscored", "reward odd gave nan"),
+        (np.float64("nan"), "unscored", "reward odd gave nan"),
+        (math.inf, "unscored", "reward odd gave inf"),
+        (-math.inf, "unscored", "reward odd gave -inf"),
+        (1e30, "unscored", "reward odd gave 1e+30, too large to train on"),
+        (10**400, "unscored", "reward odd gave inf"),
+        ("0.5", "unscored", "reward odd gave '0.5' of type str, not a number"),
+        (b"1", "unscored", "reward odd gave b'1' of type bytes, not a number"),
+        ([0.5], "unscored", "reward odd gave [0.5] of type list, not a number"),
+        (torch.ones(2), "unscored", "reward odd gave tensor([1., 1.]) of type Tensor, not a number"),
+        (1j, "unscored", "reward odd gave 1j of type complex, not a number"),
+        (Unscored("late"), "unscored", "late"),
+    ],
+    ids=str,
+)
+def test_a_reward_is_a_number_or_its_rollout_is_unscored_under_its_name(given, value, reason, is_async):
+    def odd(completions, **columns):
+        return (0.25, given)
+
+    async def odd_async(completions, **columns):
+        return odd(completions)
+
+    odd_async.__name__ = "odd"
+    reward = RewardCalls([odd_async if is_async else odd])
+    found = reward.functions[0](completions=["a", "b"])
+    found = asyncio.run(found) if is_async else found
+    assert found[0] == 0.25
+    assert math.isnan(found[1]) if value == "unscored" else found[1] == value
+    failed = reason is not None
+    judged = failed or is_async
+    assert reward.take(2) == [
+        Outcome(judged, None, False),
+        Outcome(failed or (judged and given is not None), reason, False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("returned", "what"),
+    [
+        (None, "None"),
+        (0.5, "0.5"),
+        ([1.0], "1 values"),
+        ([1.0] * 3, "3 values"),
+        (np.ones((0,)), "0 values"),
+        (torch.tensor(0.5), "tensor(0.5000)"),
+        (object, "<class 'object'>"),
+        ({0.5, 1.0}, "{0.5, 1.0}"),
+        ({0: 1.0, 1: 1.0}, "{0: 1.0, 1: 1.0}"),
+        ("ab", "'ab'"),
+    ],
+)
+def test_a_reward_that_returns_no_list_of_the_right_length_leaves_all_unscored(returned, what):
+    def odd(completions, **columns):
+        return returned
+
+    reward = RewardCalls([odd])
+    assert all(map(math.isnan, reward.functions[0](completions=["a", "b"])))
+    assert {one.reason for one in reward.take(2)} == {f"reward odd returned {what} for 2 completions"}
+
+
+def test_failures_of_a_plain_reward_are_counted_among_all_that_it_scores():
+    values = iter([math.nan, *[0.5] * 200])
+    reward = RewardCalls([lambda completions, **columns: [next(values) for _ in completions]])
+    unscored = UnscoredRollouts(max_share=0.1)
+    for _ in range(20):
+        reward.functions[0](completions=["a"] * 10)
+        assert unscored.count(reward.take(10), is_main_process=True) is None
+    assert unscored.total == 1 and len(unscored._recent) == 200
+
+
+@pytest.mark.parametrize("given", [math.inf, "well done", None], ids=str)
+def test_a_run_goes_on_where_one_reward_is_odd_and_stops_where_all_are(folder, given):
+    def sometimes(completions, generation, trainer_state, **columns):
+        return [given if g == 0 and trainer_state.global_step < 2 else g / 4 for g in generation]
+
+    def always(completions, **columns):
+        return [given for _ in completions]
+
+    trainer = with_rewards(folder, sometimes, max_unscored_share=0.5, max_steps=3)
+    trainer.train()
+    assert len(logged(trainer, "reward")) == 3
+    spoilt = [row["unscored"] for row in rollouts(trainer)[::4]]
+    assert [bool(reason) for reason in spoilt] == [given is not None] * 4 + [False] * 2
+    trainer = with_rewards(folder, always, max_steps=3)
+    if given is None:
+        trainer.train()
+        assert not logged(trainer, "reward")
+    else:
+        with pytest.raises(JudgeError, match=r"8 of the last 8 judged rollouts .* the last for: reward always gave"):
+            trainer.train()
 
 
 def test_the_share_is_that_of_the_last_judged_rollouts():

@@ -18,7 +18,7 @@ LAYERS = (
     {"errors"},
     {"text"},
     {"options", "outputs"},
-    {"provenance"},
+    {"provenance", "progress"},
     {"geometry"},
     {"sample"},
     {"parsing"},

@@ -7,6 +7,7 @@ from videochat_r1.commands.quickstart import parser
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.blind import BlindResult
+from videochat_r1.grpo.rollout_log import read_rollouts
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.quickstart.options import SHIPPED_START, QuickstartOptions
 from videochat_r1.quickstart.run import Quickstart
@@ -47,9 +48,10 @@ def test_summary_has_the_stated_form(run):
 
 def test_rollouts_and_answers_are_kept(run):
     folder, _ = run
-    rollouts = [json.loads(line) for line in (folder / "rollouts.jsonl").open()]
-    assert len(rollouts) == 2 * 16 * 8
-    assert {row["step"] for row in rollouts} == {0, 1}
+    groups = list(read_rollouts(folder / "rollouts.jsonl"))
+    assert [len(group["rollouts"]) for group in groups] == [8] * (2 * 16)
+    assert {group["step"] for group in groups} == {1, 2}
+    assert list(folder.rglob("rollouts.jsonl")) == [folder / "rollouts.jsonl"]
     held_out = read_manifest(folder / "data" / "eval.jsonl", folder / "data")
     for model in ("sft", "grpo", "sft_continued"):
         ids = {json.loads(line)["id"] for line in (folder / "samples" / f"eval_{model}.jsonl").open()}

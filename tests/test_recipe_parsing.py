@@ -1,6 +1,5 @@
 """Recipes: file, flags, nested flags, and the mistakes people make."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +7,7 @@ import yaml
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
-from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe, save_run_record
+from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.sft import VideoSFTConfig
 from videochat_r1.training import start
 
@@ -192,19 +191,15 @@ def test_sft_names_the_nearest_layout_too(tmp_path, monkeypatch):
         VideoSFTConfig(**options, per_device_train_batch_size=0)
 
 
+def test_every_update_is_logged_unless_the_recipe_says_otherwise(tmp_path):
+    grpo = VideoGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    sft = VideoSFTConfig(output_dir=str(tmp_path), use_cpu=True)
+    assert (grpo.logging_steps, sft.logging_steps) == (1, 1)
+
+
 def test_a_micro_batch_that_splits_a_group_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="must hold whole groups: 12 is not a multiple of num_generations=8"):
         parse(tmp_path, per_device_train_batch_size=12, generation_batch_size=24)
-
-
-def test_a_run_keeps_its_config_versions_and_command(tmp_path):
-    model, data, args = parse(tmp_path)
-    save_run_record(tmp_path / "run", model=model, data=data, grpo=args)
-    resolved = yaml.safe_load((tmp_path / "run" / "resolved_config.yaml").read_text())
-    assert resolved["grpo"]["num_generations"] == 8
-    assert resolved["data"]["video"] == {"fps": 2.0, "max_frames": 64}
-    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert {"torch", "trl", "transformers"} <= set(environment["packages"])
 
 
 def test_several_trackers_on_the_command_line(tmp_path):

@@ -2,16 +2,23 @@
 
 import json
 import re
+import shlex
+from datetime import UTC, datetime, timedelta
 from unittest.mock import MagicMock
 
 import pytest
+import torch
 import yaml
+from huggingface_hub import ModelCard as HubCard
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import Qwen2_5_VLForConditionalGeneration, TrainingArguments
 
 from tests.tiny_runs import make_corpus, write_train_manifest
+from videochat_r1.commands.ask import parser as ask_parser
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.commands.sft import main as sft_command
+from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.grpo import config
 from videochat_r1.grpo.config import VideoGRPOConfig
@@ -69,7 +76,9 @@ def test_a_lora_run_saves_adapter_and_merged_model_and_logs_to_both_trackers(fol
     Qwen2_5_VLForConditionalGeneration.from_pretrained(output / "merged")
     assert f"trained model: {output / 'merged'}" in capsys.readouterr().out
     assert yaml.safe_load((output / "resolved_config.yaml").read_text())["grpo"]["learning_rate"] == 1e-2
-    assert json.loads((output / "environment.json").read_text())["packages"]["trl"]
+    check_record(output)
+    check_card(output, "peft", base=folder / "model")
+    check_card(output / "merged", "transformers", base=folder / "model")
     events = next(path for path in folder.rglob("events.out.tfevents*"))
     accumulator = EventAccumulator(str(events.parent))
     accumulator.Reload()
@@ -82,6 +91,53 @@ def test_sft_from_a_recipe(folder):
     config = recipe(folder, "sft", per_device_train_batch_size=2, samples_per_step=4, learning_rate=1e-3)
     assert sft_command(["--config", config]) == 0
     Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "sft")
+    check_record(folder / "sft")
+    check_card(folder / "sft", "transformers", base=folder / "model")
+
+
+def test_the_tiny_recipe_earns_rewards_and_learns(tmp_path, project_root):
+    write_corpus(tmp_path, num_train=4, num_eval=1, num_eval_longer=0, seed=0, workers=1)
+    output = tmp_path / "out"
+    paths = ["--data_root", str(tmp_path), "--output_dir", str(output)]
+    start = project_root / "data" / "quickstart" / "sft"
+    flags = ["--model_name_or_path", str(start), "--deepspeed", "", "--use_cpu", "true", "--max_steps", "2"]
+    assert grpo_command(["--config", str(project_root / "configs" / "grpo" / "tiny.yaml"), *paths, *flags]) == 0
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    logged = [entry for entry in history if "loss" in entry]
+    assert len(logged) == 2 and all(entry["reward"] > 0.5 and entry["grad_norm"] > 0 for entry in logged)
+    before, after = (load_file(path / "model.safetensors") for path in (start, output))
+    assert any(not torch.equal(value.float(), after[name].float()) for name, value in before.items())
+
+
+def check_record(output):
+    """What the run was made with is there, and nothing that only its owner may read, or that has to be unpickled."""
+    record = json.loads((output / "environment.json").read_text())
+    assert record["packages"]["trl"] and record["host"] and record["num_processes"] == 1
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(record["date"])) < timedelta(hours=1)
+    assert isinstance(record["gpus"], list) and record["cpu_cores"] >= 1 and "driver" in record and "cuda" in record
+    assert (record["uncommitted_changes"] or []) != [] or not str(record["git_commit"]).endswith("-dirty")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in output.rglob("*.safetensors")}
+    assert modes and set(modes.values()) == {(output / "environment.json").stat().st_mode & 0o777}
+    assert not list(output.rglob("training_args.bin"))
+
+
+def check_card(output, library, base):
+    """The card is this project's, its header can be read, and its command is one that the parser takes."""
+    card = HubCard.load(output / "README.md")
+    assert card.data.library_name == library and {"videochat-r1", "video"} <= set(card.data.tags)
+    assert card.data.base_model is None, "a folder of this machine is no name on a hub"
+    text = card.text
+    assert f"`{base}` trained on video with" in text and "2 updates" in text
+    assert "| train.jsonl | 12 | temporal_grounding 4, tracking 4, grounded_qa 4 |" in text
+    assert "| loss |" in text and "| learning_rate | 0.0" in text and "| transformers |" in text and "licence" in text
+    command = shlex.split(re.search(r"```bash\nvideochat-r1 ask (.*)\n```", text)[1])
+    arguments = ask_parser().parse_args(command)
+    where = arguments.adapter or arguments.model
+    assert where == str(output) and (arguments.fps, arguments.max_frames) == (3.0, 16)
+    code = re.search(r"```python\n(.*)```", text, re.DOTALL)[1]
+    scope = {}
+    exec(compile(code, "card", "exec"), scope)
+    assert scope["model"].config.model_type == "qwen2_5_vl"
 
 
 def test_missing_videos_are_found_before_the_model_is_loaded(folder):

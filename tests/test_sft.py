@@ -53,6 +53,16 @@ def make_sft(folder, *, samples=None, lora=None, **overrides):
     )
 
 
+class Corpus:
+    """The samples in their own order."""
+
+    def __init__(self, samples):
+        self._samples = samples
+
+    def samples(self, epoch):
+        return self._samples
+
+
 def losses(trainer):
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
@@ -159,6 +169,24 @@ def test_gradient_accumulation_gives_the_same_update(folder):
         trainer.train()
         weights.append(torch.cat([value.flatten() for value in trainer.model.state_dict().values()]))
     assert (weights[0] - weights[1]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("defect", ["video", "answer"])
+def test_samples_that_cannot_be_used_are_left_out_and_counted(folder, defect, monkeypatch):
+    samples = make_corpus(folder, 6)
+    bad = {"t1", "t4"} if defect == "answer" else {sample.id for sample in samples[:3]}
+    if defect == "video":
+        gone = Video(path=str(folder / "gone.mp4"))
+        samples = [replace(sample, video=gone) if sample.id in bad else sample for sample in samples]
+    monkeypatch.setattr("tests.test_sft.make_corpus", lambda *_: samples)
+    # In this order the first batch holds the first three. Of the gold answers only tracking's boxes are long.
+    monkeypatch.setattr("tests.test_sft.Source", Corpus)
+    trainer = make_sft(folder, max_steps=2, max_completion_length=20 if defect == "answer" else 1024)
+    trainer.bad_samples.max_share = 1.0
+    trainer.train()
+    assert {one["sample_id"] for one in trainer.bad_samples.listed} == bad
+    assert [entry["data/bad_samples"] for entry in trainer.state.log_history if "loss" in entry][-1] >= 2
+    assert all(torch.isfinite(weight).all() for weight in trainer.model.parameters())
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(folder):

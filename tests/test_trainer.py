@@ -20,12 +20,11 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, Qwen
 from trl import GRPOTrainer
 
 from tests.tiny_prompts import shift_one_position, without_last_token
-from tests.tiny_runs import make_corpus, make_trainer
+from tests.tiny_runs import logged_rollouts, make_corpus, make_trainer
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.grpo import rows, run
 from videochat_r1.grpo import trainer as grpo_trainer
 from videochat_r1.grpo.config import VideoGRPOConfig
-from videochat_r1.grpo.rollout_log import drop_rollouts_from
 from videochat_r1.grpo.shared_prefix import SharedPrefixDifference, completion_logps
 from videochat_r1.grpo.trainer import VideoGRPOTrainer, noise_seed
 from videochat_r1.modeling.tiny import build_tiny
@@ -34,6 +33,8 @@ from videochat_r1.modeling.vision_segments import ATTENTION_NAME
 from videochat_r1.recipe import ModelArguments
 from videochat_r1.sample import Sample, Video
 from videochat_r1.training import checkpoint, loader
+from videochat_r1.training.divergence import StopsWhenDiverged
+from videochat_r1.training.saving import SavesPlainFolders
 
 
 def weights_of(trainer):
@@ -45,7 +46,7 @@ def largest_difference(a, b):
 
 
 def rollouts_of(folder):
-    return [json.loads(line) for line in (folder / "run" / "rollouts.jsonl").read_text().splitlines()]
+    return logged_rollouts(folder / "run")
 
 
 def history_value(trainer, name):
@@ -338,7 +339,7 @@ def test_loader_workers_do_not_change_the_run(folder, plain_run):
     _, _, rows = plain_run
     trainer = make_trainer(folder, dataloader_num_workers=2, output_dir=str(folder / "workers"))
     trainer.train()
-    again = [json.loads(line) for line in (folder / "workers" / "rollouts.jsonl").read_text().splitlines()]
+    again = logged_rollouts(folder / "workers")
     assert [row["completion"] for row in again] == [row["completion"] for row in rows]
 
 
@@ -347,8 +348,7 @@ def test_a_bad_video_is_left_out_counted_and_listed(folder):
     broken = Sample("broken", samples[0].task, Video(path=str(folder / "no.mp4")), "q", samples[0].target, 2.0, "toy")
     trainer = make_trainer(folder, samples=[samples[1], broken], max_steps=1, output_dir=str(folder / "bad"))
     trainer.train()
-    rows = [json.loads(line) for line in (folder / "bad" / "rollouts.jsonl").read_text().splitlines()]
-    assert {row["sample_id"] for row in rows} == {samples[1].id}
+    assert {row["sample_id"] for row in logged_rollouts(folder / "bad")} == {samples[1].id}
     assert history_value(trainer, "data/bad_samples") == [1.0]
     assert trainer.bad_samples.listed[0]["sample_id"] == "broken"
 
@@ -377,14 +377,6 @@ def test_a_completion_that_is_masked_as_truncated_keeps_its_share_as_in_trl(plai
     valid[4:] = False
     trainer._weigh_rows(output)
     assert (output["loss_scale"], output["num_items_in_batch"]) == (2.0, 9)
-
-
-def test_a_log_that_a_kill_cut_within_a_character_goes_on(tmp_path):
-    path = tmp_path / "rollouts.jsonl"
-    lines = [json.dumps({"step": step, "completion": "é"}, ensure_ascii=False) + "\n" for step in range(3)]
-    path.write_bytes("".join(lines).encode()[:-4])
-    drop_rollouts_from(path, 2)
-    assert path.read_text(encoding="utf-8") == "".join(lines[:2])
 
 
 def test_checkpoints_of_deepspeed_are_read_without_pickle(tmp_path):
@@ -489,6 +481,22 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(killed_runs,
     assert sorted(path.name for path in checkpoint.checkpoints(output)) == ["checkpoint-4", "checkpoint-5"]
 
 
+def test_a_video_that_has_gone_since_the_checkpoint_has_no_part_in_the_rest_of_its_generation(tmp_path):
+    options = {"num_iterations": 2, "save_strategy": "steps", "save_steps": 1, "lr_scheduler_type": "constant"}
+    first = make_trainer(tmp_path, **options, max_steps=1)
+    first.train()
+    gone = rollouts_of(tmp_path)[0]["sample_id"]
+    samples = [
+        replace(sample, video=Video(path=str(tmp_path / "gone.mp4"))) if sample.id == gone else sample
+        for sample in make_corpus(tmp_path)
+    ]
+    again = make_trainer(tmp_path, **options, max_steps=2, samples=samples)
+    again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
+    masks = torch.cat([part["completion_mask"] for part in again._buffered_inputs])
+    assert masks.any(dim=1).tolist() == [False] * 4 + [True] * 4
+    assert largest_difference(weights_of(first), weights_of(again)) > 0
+
+
 def test_a_checkpoint_of_the_second_epoch_resumes_with_that_epochs_order(tmp_path):
     options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 7}
     whole = make_trainer(tmp_path, **options, output_dir=str(tmp_path / "whole"))
@@ -522,6 +530,7 @@ OVERRIDDEN = {
     "_prepare_inputs": "(self, generation_batch: dict[str, torch.Tensor | typing.Any]) -> dict[str, torch.Tensor | typing.Any]",
     "_compute_loss": "(self, model, inputs)",
     "get_train_dataloader": "(self)",
+    "log": "(self, logs: dict[str, float], start_time: float | None = None) -> None",
     "_get_per_token_logps_and_entropies": None,
 }
 
@@ -534,12 +543,11 @@ def test_the_overridden_signatures_of_trl_are_those_this_was_written_for():
         if signature is not None:
             found = str(inspect.signature(getattr(GRPOTrainer, name))).replace("typing.Any", "Any")
             assert found == signature.replace("typing.Any", "Any"), name
-    resuming = {
-        name for name in vars(checkpoint.ResumableTrainer) if hasattr(Trainer, name) and not name.startswith("__")
-    }
-    assert len(resuming) == 4
-    for name in resuming:
-        own_names = list(inspect.signature(getattr(checkpoint.ResumableTrainer, name)).parameters)
-        assert own_names == list(inspect.signature(getattr(Trainer, name)).parameters), name
+    for mixin, count in ((checkpoint.ResumableTrainer, 4), (StopsWhenDiverged, 2), (SavesPlainFolders, 2)):
+        replaced = {name for name in vars(mixin) if hasattr(GRPOTrainer, name) and not name.startswith("__")}
+        assert len(replaced) == count, mixin
+        for name in replaced - {"create_model_card"}:
+            own_names = list(inspect.signature(getattr(mixin, name)).parameters)
+            assert own_names == list(inspect.signature(getattr(Trainer, name)).parameters), name
     keywords = set(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
     assert {"model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"} <= keywords

@@ -24,6 +24,7 @@ if __name__ == "__main__":
 from videochat_r1.datasets.manifest import write_manifest
 from videochat_r1.geometry import Box, Span
 from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.rollout_log import read_rollouts
 from videochat_r1.grpo.run import load_rewards
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.modeling.load import load_config, load_model, load_processor
@@ -90,6 +91,12 @@ class Source:
 def chatty_parse_reward(completions, sample_id, **columns):
     """Something that varies between the completions of an untrained model, so that groups carry a gradient."""
     return [(sum(map(ord, text)) % 97) / 97 for text in completions]
+
+
+def logged_rollouts(folder: Path) -> list[dict]:
+    """The completions of a run's log, each with what its group says."""
+    groups = list(read_rollouts(folder / "rollouts.jsonl"))
+    return [{**group, **rollout} for group in groups for rollout in group["rollouts"]]
 
 
 DEFAULTS = {

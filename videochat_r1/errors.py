@@ -24,7 +24,7 @@ class DivergedError(VideoChatR1Error, RuntimeError):
 
 
 class JudgeError(VideoChatR1Error, RuntimeError):
-    """The LLM judge cannot be reached or does not answer as agreed."""
+    """Rewards cannot be had: the LLM judge cannot be reached or does not answer as agreed, or too many rollouts stay unscored."""
 
 
 def shown(text: str, limit: int = 80) -> str:

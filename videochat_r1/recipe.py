@@ -1,4 +1,4 @@
-"""Recipes: a YAML file plus flag overrides becomes typed arguments, and every run keeps the ones it used.
+"""Recipes: a YAML file plus flag overrides becomes typed arguments.
 
 `--config recipe.yaml --learning_rate 5e-7 --video.fps 1` : flags win over the file; a dotted flag sets one key inside a
 nested option, or adds an entry to a list. `NESTED` of a class of arguments declares what stands inside its options. An unknown
@@ -7,22 +7,17 @@ key is an error that names the nearest valid one.
 
 import dataclasses
 import itertools
-import json
-import platform
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, get_args, get_type_hints
 
-import yaml
 from trl import TrlParser
 
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
 from videochat_r1.options import as_type, check_keys, nearest, parse_yaml, read_yaml, take_config
-from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import durations
 
@@ -146,20 +141,6 @@ class _RecipeParser(TrlParser):
         raise ConfigError(message)
 
 
-def save_run_record(output_dir: Path, **resolved: Any) -> None:
-    """Write `resolved_config.yaml` and `environment.json` (versions, git commit, command) into the run's folder."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    config = {name: _plain(value) for name, value in resolved.items()}
-    (output_dir / "resolved_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    record = {
-        "command": sys.argv,
-        "git_commit": git_commit(),
-        "python": platform.python_version(),
-        "packages": package_versions(),
-    }
-    (output_dir / "environment.json").write_text(json.dumps(record, indent=2) + "\n")
-
-
 def _take_flags(config: dict[str, Any], flags: list[str], declared: dict[str, Any], nested: set[str]) -> list[str]:
     """Move the flags that argparse cannot read into the config, where they win; returns the others.
 
@@ -226,16 +207,3 @@ def _with_nested(value: Any, keys: list[str], leaf: Any, flag: str) -> Any:
     if value is not None and not isinstance(value, dict):
         raise ConfigError(f"{flag}: {value!r} has no keys")
     return {**(value or {}), keys[0]: _with_nested((value or {}).get(keys[0]), keys[1:], leaf, flag)}
-
-
-def _plain(value: Any) -> Any:
-    """`value` as YAML's basic types."""
-    if hasattr(value, "to_dict"):
-        value = value.to_dict()
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, bool | int | float | str | None) else str(value)

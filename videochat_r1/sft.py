@@ -22,18 +22,21 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from videochat_r1.errors import DataError, shown
 from videochat_r1.grpo.shared_prefix import completion_logps, first_dropout, install_shared_prefix
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
-from videochat_r1.recipe import DataArguments, ModelArguments, save_run_record
+from videochat_r1.recipe import DataArguments, ModelArguments
 from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint
+from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
+from videochat_r1.training.divergence import StopsWhenDiverged
 from videochat_r1.training.layout import passes_per_update, refuse_data_parallel, world_size
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader
+from videochat_r1.training.record import save_run_record
 from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
 from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
+from videochat_r1.training.saving import SavesPlainFolders
 from videochat_r1.training.trackers import keep_wandb_local
 
 logger = logging.getLogger(__name__)
@@ -51,7 +54,10 @@ class VideoSFTConfig(TrainingArguments):
         default=None,
         metadata={"help": "Samples per optimiser update over all processes; null keeps gradient_accumulation_steps."},
     )
-    max_completion_length: int = field(default=1024, metadata={"help": "A longer gold answer is an error."})
+    max_completion_length: int = field(
+        default=1024, metadata={"help": "In tokens; samples with a longer gold answer are left out."}
+    )
+    logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
 
     def __post_init__(self) -> None:
         if self.samples_per_step is not None:
@@ -75,7 +81,7 @@ class VideoSFTConfig(TrainingArguments):
         )
 
 
-class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
+class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.ResumableTrainer, Trainer):
     """Maximises the likelihood of gold answers; the loss is over answer tokens only (recipe: SFT baseline).
 
     Args:
@@ -148,7 +154,7 @@ class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
     ) -> tuple[list[list[LoadedPrompt]], torch.Tensor | int | None]:
         """Load the prompts of a whole update, so that each micro-batch knows how many samples of it can be used."""
         requests, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        batches = [self._loader.take(batch) for batch in requests]
+        batches = [[self._with_answer_that_fits(prompt) for prompt in self._loader.take(batch)] for batch in requests]
         loaded = [prompt for batch in batches for prompt in batch]
         self.bad_samples.count(loaded, is_main_process=self.accelerator.is_main_process)
         counts = torch.tensor([len(loaded), sum(prompt.inputs is not None for prompt in loaded)], device=device)
@@ -169,17 +175,24 @@ class VideoSFTTrainer(checkpoint.ResumableTrainer, Trainer):
             mask[row, : len(answer)] = 1
         return {"prompts": prompts, "completion_ids": ids.to(device), "completion_mask": mask.to(device)}
 
+    def _with_answer_that_fits(self, prompt: LoadedPrompt) -> LoadedPrompt:
+        """The prompt; one that cannot be used where its gold answer is too long."""
+        length = 0 if prompt.inputs is None else len(self._gold_ids(prompt))
+        if length <= self.args.max_completion_length:
+            return prompt
+        limit = f"max_completion_length={self.args.max_completion_length}"
+        return LoadedPrompt(prompt.sample, None, f"its gold answer has {length} tokens, more than {limit}")
+
     def _gold_ids(self, prompt: LoadedPrompt) -> list[int]:
         """The gold answer and the token that ends a turn."""
-        sample = prompt.sample
-        text = TASKS[sample.task].gold(sample.target, thinking=self._builder.thinking)
-        ids = [*self._builder.answer_ids(text), self._tokenizer.eos_token_id]
-        if len(ids) > self.args.max_completion_length:
-            raise DataError(
-                f"the gold answer of sample {shown(sample.id)!r} has {len(ids)} tokens, more than max_completion_length="
-                f"{self.args.max_completion_length}"
-            )
-        return ids
+        text = TASKS[prompt.sample.task].gold(prompt.sample.target, thinking=self._builder.thinking)
+        return [*self._builder.answer_ids(text), self._tokenizer.eos_token_id]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With how many samples were left out so far, as in GRPO."""
+        if "loss" in logs:
+            logs["data/bad_samples"] = float(len(self.bad_samples.listed))
+        super().log(logs, start_time)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -235,4 +248,5 @@ def run_sft(model_args: ModelArguments, data_args: DataArguments, args: VideoSFT
     )
     use_console_log(trainer)
     trainer.train(resume_from_checkpoint=checkpoint.resume_folder(args))
-    return save_final(trainer, processor, output_dir, merge_lora=model_args.merge_lora)
+    card = ModelCard("sft", model_args, data_args, source.summaries)
+    return save_final(trainer, processor, output_dir, merge_lora=model_args.merge_lora, card=card)

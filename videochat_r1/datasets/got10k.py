@@ -5,8 +5,6 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from tqdm import tqdm
-
 from videochat_r1.datasets.annotation_files import Row, kind, numbers, read_json
 from videochat_r1.datasets.base import Corpus, Request, inside, is_file, is_folder, located
 from videochat_r1.datasets.got10k_sequence import (
@@ -20,6 +18,7 @@ from videochat_r1.datasets.got10k_sequence import (
 )
 from videochat_r1.errors import DataError, counted
 from videochat_r1.geometry import Box
+from videochat_r1.progress import progress_bar
 from videochat_r1.sample import BoxesTarget, Sample, Video
 from videochat_r1.text import listing, read_text
 
@@ -114,7 +113,7 @@ class GOT10k(Corpus):
 
 def _bar(items: list[ItemT]) -> Iterable[ItemT]:
     """The items with a progress bar, on a terminal, where they take longer than two seconds."""
-    return cast(Iterable[ItemT], tqdm(items, desc="GOT-10k", unit="sequence", delay=2.0, disable=None))
+    return cast(Iterable[ItemT], progress_bar(items, desc="GOT-10k", unit="sequence", delay=2.0, disable=None))
 
 
 def _below_the_corpus(path: str, videos: Path | None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tqdm import tqdm
+from videochat_r1.progress import progress_bar
 
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
@@ -16,4 +16,6 @@ def ask_all(
     """The answers in the order of the items; `workers` threads ask, a bar on stderr counts. The first error ends it."""
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         answers = pool.map(question, items)
-        return list(tqdm(answers, total=len(items), desc=description, unit="video", disable=not (progress and items)))
+        return list(
+            progress_bar(answers, total=len(items), desc=description, unit="video", disable=not (progress and items))
+        )

@@ -14,7 +14,6 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from videochat_r1.datasets.manifest import write_manifest
 from videochat_r1.datasets.synthetic_captions import caption_sample
@@ -22,6 +21,7 @@ from videochat_r1.datasets.synthetic_scene import COLOURS, Scene, events_scene, 
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.geometry import Box
 from videochat_r1.outputs import refuse_to_replace
+from videochat_r1.progress import progress_bar
 from videochat_r1.sample import LETTERS, BoxesTarget, GroundedChoiceTarget, Sample, SpanTarget, Video
 
 SOURCE = "synthetic"
@@ -128,7 +128,7 @@ def write_split(output: Path, split: Split, *, seed: int, workers: int, progress
 
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         rows = pool.map(write_one, jobs)
-        bar = tqdm(rows, total=len(jobs), desc=f"videos of {split.name}", unit="video", disable=not progress)
+        bar = progress_bar(rows, total=len(jobs), desc=f"videos of {split.name}", unit="video", disable=not progress)
         written = list(bar)
     samples = [sample for row, _ in written for sample in row]
     captions = [sample for _, row in written for sample in row]

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from videochat_r1.datasets.base import video_key
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.doctor.flops import VideoGrid
 from videochat_r1.doctor.report import Section
 from videochat_r1.errors import ConfigError, DataError, VideoError, counted
+from videochat_r1.progress import progress_bar
 from videochat_r1.recipe import DataArguments
 from videochat_r1.sample import Sample, Video
 from videochat_r1.video.frames import VideoBudget, frame_size
@@ -73,7 +72,7 @@ def _check_videos(
     videos = list({video_key(sample.video): sample.video for sample in samples}.values())
     looked_at = videos[:limit]
     missing, broken, tokens = list[str](), list[str](), list[int]()
-    for video in tqdm(looked_at, desc=f"videos of {label}", unit="video", disable=not progress, leave=False):
+    for video in progress_bar(looked_at, desc=f"videos of {label}", unit="video", disable=not progress, leave=False):
         absent = next((path for path in (video.frames or (str(video.path),)) if not _is_file(path)), None)
         if absent is not None:
             missing.append(absent)

@@ -8,12 +8,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from videochat_r1.datasets.annotation_files import Row, read_json_lines
 from videochat_r1.errors import DataError, JudgeError
 from videochat_r1.evaluation.agreement import agreement
 from videochat_r1.judge import Judge, JudgeConfig
+from videochat_r1.progress import progress_bar
 from videochat_r1.rewards import Unscored
 from videochat_r1.rewards.recall import recall
 from videochat_r1.sample import CaptionTarget
@@ -36,8 +35,8 @@ class CaptionRow:
 def read_captions(path: Path) -> tuple[list[CaptionRow], int]:
     """The captions of a JSONL file, and how many rows have none.
 
-    Rows are those of a run's `rollouts.jsonl` (other tasks' are passed over), or `{"id", "completion", "target"}` with an
-    optional `group`; without it, rows of one `id` are a group. A completion without tags is taken as a whole.
+    Rows are the groups of a run's `rollouts.jsonl` (other tasks' are passed over), or `{"id", "completion", "target"}` with
+    an optional `group`; without it, rows of one `id` are a group. A completion without tags is taken as a whole.
 
     Raises:
         DataError: a malformed row, naming its line, or no caption at all.
@@ -52,11 +51,12 @@ def read_captions(path: Path) -> tuple[list[CaptionRow], int]:
             target = task.target_from_json(row.get("target"))
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
-        caption = task.parse(row.text("completion"), target, untagged=True)
-        if caption is None:
-            without += 1
-        else:
-            rows.append(CaptionRow(_group(row), caption, target))
+        for text in _completions(row):
+            caption = task.parse(text, target, untagged=True)
+            if caption is None:
+                without += 1
+            else:
+                rows.append(CaptionRow(_group(row), caption, target))
     if not rows:
         raise DataError(f"{path} holds no caption to judge; expected rows of id, completion and target")
     return rows, without
@@ -115,7 +115,7 @@ async def _ask(config: JudgeConfig, rows: Sequence[CaptionRow], precision_weight
     values: list[float] = []
     async with Judge(config) as judge:
         await judge.check()
-        with tqdm(total=len(rows), desc=config.model, unit="caption") as bar:
+        with progress_bar(total=len(rows), desc=config.model, unit="caption") as bar:
             for begin in range(0, len(rows), _CHUNK):
                 part = rows[begin : begin + _CHUNK]
                 given = await recall(
@@ -136,8 +136,15 @@ async def _ask(config: JudgeConfig, rows: Sequence[CaptionRow], precision_weight
     return values
 
 
+def _completions(row: Row) -> list[str]:
+    """Those of a group of rollouts, else the row's own."""
+    if "rollouts" not in row.values:
+        return [row.text("completion")]
+    return [Row.of(one, f"{row.where}, 'rollouts'").text("completion") for one in row.items("rollouts")]
+
+
 def _group(row: Row) -> str:
-    """The `group`, else step and sample of a rollout, else the id."""
+    """The `group`, else step and sample of a group of rollouts, else the id."""
     values = row.values
     if "group" in values:
         return str(values["group"])

@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.progress import progress_bar
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
@@ -92,7 +92,7 @@ def evaluate(
     """
     order = sorted(range(len(samples)), key=lambda index: samples[index].task)
     rows: dict[int, dict[str, Any]] = {}
-    bar = tqdm(total=len(samples), desc=description, unit="sample", disable=not progress)
+    bar = progress_bar(total=len(samples), desc=description, unit="sample", disable=not progress)
     prompts = _prompts(builder, [samples[index] for index in order], num_workers)
     for begin in range(0, len(order), batch_size):
         part = order[begin : begin + batch_size]

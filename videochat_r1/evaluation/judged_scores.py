@@ -6,12 +6,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Judgement
 from videochat_r1.judge import Judge, JudgeConfig, UnscoredError
 from videochat_r1.judge.prompts import PROMPT_VERSION
+from videochat_r1.progress import progress_bar
 from videochat_r1.sample import Sample
 
 logger = logging.getLogger(__name__)
@@ -83,7 +82,7 @@ async def _judge_all(
 ) -> list[Judgement]:
     async with Judge(config) as judge:
         await judge.check()
-        with tqdm(total=len(samples), desc=f"judged by {config.model}", unit="answer") as bar:
+        with progress_bar(total=len(samples), desc=f"judged by {config.model}", unit="answer") as bar:
 
             async def one(answer: Any, sample: Sample) -> Judgement:
                 try:

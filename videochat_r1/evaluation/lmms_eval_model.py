@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from lmms_eval.api.model import lmms
-from tqdm import tqdm
 
 from videochat_r1.errors import ConfigError, DataError, VideoError
 from videochat_r1.evaluation.answerer import Answerer, pick_device
 from videochat_r1.evaluation.run_options import RunOptions
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.parsing import answer_text
+from videochat_r1.progress import progress_bar, write_line
 from videochat_r1.rollout.base import SamplingSettings
 from videochat_r1.sample import Video
 from videochat_r1.video.frames import VideoBudget
@@ -119,7 +119,7 @@ class VideoChatR1(lmms):  # type: ignore[misc]
         """
         texts: list[str] = []
         size = self.batch_size_per_gpu
-        with tqdm(total=len(requests), desc="videochat_r1", unit="sample", disable=self.rank != 0) as bar:
+        with progress_bar(total=len(requests), desc="videochat_r1", unit="sample", disable=self.rank != 0) as bar:
             for begin in range(0, len(requests), size):
                 batch = requests[begin : begin + size]
                 texts += self._answer(batch, first=begin)
@@ -160,7 +160,7 @@ class VideoChatR1(lmms):  # type: ignore[misc]
         try:
             return builder.from_frames(builder.frames(Video(path=video)), text)
         except (VideoError, DataError) as error:
-            tqdm.write(f"{video}: {error}")
+            write_line(f"{video}: {error}")
             return None
 
     def _read(self, completion: str, until: Sequence[str]) -> str:

@@ -9,8 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.answerer import Answerer, pick_device
@@ -27,6 +25,7 @@ from videochat_r1.evaluation.run_options import RunOptions, identity
 from videochat_r1.evaluation.score_answers import ScoringOptions, check_box_format, score_answers
 from videochat_r1.evaluation.score_files import read_train, scoring_settings
 from videochat_r1.evaluation.settings import environment, source_settings
+from videochat_r1.progress import progress_bar
 from videochat_r1.sample import Sample, Video
 
 logger = logging.getLogger(__name__)
@@ -135,7 +134,7 @@ def _answer_all(
         if clues is not None:
             passes = CluePerception(answerer, clues, workers=options.workers, untagged=scoring.untagged)
             answer = stack.enter_context(passes).answer
-        bar = stack.enter_context(tqdm(total=len(samples), desc=title, unit="sample", disable=not show))
+        bar = stack.enter_context(progress_bar(total=len(samples), desc=title, unit="sample", disable=not show))
         while batch := list(islice(prompts, options.batch_size)):
             predictions = answer(batch)
             writer.add(predictions)

@@ -73,6 +73,7 @@ class VideoGRPOConfig(GRPOConfig):
         metadata={"help": "Completions decoded together; null decodes the whole generation batch at once."},
     )
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
+    logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
 
     NESTED: ClassVar[Mapping[str, Any]] = {"rewards": list[RewardEntry] | None, "judge": JudgeConfig | None}
 

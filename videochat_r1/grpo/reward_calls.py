@@ -6,8 +6,9 @@ import functools
 import inspect
 import logging
 import math
+import reprlib
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 # Shares of fewer rollouts say little: a single failure in the first group would be an eighth.
 _MIN_UNSCORED_TO_STOP = 8
 _WINDOW = 512
+# TRL sums squares of rewards in float32, which end at 3e38.
+_LARGEST_REWARD = 1e18
 
 
 class Outcome(NamedTuple):
@@ -42,6 +45,9 @@ NOT_JUDGED = Outcome(judged=False, reason=None, stop=False)
 class RewardCalls:
     """Wraps reward functions. TRL turns both None and NaN into NaN; these wrappers see the difference before.
 
+    A value that is no number which TRL can compute with leaves its rollout unscored, under the reward's name: one odd
+    completion is no reason to end a run, and too many of them end it on all ranks together (`UnscoredRollouts`).
+
     Args:
         functions: reward functions, `async` or not; reward models are left as they are.
     """
@@ -51,6 +57,7 @@ class RewardCalls:
         self.functions: list[RewardFunction] = [self._wrapped(place) for place in range(len(functions))]
         self._unscored: dict[int, Unscored] = {}
         self._judged: set[int] = set()
+        self._failing = {place for place, function in enumerate(functions) if _is_async(function)}
         self._early: dict[int, tuple[list[str], Future[Any]]] = {}
 
     def begin(self, loop: asyncio.AbstractEventLoop, completions: list[str], arguments: Mapping[str, Any]) -> None:
@@ -78,7 +85,12 @@ class RewardCalls:
         if isinstance(function, torch.nn.Module):
             return function
         if not _is_async(function):
-            return _named(function, lambda **arguments: self._noted(function(**arguments), can_fail=False))
+            return _named(
+                function,
+                lambda completions, **arguments: self._noted(
+                    place, function(completions=completions, **arguments), len(completions)
+                ),
+            )
 
         async def judged(completions: list[str], **arguments: Any) -> list[float | None]:
             begun, early = self._early.get(place, (None, None))
@@ -88,19 +100,50 @@ class RewardCalls:
                 if early is not None:
                     early.cancel()
                 values = await function(completions=completions, **arguments)
-            return self._noted(values, can_fail=True)
+            return self._noted(place, values, len(completions))
 
         return _named(function, judged)
 
-    def _noted(self, values: list[float | None], *, can_fail: bool) -> list[float | None]:
-        for row, value in enumerate(values):
-            if value is None:
-                continue
-            if math.isnan(value):
-                self._unscored[row] = value if isinstance(value, Unscored) else Unscored("a reward is NaN")
-            if can_fail or row in self._unscored:
-                self._judged.add(row)
-        return values
+    def _noted(self, place: int, values: Any, num_rows: int) -> list[float | None]:
+        """What a reward has returned for `num_rows` completions, as numbers, None, and NaN for what is unscored."""
+        name = self.functions[place].__name__
+        # A set has no order and a mapping's keys are no values.
+        is_list = isinstance(values, Iterable) and not isinstance(values, str | Set | Mapping)
+        try:
+            given = list(values) if is_list else None
+        except TypeError:  # a tensor or array without dimensions
+            given = None
+        if given is None or len(given) != num_rows:
+            what = reprlib.repr(values) if given is None else f"{len(given)} values"
+            given = [Unscored(f"reward {name} returned {what} for {num_rows} completions")] * num_rows
+        noted = [_number(value, name) for value in given]
+        failed = {row for row, value in enumerate(noted) if isinstance(value, Unscored)}
+        self._unscored.update((row, noted[row]) for row in failed)  # type: ignore[misc]
+        if failed:
+            # From now on its failures are counted among all that it is asked.
+            self._failing.add(place)
+        if place in self._failing:
+            self._judged.update(row for row, value in enumerate(noted) if value is not None)
+        return noted
+
+
+def _number(value: Any, name: str) -> float | None:
+    """A reward as a float; `Unscored` with the reason for what cannot be one."""
+    if value is None or isinstance(value, Unscored):
+        return value
+    number = None
+    if not isinstance(value, str | bytes | bytearray):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        except (TypeError, ValueError, RuntimeError):  # the last two of arrays and tensors that hold several numbers
+            pass
+    if number is None:
+        return Unscored(f"reward {name} gave {reprlib.repr(value)} of type {type(value).__name__}, not a number")
+    if math.isfinite(number) and abs(number) <= _LARGEST_REWARD:
+        return number
+    return Unscored(f"reward {name} gave {number:g}" + ", too large to train on" * math.isfinite(number))
 
 
 class UnscoredRollouts:

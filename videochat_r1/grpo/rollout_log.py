@@ -1,21 +1,30 @@
-"""Every scored completion as one JSON line, and what the completions of each task say about the run."""
+"""Every group of scored completions as one JSON line, and what the completions of each task say about the run."""
 
 import json
+import logging
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from videochat_r1.sample import Target
 from videochat_r1.tasks import TASKS
 
+logger = logging.getLogger(__name__)
+
+ROLLOUTS = "rollouts.jsonl"
+
+# What the completions of a group have in common; the rest is each one's own.
+_OF_GROUP = ("step", "sample_id", "task", "source", "video", "prompt", "target")
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredCompletion:
-    """One rollout with what was made of it.
+    """One rollout with what was made of it. `step` counts from 1, as console and checkpoints do: the update it leads to.
 
     `rewards` holds None where a reward does not apply, and everywhere in an `unscored` rollout, which says there why it is.
     """
@@ -82,25 +91,146 @@ def parse_completion(task: str, completion: str, target: Target) -> dict[str, An
     }
 
 
-def append_rollouts(path: Path, completions: Iterable[ScoredCompletion]) -> None:
-    """Add one line per completion."""
-    with path.open("a", encoding="utf-8") as file:
-        for completion in completions:
-            row = {key: _finite(value) for key, value in asdict(completion).items()}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+class Drawn(NamedTuple):
+    """A completion that scoring has yet to look at.
+
+    Args:
+        columns: what reward functions see of its row.
+        completion: the text.
+        num_tokens: of the completion.
+        finished: False when the length limit cut it off.
+        usable: False for the stand-in of a sample that was left out.
+    """
+
+    columns: Mapping[str, Any]
+    completion: str
+    num_tokens: int
+    finished: bool
+    usable: bool
 
 
-def drop_rollouts_from(path: Path, step: int) -> None:
-    """Forget the lines of `step` and later (and a last line cut off by a kill): a resumed run writes them again."""
+class RolloutLog:
+    """Keeps a generation's rollouts from their scoring until their advantages are known.
+
+    Args:
+        path: the file; None writes nothing.
+        reward_names: in the order of the rewards.
+        reward_weights: of each.
+        num_generations: completions per group.
+    """
+
+    def __init__(
+        self, path: Path | None, reward_names: Sequence[str], reward_weights: Sequence[float], num_generations: int
+    ) -> None:
+        self._path = path
+        self._names = reward_names
+        self._weights = reward_weights
+        self._num_generations = num_generations
+        self._drawn: Sequence[Drawn] = ()
+        self._scored: list[ScoredCompletion] = []
+
+    def score(
+        self, step: int, drawn: Sequence[Drawn], rewards: Sequence[Sequence[float]], reasons: Sequence[str | None]
+    ) -> dict[str, float]:
+        """Take the rollouts of all ranks; returns `task_metrics` of those that are usable.
+
+        Args:
+            step: the update that they lead to.
+            drawn: all of them, in whole groups.
+            rewards: of each, NaN for none.
+            reasons: why a rollout is unscored, None where it is not.
+        """
+        self._drawn = drawn
+        self._scored = [
+            self._of(step, one, values, reason)
+            for one, values, reason in zip(drawn, rewards, reasons, strict=True)
+            if one.usable
+        ]
+        return task_metrics(self._scored, self._num_generations)
+
+    def write(self, advantages: Sequence[float]) -> None:
+        """Add a line per group; `advantages` end with those of the rollouts that were scored last."""
+        if self._path is None:
+            return
+        usable = [index for index, one in enumerate(self._drawn) if one.usable]
+        offset = len(advantages) - len(self._drawn)
+        rows = [
+            replace(row, advantage=advantages[offset + index]) for row, index in zip(self._scored, usable, strict=True)
+        ]
+        append_rollouts(self._path, rows, self._num_generations)
+
+    def _of(self, step: int, one: Drawn, values: Sequence[float], reason: str | None) -> ScoredCompletion:
+        columns = one.columns
+        target = TASKS[columns["task"]].target_from_json(columns["target"])
+        weighted = [v * w for v, w in zip(values, self._weights, strict=True) if not math.isnan(v)]
+        return ScoredCompletion(
+            step=step,
+            sample_id=columns["sample_id"],
+            task=columns["task"],
+            source=columns["source"],
+            generation=columns["generation"],
+            video=columns["video"],
+            prompt=columns["prompt"],
+            completion=one.completion,
+            target=columns["target"],
+            rewards={name: _finite(value) for name, value in zip(self._names, values, strict=True)},
+            reward=sum(weighted) if weighted else None,
+            advantage=0.0,
+            num_tokens=one.num_tokens,
+            finished=one.finished,
+            unscored=reason,
+            **parse_completion(columns["task"], one.completion, target),
+        )
+
+
+def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_generations: int) -> None:
+    """Add one line per group: what its completions share, and under `rollouts` what is each one's own."""
+    rest = iter(completions)
+    # Half an emoji in a question cannot be encoded; the replacement is JSON's own way to write it.
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        while rows := [asdict(row) for row in islice(rest, num_generations)]:
+            group = {name: rows[0][name] for name in _OF_GROUP}
+            group["rollouts"] = [
+                {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in rows
+            ]
+            file.write(json.dumps(group, ensure_ascii=False) + "\n")
+
+
+def read_rollouts(path: Path) -> Iterator[dict[str, Any]]:
+    """The groups of a file, one at a time; lines that are none are named in a warning and left out."""
+    return (group for _, group in _lines(path))
+
+
+def drop_rollouts_after(path: Path, step: int) -> None:
+    """Forget the groups of later updates, and damaged lines: a resumed run writes again what belongs there."""
     if not path.exists():
         return
     rewritten = path.with_suffix(".tmp")
-    # Bytes: a kill can cut a line within a character.
-    with path.open("rb") as file, rewritten.open("wb") as kept:
-        for line in file:
-            if line.endswith(b"\n") and json.loads(line)["step"] < step:
-                kept.write(line)
+    with rewritten.open("wb") as kept:
+        kept.writelines(line for line, group in _lines(path) if group["step"] <= step)
     rewritten.replace(path)
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each line that holds a group, as it is in the file and as what it says."""
+    # Bytes: a kill can cut a line within a character, and after a power cut there may be zeros in place of text.
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            text = line.strip(b"\0\r\n ")
+            try:
+                group = json.loads(text.decode())
+            except (ValueError, RecursionError):
+                group = None
+            if (
+                isinstance(group, dict)
+                and isinstance(group.get("step"), int)
+                and isinstance(group.get("rollouts"), list)
+            ):
+                yield text + b"\n", group
+            elif line.strip():
+                logger.warning(
+                    "%s, line %d is damaged (not one group of rollouts as JSON) and is left out", path, number
+                )
 
 
 def _zero_variance_share(rows: Sequence[ScoredCompletion], num_generations: int) -> float:

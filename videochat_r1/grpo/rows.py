@@ -49,6 +49,15 @@ def cut_rows(batch: Mapping[str, Any], part: int, parts: int) -> dict[str, Any]:
     return {name: cut(value) for name, value in batch.items()}
 
 
+def leave_out_rows(batch: dict[str, Any], usable: torch.Tensor) -> None:
+    """Give the rows that are not usable, (B,) bool, no part in the loss; `row_valid` keeps which are."""
+    batch["row_valid"] = usable
+    for name in ("completion_mask", "old_per_token_logps", "ref_per_token_logps"):
+        # Log-probabilities too: the policy's are zeros there, and a ratio that overflows stays NaN under a mask.
+        if name in batch:
+            batch[name][~usable] = 0
+
+
 def padded(rows: Sequence[Sequence[float]], like: torch.Tensor) -> torch.Tensor:
     """(B, C) float32 with zeros after each row's end, shape and device as `like`."""
     result = torch.zeros(like.shape, dtype=torch.float32)

@@ -14,12 +14,14 @@ from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.judge import Judge
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.options import check_keys
-from videochat_r1.recipe import DataArguments, ModelArguments, save_run_record
+from videochat_r1.recipe import DataArguments, ModelArguments
 from videochat_r1.rewards import REWARDS, RewardFunction, load_reward, make_reward, option_names
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint
+from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
+from videochat_r1.training.record import save_run_record
 from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
 from videochat_r1.training.trackers import keep_wandb_local
 
@@ -70,7 +72,8 @@ def run_grpo(
     )
     use_console_log(trainer)
     trainer.train(resume_from_checkpoint=checkpoint.resume_folder(args))
-    folder = save_final(trainer, processor, output_dir, merge_lora=model_args.merge_lora)
+    card = ModelCard("grpo", model_args, data_args, source.summaries)
+    folder = save_final(trainer, processor, output_dir, merge_lora=model_args.merge_lora, card=card)
     if args.use_vllm:
         # Left to the interpreter's end, the processes of a tensor-parallel engine wait for each other for ever.
         trainer.vllm_generation.engine.close()

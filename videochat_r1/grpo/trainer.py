@@ -1,7 +1,7 @@
 """GRPO on video: `trl.GRPOTrainer` with prompts that carry a video and are computed once per group.
 
-Every override of a TRL or transformers method is in this file, with its reason in its docstring. What is not overridden
-(loss types, KL, clipping, advantages, logging, DeepSpeed, PEFT) is TRL's.
+Every override of a TRL or transformers method is in this file, or in a mixin of `training` that SFT shares, with its reason in
+its docstring. What is not overridden (loss types, KL, clipping, advantages, DeepSpeed, PEFT) is TRL's.
 
 The way of a batch: `GroupSampler` asks for prompts -> `PromptLoader` brings their `PromptInputs` ->
 `_generate_and_score_completions` makes G rows of each and lets TRL generate, score and normalise them -> `_prepare_inputs`
@@ -14,7 +14,6 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +33,16 @@ from trl import GRPOTrainer
 from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
 
-from videochat_r1.errors import ConfigError, JudgeError
+from videochat_r1.errors import ConfigError, DivergedError, JudgeError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.reward_calls import NOT_JUDGED, RewardCalls, UnscoredRollouts, lone_share, unscored_share
-from videochat_r1.grpo.rollout_log import (
-    ScoredCompletion,
-    append_rollouts,
-    drop_rollouts_from,
-    parse_completion,
-    task_metrics,
-)
+from videochat_r1.grpo.rollout_log import ROLLOUTS, Drawn, RolloutLog, drop_rollouts_after
 from videochat_r1.grpo.rows import (
     RowContext,
     advantage_rounding,
     cut_rows,
     informative_groups,
+    leave_out_rows,
     padded,
     replace_groups,
 )
@@ -68,8 +62,10 @@ from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint
+from videochat_r1.training.divergence import StopsWhenDiverged
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader, load_prompt
 from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
+from videochat_r1.training.saving import SavesPlainFolders
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +76,7 @@ _ROW_MEAN_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
 _MICRO_BATCH_MEAN_LOSSES = ("bnpo",)
 
 
-class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
+class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.ResumableTrainer, GRPOTrainer):
     """GRPO on samples with videos.
 
     Args:
@@ -167,11 +163,14 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         self._rows = RowContext()
         self._placeholder_features: torch.Tensor | None = None
         self._rollouts: list[Rollout] = []
-        self._scored: list[ScoredCompletion] = []
-        self._scored_rows: list[int] = []
-        self._num_scored_rows = 0
         self._lone_share = 0.0
-        self._rollout_file = Path(args.output_dir) / "rollouts.jsonl"
+        self._rollout_file = Path(args.output_dir) / ROLLOUTS
+        self._rollout_log = RolloutLog(
+            self._rollout_file if args.log_rollouts else None,
+            self.reward_func_names,
+            self.reward_weights.tolist(),
+            self.num_generations,
+        )
         self._logps: torch.Tensor | None = None
         self._verified = not args.verify_shared_prompt
         self.bad_samples = BadSamples(max_bad_video_share)
@@ -209,7 +208,11 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
             self._sampler.further(step, draw, self.args.process_index, count)[index] if draw else requests[index].sample
             for step, draw, count, index in batch["row_source"][:: self.num_generations].tolist()
         ]
-        prompts = [self._inputs_of(load_prompt(self._builder, sample)) for sample in samples]
+        loaded = [load_prompt(self._builder, sample) for sample in samples]
+        # What could be read before may be gone now.
+        usable = self._repeated([prompt.inputs is not None for prompt in loaded])
+        leave_out_rows(batch, batch["row_valid"] & torch.tensor(usable, device=batch["row_valid"].device))
+        prompts = [self._inputs_of(prompt) for prompt in loaded]
         batch.update(row_prompts=self._repeated(prompts), row_features=None)
 
     def _repeated(self, values: Sequence[Any]) -> list[Any]:
@@ -277,11 +280,7 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         )
         with self._in_hand(rows):
             output = super()._generate_and_score_completions(rows.columns)
-        output["row_valid"] = torch.tensor(rows.valid, device=output["completion_mask"].device)
-        for name in ("completion_mask", "old_per_token_logps", "ref_per_token_logps"):
-            # Log-probabilities too: the policy's are zeros there, and a ratio that overflows stays NaN under a mask.
-            if name in output:
-                output[name][~output["row_valid"]] = 0
+        leave_out_rows(output, torch.tensor(rows.valid, device=output["completion_mask"].device))
         if self.multi_objective_aggregation == "sum_then_normalize" and self.scale_rewards != "batch":
             # The deviation of fewer than two rewards is NaN, which TRL does not count as zero.
             self._metrics["train"]["frac_reward_zero_std"][-1] += self._lone_share
@@ -290,7 +289,8 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         sources = [[step, draw, len(loaded), index] for index in range(len(loaded))]
         output["row_source"] = torch.tensor(self._repeated(sources))
         output["sampler_logps"] = padded([rollout.logps for rollout in self._rollouts], output["completion_ids"])
-        self._log_rollouts()
+        if self.accelerator.is_main_process:
+            self._rollout_log.write(list(self._logs["advantages"]))
         return output
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
@@ -305,15 +305,21 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         size = self.num_generations
         firsts = range(0, len(self._rows.prompts), size)
         wanted = [first for first in firsts if self._rows.valid[first]]
+        groups, problem = [], None
         with profiling_context(self, "rollout"), self._rollout_engine() as engine:
             features = self._rows.features
-            groups = engine.generate(
-                [self._rows.prompts[first] for first in wanted],
-                num_generations=size,
-                settings=self._sampling,
-                noise_seeds=[self._rows.noise[first : first + size] for first in wanted],
-                **({} if features is None else {"video_features": [features[first] for first in wanted]}),
-            )
+            try:
+                groups = engine.generate(
+                    [self._rows.prompts[first] for first in wanted],
+                    num_generations=size,
+                    settings=self._sampling,
+                    noise_seeds=[self._rows.noise[first : first + size] for first in wanted],
+                    **({} if features is None else {"video_features": [features[first] for first in wanted]}),
+                )
+            except DivergedError as error:
+                problem = error
+        if any(gather_object([problem is not None])):
+            raise self.diverged("the model's logits are NaN or infinite") from problem
         sampled = {token for group in groups for rollout in group for token in rollout.completion_ids}
         if vision := sampled & set(self._sampling.suppressed_token_ids):
             raise ConfigError(
@@ -390,23 +396,27 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         problem = self.unscored.count(outcomes, is_main_process=self.accelerator.is_main_process)
         if problem is not None:
             self._stop_with_checkpoint(problem)
-        rows = gather_object(
+        drawn = gather_object(
             [
-                (row, completion, rollout.finished, len(rollout.completion_ids))
-                for row, completion, rollout in zip(inputs, completions, self._rollouts, strict=True)
+                Drawn(row, completion, len(rollout.completion_ids), rollout.finished, ok)
+                for row, completion, rollout, ok in zip(
+                    inputs, completions, self._rollouts, self._rows.valid, strict=True
+                )
             ]
         )
         if self.accelerator.is_main_process:
-            self._scored = [
-                replace(self._scored_completion(rewards[index], *row), unscored=outcomes[index].reason)
-                for index, row in enumerate(rows)
-                if valid[index]
-            ]
-            self._scored_rows = [index for index, ok in enumerate(valid) if ok]
-            self._num_scored_rows = len(valid)
-            for name, value in task_metrics(self._scored, self.num_generations).items():
+            reasons = [outcome.reason for outcome in outcomes]
+            step = self.state.global_step + 1
+            for name, value in self._rollout_log.score(step, drawn, rewards.tolist(), reasons).items():
                 self._metrics["train"][name].append(value)
         return rewards
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL logs None for what no row of the steps had (a reward, when all videos were left out); trackers take numbers."""
+        metrics = self._metrics["train"]
+        for name in [name for name, values in metrics.items() if all(map(math.isnan, values))]:
+            del metrics[name]
+        super().log(logs, start_time)
 
     def _stop_with_checkpoint(self, problem: str) -> None:
         """All ranks alike: keep the updates made so far, and end the run.
@@ -422,30 +432,6 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
             self._save_checkpoint(self.model, None)
         kept = f"The same command goes on after update {step}, the last" if step else "No update had been made"
         raise JudgeError(f"{problem}. Training has stopped. {kept}")
-
-    def _scored_completion(
-        self, rewards: torch.Tensor, row: dict[str, Any], completion: str, finished: bool, num_tokens: int
-    ) -> ScoredCompletion:
-        target = TASKS[row["task"]].target_from_json(row["target"])
-        values = [None if torch.isnan(value) else value.item() for value in rewards]
-        scored = [v * w.item() for v, w in zip(values, self.reward_weights, strict=True) if v is not None]
-        return ScoredCompletion(
-            step=self.state.global_step,
-            sample_id=row["sample_id"],
-            task=row["task"],
-            source=row["source"],
-            generation=row["generation"],
-            video=row["video"],
-            prompt=row["prompt"],
-            completion=completion,
-            target=row["target"],
-            rewards=dict(zip(self.reward_func_names, values, strict=True)),
-            reward=sum(scored) if scored else None,
-            advantage=0.0,
-            num_tokens=num_tokens,
-            finished=finished,
-            **parse_completion(row["task"], completion, target),
-        )
 
     def _columns(self, sample: Sample, inputs: PromptInputs) -> dict[str, Any]:
         """What reward functions see of a row (TRL passes every key as a column), as plain JSON types."""
@@ -478,17 +464,6 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         output["num_items_in_batch"] = torch.tensor(num_tokens, device=mask.device)
         is_mean = self.loss_type in (*_ROW_MEAN_LOSSES, *_MICRO_BATCH_MEAN_LOSSES)
         output["loss_scale"] = torch.tensor(num_all / num_used if num_used and is_mean else 1.0, device=mask.device)
-
-    def _log_rollouts(self) -> None:
-        """Append this generation's rollouts, with the advantages that TRL has just computed."""
-        if not (self.args.log_rollouts and self.accelerator.is_main_process):
-            return
-        advantages = list(self._logs["advantages"])[-self._num_scored_rows :]
-        rows = [
-            replace(row, advantage=advantages[index])
-            for row, index in zip(self._scored, self._scored_rows, strict=True)
-        ]
-        append_rollouts(self._rollout_file, rows)
 
     # --- log-probabilities and loss -------------------------------------------------------------------------------
 
@@ -628,7 +603,7 @@ class VideoGRPOTrainer(checkpoint.ResumableTrainer, GRPOTrainer):
         """Take up the place inside a generation, and its completions; called when training is about to begin."""
         self._step = state.global_step * self.args.gradient_accumulation_steps
         if self.accelerator.is_main_process:
-            drop_rollouts_from(self._rollout_file, state.global_step)
+            drop_rollouts_after(self._rollout_file, state.global_step)
         if self._step % self._layout.repeats:
             assert self.resumed_from is not None
             self._buffered_inputs = checkpoint.load_generation_buffer(

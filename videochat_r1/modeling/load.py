@@ -17,8 +17,10 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
 )
+from transformers.utils.logging import set_tqdm_hook
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ MODEL_CLASSES: dict[str, type[PreTrainedModel]] = {
     "qwen2_vl": Qwen2VLForConditionalGeneration,
 }
 """`model_type` of config.json -> class."""
+
+_SECONDS_SILENT = 5
 
 _VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
@@ -104,6 +108,8 @@ def load_model(
         ConfigError: see `load_config`; also when the folder's weights are incomplete.
     """
     config = load_config(path)
+    # Bars of what takes a moment would stand between the lines of a run, here and when the model is saved.
+    set_tqdm_hook(lambda factory, positional, named: progress_bar(*positional, **{**named, "delay": _SECONDS_SILENT}))
     try:
         model, info = MODEL_CLASSES[config.model_type].from_pretrained(
             str(path), dtype=dtype, attn_implementation=attn_implementation, output_loading_info=True, **kwargs

@@ -26,6 +26,8 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
+from videochat_r1.modeling.saving import save_model_folder
+
 ModelType = Literal["qwen2_5_vl", "qwen2_vl"]
 
 EOS_TOKEN = "<|im_end|>"
@@ -219,5 +221,4 @@ def build_tiny(
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
     )
-    model.save_pretrained(str(path))
-    build_processor(tokenizer, model_type).save_pretrained(str(path))
+    save_model_folder(model, build_processor(tokenizer, model_type), path)

@@ -1,6 +1,5 @@
 """The quickstart's `report.html`: what was learned, how the rewards rose, and what the models say about single videos."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from videochat_r1.evaluation.drawing import Lane, Series, film_strip, legend, line_chart, time_line
 from videochat_r1.evaluation.report import cards, example, grid, page, section, table
 from videochat_r1.geometry import Box, Span
+from videochat_r1.grpo.rollout_log import ROLLOUTS, read_rollouts
 from videochat_r1.quickstart.summary import COLUMNS, Rows, flat_metrics
 from videochat_r1.sample import Sample
 from videochat_r1.video.frames import VideoBudget, load_frames
@@ -60,7 +60,7 @@ def write_report(
         section("Results", _results(summary["tasks"]), _results_note(details)),
         section(
             "Rewards while training",
-            grid([_curves(task, steps) for task, steps in _rewards(output / "rollouts.jsonl").items()]),
+            grid([_curves(task, steps) for task, steps in _rewards(output / ROLLOUTS).items()]),
             "Mean over the rollouts of each update (faint), and over the updates around it (bold).",
         ),
     ]
@@ -125,12 +125,11 @@ def _results_note(details: Mapping[str, Any]) -> str:
 def _rewards(rollouts: Path) -> dict[str, dict[str, dict[int, float]]]:
     """Task -> reward -> step -> mean over the step's rollouts of that task."""
     values: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    with rollouts.open(encoding="utf-8") as file:
-        for line in file:
-            row = json.loads(line)
-            for name, value in row["rewards"].items():
+    for group in read_rollouts(rollouts):
+        for rollout in group["rollouts"]:
+            for name, value in rollout["rewards"].items():
                 if value is not None:
-                    values[row["task"]][name][row["step"]].append(value)
+                    values[group["task"]][name][group["step"]].append(value)
     return {
         task: {name: {step: float(np.mean(v)) for step, v in sorted(steps.items())} for name, steps in rewards.items()}
         for task, rewards in sorted(values.items())

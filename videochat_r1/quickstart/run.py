@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.harness import evaluate
+from videochat_r1.grpo.rollout_log import ROLLOUTS
 from videochat_r1.modeling.load import eos_token_ids, load_model, load_processor, vision_token_ids
 from videochat_r1.outputs import OwnedFolder, refuse_to_replace, write_lines
 from videochat_r1.provenance import git_commit, package_versions
@@ -150,7 +150,7 @@ class Quickstart:
     def _train_grpo(self, start: Path) -> TrainingRun:
         with self._timed("grpo"):
             run = self._workshop.train_grpo(start, self.options.checkpoints / "grpo")
-        shutil.copyfile(run.folder / "rollouts.jsonl", self.options.output / "rollouts.jsonl")
+        (run.folder / ROLLOUTS).replace(self.options.output / ROLLOUTS)
         return run
 
     def _continue_sft(self, start: Path, seconds: float) -> TrainingRun:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -25,13 +24,17 @@ from videochat_r1.grpo.run import load_rewards
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.modeling.saving import save_model_folder
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.progress import progress_bar
 from videochat_r1.quickstart.options import CONFIGS, QuickstartOptions
-from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe, save_run_record
+from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.sample import Sample
 from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
 from videochat_r1.tasks import TASKS
+from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
+from videochat_r1.training.record import save_run_record
 from videochat_r1.training.run import load_policy, save_final
 from videochat_r1.video.cache import FrameCache
 
@@ -79,7 +82,7 @@ class Workshop:
         first_of = {video_key(sample.video): sample for sample in samples}
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
             built = pool.map(builder.build, first_of.values())
-            for _ in tqdm(built, total=len(first_of), desc=description, unit="video"):
+            for _ in progress_bar(built, total=len(first_of), desc=description, unit="video"):
                 pass
 
     def make_init(self, folder: Path, samples: Sequence[Sample]) -> None:
@@ -108,23 +111,24 @@ class Workshop:
         rewards, args.reward_weights = load_rewards(args.rewards)  # type: ignore[arg-type]
         save_run_record(folder, model=model_args, data=data_args, grpo=args)
         model, _ = load_policy(model_args, args)
+        source = data_args.load_mixture(args.seed)
         trainer = VideoGRPOTrainer(
             model,
             args=args,
             processor=load_processor(model_args.model_name_or_path),
             builder=self._builder(model_args, data_args),
-            source=data_args.load_mixture(args.seed),
+            source=source,
             reward_funcs=rewards,
             max_bad_video_share=data_args.max_bad_video_share,
         )
         use_console_log(trainer)
-        return self._run(trainer, folder)
+        return self._run(trainer, folder, ModelCard("grpo", model_args, data_args, source.summaries))
 
     def train_sft(self, recipe: str, start: Path, folder: Path) -> TrainingRun:
         """SFT from `start` for as many steps as its recipe says."""
-        trainer = self._sft_trainer(recipe, start, folder, ())
+        trainer, card = self._sft_trainer(recipe, start, folder, ())
         use_console_log(trainer)
-        return self._run(trainer, folder)
+        return self._run(trainer, folder, card)
 
     def continue_sft(self, start: Path, folder: Path, seconds: float) -> TrainingRun:
         """SFT from `start` for as many seconds as given, its learning rate falling linearly over them."""
@@ -138,35 +142,37 @@ class Workshop:
             "--warmup_steps",
             "0",
         )
-        trainer = self._sft_trainer(SFT_STAGES[-1], start, folder, flags, _TimeLimit(seconds, "SFT continued"))
+        trainer, card = self._sft_trainer(SFT_STAGES[-1], start, folder, flags, _TimeLimit(seconds, "SFT continued"))
         # Their bar counts steps, of which nobody knows how many there will be.
         trainer.remove_callback(ProgressCallback)
         trainer.remove_callback(PrinterCallback)
-        return self._run(trainer, folder)
+        return self._run(trainer, folder, card)
 
     def _sft_trainer(
         self, recipe: str, start: Path, folder: Path, flags: Sequence[str], callback: TrainerCallback | None = None
-    ) -> VideoSFTTrainer:
+    ) -> tuple[VideoSFTTrainer, ModelCard]:
         model_args, data_args, args = self._arguments(
             recipe, VideoSFTConfig, start, folder, (*self.options.sft_flags, *flags)
         )
         save_run_record(folder, model=model_args, data=data_args, sft=args)
         model, _ = load_policy(model_args, args)
-        return VideoSFTTrainer(
+        source = data_args.load_mixture(args.seed)
+        trainer = VideoSFTTrainer(
             model,
             args=args,
             processor=load_processor(model_args.model_name_or_path),
             builder=self._builder(model_args, data_args),
-            source=data_args.load_mixture(args.seed),
+            source=source,
             max_bad_video_share=data_args.max_bad_video_share,
             callbacks=[callback] if callback is not None else [],
         )
+        return trainer, ModelCard("sft", model_args, data_args, source.summaries)
 
-    def _run(self, trainer: Trainer, folder: Path) -> TrainingRun:
+    def _run(self, trainer: Trainer, folder: Path, card: ModelCard) -> TrainingRun:
         begin = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - begin
-        save_final(trainer, trainer.processing_class, folder, merge_lora=False)  # type: ignore[arg-type]
+        save_final(trainer, trainer.processing_class, folder, merge_lora=False, card=card)  # type: ignore[arg-type]
         return TrainingRun(folder, trainer.state.global_step, seconds)
 
     def _grpo_arguments(
@@ -207,7 +213,9 @@ class _TimeLimit(TrainerCallback):
     def __init__(self, seconds: float, description: str) -> None:
         self._seconds = seconds
         self._total = max(1, round(seconds))
-        self._bar = tqdm(total=self._total, desc=description, unit="s", bar_format="{l_bar}{bar}| {n}/{total} s")
+        self._bar = progress_bar(
+            total=self._total, desc=description, unit="s", bar_format="{l_bar}{bar}| {n}/{total} s"
+        )
         self._begin = 0.0
 
     def on_train_begin(
@@ -235,6 +243,4 @@ class _TimeLimit(TrainerCallback):
 
 def save_half(model_folder: Path, output: Path) -> None:
     """The same model with weights of 16 bits: half the size, as it is shipped."""
-    model = load_model(model_folder, dtype=torch.float16)
-    model.save_pretrained(str(output))
-    load_processor(model_folder).save_pretrained(str(output))
+    save_model_folder(load_model(model_folder, dtype=torch.float16), load_processor(model_folder), output)

@@ -3,6 +3,7 @@
 Letters: R rows, V vocabulary, C the most completion tokens.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from videochat_r1.errors import ConfigError
-from videochat_r1.rollout.base import SamplingSettings
+from videochat_r1.errors import ConfigError, DivergedError
+from videochat_r1.rollout.base import Rollout, SamplingSettings
 
 # A uniform number this close to 1 could round up to the whole mass and fall off the end of the vocabulary.
 _LARGEST_UNIFORM = 1.0 - 2.0**-40
@@ -32,12 +33,13 @@ def inverse_cdf(scores: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """(R,) tokens: the first whose cumulative softmax probability exceeds `uniform`.
 
     Args:
-        scores: (R, V) logits; a token at -inf is never drawn.
+        scores: (R, V) logits; a token at -inf is never drawn. Where they are NaN some token comes out.
         uniform: (R,) float64 in [0, 1).
     """
     cumulative = scores.double().softmax(-1).cumsum(-1)
     target = uniform.clamp(max=_LARGEST_UNIFORM).unsqueeze(-1) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+    # Of NaN the search finds the end of the vocabulary, a token that does not exist.
+    return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp(max=scores.shape[-1] - 1)
 
 
 class TokenSampler:
@@ -100,6 +102,18 @@ class TokenSampler:
             tokens = inverse_cdf(scores, uniform)
         chosen = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         return tokens, chosen - logits.logsumexp(-1)
+
+
+def refuse_diverged(groups: Sequence[Sequence[Rollout]]) -> None:
+    """Look at a whole generation, as looking at every step would wait for the device.
+
+    Raises:
+        DivergedError: a log-probability is NaN, as only logits that are NaN or infinite make it.
+    """
+    if any(math.isnan(logp) for group in groups for rollout in group for logp in rollout.logps):
+        raise DivergedError(
+            "the model's logits are NaN or infinite: its weights are damaged, or a training has diverged"
+        )
 
 
 def check_settings(settings: SamplingSettings, vocabulary_size: int) -> None:

@@ -19,7 +19,7 @@ from videochat_r1.modeling.video_features import unwrap, video_arguments
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.decoding_rows import DecodingRows
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
-from videochat_r1.rollout.sampling import TokenSampler
+from videochat_r1.rollout.sampling import TokenSampler, refuse_diverged
 
 # Prompts are prefilled together up to this many tokens: enough to fill a device, little enough to bound its memory.
 _PREFILL_TOKENS = 16384
@@ -71,6 +71,7 @@ class TransformersEngine:
 
         Raises:
             ConfigError: settings out of range.
+            DivergedError: the model's logits are NaN or infinite.
             ValueError: seeds or features that do not fit the prompts, or a prompt of one token.
         """
         _check_arguments(prompts, num_generations, settings, noise_seeds, video_features)
@@ -90,6 +91,7 @@ class TransformersEngine:
                 self._prefill(cache, prompts[part], None if video_features is None else video_features[part])
                 self._decode(cache, rows, sampler, settings.max_new_tokens)
                 rollouts += rows.rollouts()
+        refuse_diverged(rollouts)
         return rollouts
 
     def _prefill(

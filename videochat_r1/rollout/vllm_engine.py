@@ -28,7 +28,7 @@ from vllm.sampling_params import RequestOutputKind
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout.base import Rollout, SamplingSettings
-from videochat_r1.rollout.sampling import check_settings
+from videochat_r1.rollout.sampling import check_settings, refuse_diverged
 from videochat_r1.rollout.vllm_model import ModelControls, loadable_weights
 
 # A whole prompt should be prefilled in one step; prompts shorter than this share one.
@@ -121,6 +121,7 @@ class VLLMEngine:
 
         Raises:
             ConfigError: settings out of range, or a vLLM that does not do as this engine relies on.
+            DivergedError: the model's logits are NaN or infinite.
             ValueError: seeds or features that do not fit the prompts.
         """
         check_settings(settings, self._vocabulary_size)
@@ -137,7 +138,9 @@ class VLLMEngine:
             outputs = self.llm.wait_for_completion(RequestOutput, use_tqdm=False)
         rows = [prompt for prompt in prompts for _ in range(num_generations)]
         flat = [_rollout(output, prompt, settings) for output, prompt in zip(outputs, rows, strict=True)]
-        return [flat[i : i + num_generations] for i in range(0, len(flat), num_generations)]
+        groups = [flat[i : i + num_generations] for i in range(0, len(flat), num_generations)]
+        refuse_diverged(groups)
+        return groups
 
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], *, keep_videos: bool = False) -> None:

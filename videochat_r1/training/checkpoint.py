@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.saving import follow_umask
 from videochat_r1.training.loader import BadSamples
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,12 @@ def checkpoints(output_dir: Path) -> list[Path]:
         for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
         if path.is_dir() and path.name.rpartition("-")[2].isdigit()
     ]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    return sorted(found, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """The update that a checkpoint was saved after, by its name."""
+    return int(folder.name.rpartition("-")[2])
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
@@ -174,6 +180,7 @@ def save_generation_buffer(folder: Path, rank: int, batches: Sequence[Mapping[st
         if isinstance(tensor, torch.Tensor)
     }
     save_file(flat, folder / f"{_BUFFER}_{rank}.safetensors")
+    follow_umask(folder)
 
 
 def load_generation_buffer(folder: Path, rank: int, device: torch.device) -> list[dict[str, torch.Tensor]]:

@@ -13,6 +13,11 @@ from transformers import (
     TrainingArguments,
 )
 
+from videochat_r1.progress import progress_bar, write_line
+
+# Of every step of GRPO, whatever became of its rollouts.
+_GRPO_ONLY = "frac_reward_zero_std"
+
 
 class ConsoleLog(TrainerCallback):
     """A bar with the time left and, every `logging_steps`, the few numbers that say how training goes.
@@ -28,7 +33,7 @@ class ConsoleLog(TrainerCallback):
     ) -> None:
         """Open the bar."""
         if state.is_world_process_zero and not args.disable_tqdm:
-            self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="update")
+            self._bar = progress_bar(total=state.max_steps, initial=state.global_step, desc="training", unit="update")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move the bar."""
@@ -45,7 +50,7 @@ class ConsoleLog(TrainerCallback):
     ) -> None:
         """Write the line above the bar."""
         if state.is_world_process_zero and logs and "loss" in logs:
-            tqdm.write(summary_line(state.global_step, logs))
+            write_line(summary_line(state.global_step, logs))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -56,30 +61,36 @@ class ConsoleLog(TrainerCallback):
 
 
 def summary_line(step: int, logs: dict[str, Any]) -> str:
-    """`step 20  reward 1.41  temporal_grounding 1.52 (iou 0.55)  ...  kl 0.003  tokens 18  2.1 s`."""
+    """`step    20  reward 1.410  temporal_grounding 1.52 (iou 0.55)  ...  kl 0.0030  tokens 18  s/step 2.10`.
+
+    What a step does not have is left out: a step all of whose videos were left out has no reward.
+    """
     parts = [f"step {step:>5}"]
-    if "reward" in logs:
-        parts.append(f"reward {float(logs['reward']):.3f}")
+    if _GRPO_ONLY in logs:
+        parts.append(_shown(logs, "reward", "reward", ".3f") or "no rollout scored")
     else:
-        parts.append(f"loss {float(logs['loss']):.4f}")
+        parts.append(_shown(logs, "loss", "loss", ".4f"))
     for key in sorted(logs):
         task, _, name = key.partition("/")
-        if name == "reward":
-            details = [
-                f"{reward} {float(value):.2f}"
-                for reward in ("iou", "accuracy", "recall")
-                if (value := logs.get(f"{task}/rewards/{reward}/mean")) is not None
-            ]
-            parts.append(f"{task} {float(logs[key]):.2f}" + (f" ({', '.join(details)})" if details else ""))
-    for key, label, form in (
-        ("kl", "kl", ".4f"),
-        ("grad_norm", "grad", ".2f"),
-        ("completions/mean_length", "tokens", ".0f"),
-        ("step_time", "s/step", ".2f"),
-    ):
-        if logs.get(key) is not None:
-            parts.append(f"{label} {float(logs[key]):{form}}")
-    return "  ".join(parts)
+        if name == "reward" and (mean := _shown(logs, key, task, ".2f")):
+            terms = [_shown(logs, f"{task}/rewards/{term}/mean", term, ".2f") for term in ("iou", "accuracy", "recall")]
+            details = ", ".join(filter(None, terms))
+            parts.append(f"{mean} ({details})" if details else mean)
+    parts += [
+        _shown(logs, "kl", "kl", ".4f"),
+        _shown(logs, "grad_norm", "grad", ".2f"),
+        _shown(logs, "completions/mean_length", "tokens", ".0f"),
+        _shown(logs, "step_time", "s/step", ".2f"),
+    ]
+    if logs.get("data/bad_samples"):
+        parts.append(_shown(logs, "data/bad_samples", "left out so far", ".0f"))
+    return "  ".join(filter(None, parts))
+
+
+def _shown(logs: dict[str, Any], key: str, label: str, form: str) -> str:
+    """`label value`; empty where there is no value."""
+    value = logs.get(key)
+    return "" if value is None else f"{label} {float(value):{form}}"
 
 
 def use_console_log(trainer: Trainer) -> None:

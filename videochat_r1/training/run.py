@@ -12,8 +12,10 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from videochat_r1.errors import DataError
 from videochat_r1.modeling.load import load_config, load_model
 from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.modeling.saving import save_model_folder
 from videochat_r1.recipe import DataArguments, ModelArguments
 from videochat_r1.sample import Sample
+from videochat_r1.training.card import ModelCard
 
 logger = logging.getLogger(__name__)
 
@@ -57,29 +59,37 @@ def load_policy(model_args: ModelArguments, args: TrainingArguments) -> tuple[Pr
     return model, LoraConfig(task_type="CAUSAL_LM", **{"target_modules": _LORA_TARGETS, **lora})
 
 
-def save_final(trainer: Trainer, processor: ProcessorMixin, output_dir: Path, *, merge_lora: bool) -> Path:
-    """Write weights (gathered under ZeRO-3), processor and state; returns the folder that holds the whole model."""
+def save_final(
+    trainer: Trainer, processor: ProcessorMixin, output_dir: Path, *, merge_lora: bool, card: ModelCard | None = None
+) -> Path:
+    """Write weights (gathered under ZeRO-3), processor, state and card; returns the folder that holds the whole model.
+
+    Raises:
+        DivergedError: the weights are NaN or infinite; nothing is written.
+    """
     trainer.save_model(str(output_dir))
     trainer.save_state()
     trainer.accelerator.wait_for_everyone()
+    folders = [output_dir]
+    if merge_lora and (output_dir / "adapter_config.json").is_file():
+        folders.append(output_dir / "merged")
     if trainer.accelerator.is_main_process:
         processor.save_pretrained(str(output_dir))
-    if not (merge_lora and (output_dir / "adapter_config.json").is_file()):
-        return output_dir
-    merged = output_dir / "merged"
-    if trainer.accelerator.is_main_process:
-        merge_adapter(output_dir, merged)
-        processor.save_pretrained(str(merged))
-    return merged
+        if len(folders) > 1:
+            merge_adapter(output_dir, folders[-1], processor)
+        if card is not None:
+            for folder in folders:
+                card.write(folder, trainer)
+    return folders[-1]
 
 
-def merge_adapter(adapter: Path, output: Path) -> None:
+def merge_adapter(adapter: Path, output: Path, processor: ProcessorMixin) -> None:
     """Write the whole model of a saved adapter. It is built anew from its base: in training it may be spread over ranks."""
     from peft import PeftConfig, PeftModel
 
     unset_hf_deepspeed_config()
     base = load_model(str(PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path))
-    PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().save_pretrained(str(output))
+    save_model_folder(PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(), processor, output)
 
 
 def check_videos(samples: Sequence[Sample], max_bad_share: float) -> None:

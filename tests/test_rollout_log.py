@@ -1,0 +1,89 @@
+"""The log of rollouts: one line per group, counted as updates are, and what is left of it after a crash."""
+
+import json
+import logging
+
+import pytest
+
+from videochat_r1.grpo.rollout_log import Drawn, RolloutLog, drop_rollouts_after, read_rollouts, task_metrics
+
+COLUMNS = {
+    "prompt": "When? \ud83d",
+    "sample_id": "é",
+    "task": "temporal_grounding",
+    "source": "toy",
+    "target": {"span": [0.0, 2.0], "duration": 4.0},
+    "video": "a.mp4",
+}
+
+
+def drawn(sample_id, count=2, usable=True):
+    return [Drawn({**COLUMNS, "sample_id": sample_id, "generation": g}, "<answer>0 to 2</answer>", 5, True, usable) for g in range(count)]  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Three updates of a group of two each, and a group that was left out."""
+    log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou", "style", "style"], [1.0, 2.0, 3.0], 2)
+    for step in (1, 2, 3):
+        rows = [*drawn("left out", usable=False), *drawn(f"é{step}")]
+        nan = float("nan")
+        log.score(step, rows, [[nan] * 3, [nan] * 3, [1.0, nan, 1.0], [nan] * 3], [None, None, None, "judge is late"])
+        log.write([9.0, 0.0, 0.0, 0.5, -0.5])
+    return tmp_path / "rollouts.jsonl"
+
+
+def test_a_line_holds_a_group_and_says_once_what_its_completions_share(path):
+    groups = [json.loads(line) for line in path.read_text().splitlines()]
+    assert groups == list(read_rollouts(path))
+    assert [group["step"] for group in groups] == [1, 2, 3], "the updates that they lead to"
+    first = groups[0]
+    assert (first["sample_id"], first["prompt"], first["target"]) == ("é1", "When? \ud83d", COLUMNS["target"])
+    assert [(one["generation"], one["reward"], one["advantage"], one["unscored"]) for one in first["rollouts"]] == [
+        (0, 4.0, 0.5, None),
+        (1, None, -0.5, "judge is late"),
+    ]
+    assert not first.keys() & first["rollouts"][0].keys()
+
+
+DAMAGE = {
+    "torn in a character": lambda lines: [*lines[:2], lines[2][: lines[2].index("é".encode()) + 1]],
+    "garbage": lambda lines: [lines[0], b"garbage\n", *lines[1:]],
+    "not UTF-8": lambda lines: [lines[0], b'{"step": 1, "x": "\xff\xfe"}\n', *lines[1:]],
+    "zeros as a line": lambda lines: [lines[0], b"\0" * 500 + b"\n", *lines[1:]],
+    "zeros before a line": lambda lines: [lines[0], b"\0" * 500 + lines[1], lines[2]],
+    "zeros at the end": lambda lines: [*lines, b"\0" * 500],
+    "half a line before a line": lambda lines: [lines[0], lines[1][:40] + b"\n", *lines[1:]],
+    "another object": lambda lines: [
+        lines[0],
+        b'{"step": 1}\n',
+        b"[]\n",
+        b'{"step": "1", "rollouts": []}\n',
+        *lines[1:],
+    ],
+    "a tower of brackets": lambda lines: [lines[0], b"[" * 100_000 + b"\n", *lines[1:]],
+    "a blank line": lambda lines: [lines[0], b"\n", *lines[1:]],
+    "a last line without its end": lambda lines: [*lines[:2], lines[2].rstrip(b"\n")],
+    "nothing": lambda lines: [],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=str)
+def test_a_damaged_log_is_gone_on_with_and_the_line_is_named(path, damage, caplog):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(DAMAGE[damage](lines)))
+    with caplog.at_level(logging.WARNING):
+        drop_rollouts_after(path, 2)
+    kept = [] if damage == "nothing" else lines[:2]
+    assert path.read_bytes() == b"".join(kept)
+    harmless = {"zeros before a line", "a blank line", "a last line without its end", "nothing"}
+    named = {"torn in a character": "line 3", "zeros at the end": "line 4"}.get(damage, "line 2")
+    assert [f"{path}, {named}" in message for message in caplog.messages[:1]] == [True] * (damage not in harmless)
+
+
+def test_metrics_of_rollouts_that_nothing_scored_are_left_out():
+    log = RolloutLog(None, ["iou"], [1.0], 2)
+    metrics = log.score(1, drawn("a"), [[float("nan")]] * 2, ["late", "late"])
+    log.write([0.0, 0.0])
+    assert "temporal_grounding/reward" not in metrics and metrics["temporal_grounding/frac_reward_zero_std"] == 1.0
+    assert log.score(1, drawn("a", usable=False), [[float("nan")]] * 2, [None] * 2) == task_metrics([], 2) == {}
