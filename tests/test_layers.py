@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Low to high. Parts of one row may not import each other; a part may import itself and every row above its own.
 LAYERS = (
     {"errors"},
-    {"provenance"},
+    {"provenance", "file_lock"},
     {"geometry"},
     {"sample"},
     {"parsing"},
