@@ -8,7 +8,7 @@ from trl import GRPOConfig
 from videochat_r1.errors import ConfigError
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.recipe import json_option
-from videochat_r1.training.layout import passes_per_update, world_size
+from videochat_r1.training.layout import RESUME_CHANGED, passes_per_update, world_size
 
 
 @dataclass
@@ -61,6 +61,7 @@ class VideoGRPOConfig(GRPOConfig):
         default=None,
         metadata={"help": "Completions decoded together; null decodes the whole generation batch at once."},
     )
+    resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
 
     def __post_init__(self) -> None:

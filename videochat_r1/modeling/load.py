@@ -26,11 +26,24 @@ MODEL_CLASSES: dict[str, type[PreTrainedModel]] = {
 _VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
 
+def check_readable(folder: Path) -> None:
+    """See that config and weights of a model folder may be read; files that are missing are nobody's fault here.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    for path in sorted([*folder.glob("config.json"), *folder.glob("*.safetensors")]):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}; its owner can allow it") from error
+
+
 def load_config(path: str | Path) -> PretrainedConfig:
     """The model's config.
 
     Raises:
-        ConfigError: no such folder, no readable config.json, or a model type this project does not know.
+        ConfigError: no such folder, no readable config.json, weights that may not be read, or a model type this project does not know.
     """
     folder = Path(path)
     # A hub name has at most one slash and no dot in front: this can only be meant as a folder.
@@ -38,6 +51,7 @@ def load_config(path: str | Path) -> PretrainedConfig:
         raise ConfigError(f"the model folder {str(path)!r} does not exist")
     if folder.exists() and not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} holds no config.json: expected a model folder as `save_pretrained` writes it")
+    check_readable(folder)
     try:
         config = AutoConfig.from_pretrained(str(path))
     except (OSError, ValueError, json.JSONDecodeError) as error:
