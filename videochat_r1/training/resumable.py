@@ -82,8 +82,17 @@ class ResumableTrainer:
             )
         model.load_state_dict(saved.state_dict())
 
-    def _init_training_state(self: Any, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        place: tuple[int, int] = super()._init_training_state(max_steps, *args, **kwargs)  # type: ignore[misc]
+    def _init_training_state(
+        self: Any,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        place: tuple[int, int] = super()._init_training_state(  # type: ignore[misc]
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
         self.state.compute_steps(self.args, max_steps)
         if self.state.global_step > max_steps:
             raise ConfigError(
