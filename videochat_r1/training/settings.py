@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from videochat_r1.judge import JudgeConfig
 from videochat_r1.modeling.load import check_readable
 from videochat_r1.provenance import setting_changes
 from videochat_r1.recipe import DataArguments, ModelArguments
+
+logger = logging.getLogger(__name__)
 
 # What is watched, how long is waited, where things lie and how work is spread: none of it changes what is computed.
 _FREE_PREFIXES = (
@@ -124,6 +127,7 @@ def refuse_changes(
         raise ConfigError(
             f"{said}. Use the same settings to go on, or another output_dir; --resume_changed true goes on with the new ones"
         )
+    logger.warning("from %s on with other settings: %s", where, "; ".join(found.values()))
     return True
 
 
