@@ -65,6 +65,8 @@ class VideoGRPOConfig(GRPOConfig):
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
 
     def __post_init__(self) -> None:
+        if self.deepspeed == "none":  # type: ignore[has-type]
+            self.deepspeed = None
         if isinstance(self.rewards, str):
             self.rewards = json_option(self.rewards, "rewards")
         if self.prompts_per_step is not None:

@@ -27,7 +27,7 @@ _VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|ima
 
 
 def check_readable(folder: Path) -> None:
-    """See that config and weights of a model folder may be read; files that are missing are nobody's fault here.
+    """See that this user may read config and weights of a model folder, as far as they are there.
 
     Raises:
         ConfigError: naming the file.
@@ -35,8 +35,10 @@ def check_readable(folder: Path) -> None:
     for path in sorted([*folder.glob("config.json"), *folder.glob("*.safetensors")]):
         try:
             path.open("rb").close()
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}; its owner can allow it") from error
+        except FileNotFoundError:
+            continue
+        except PermissionError as error:
+            raise ConfigError(f"{path} may not be read by this user: its owner can allow it (chmod a+r)") from error
 
 
 def load_config(path: str | Path) -> PretrainedConfig:

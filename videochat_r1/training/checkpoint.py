@@ -37,6 +37,12 @@ def complete_checkpoints(output_dir: Path) -> list[Path]:
     return [path for path in checkpoints(output_dir) if (path / COMPLETE).exists()]
 
 
+def earlier_than(folder: Path) -> list[Path]:
+    """The complete checkpoints of the same run before this one, by step; none if it is no folder of a run."""
+    known = complete_checkpoints(folder.parent)
+    return known[: known.index(folder)] if folder in known else []
+
+
 def last_checkpoint(output_dir: Path) -> Path | None:
     """The newest complete checkpoint; None when there is none."""
     complete = complete_checkpoints(output_dir)

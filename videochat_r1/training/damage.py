@@ -33,9 +33,7 @@ def sound_checkpoint(folder: Path) -> Path:
     if not (folder / checkpoint.COMPLETE).exists():
         raise ConfigError(problem)
     in_the_way = [folder.name]
-    for earlier in reversed(checkpoint.complete_checkpoints(folder.parent)):
-        if checkpoint.step(earlier) >= checkpoint.step(folder):
-            continue
+    for earlier in reversed(checkpoint.earlier_than(folder)):
         if damage(earlier) is None:
             raise ConfigError(f"{problem}; delete {' and '.join(in_the_way)} to go on from {earlier.name}")
         in_the_way.append(earlier.name)

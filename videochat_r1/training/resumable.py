@@ -69,7 +69,8 @@ class ResumableTrainer:
     def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, model: Any = None) -> None:
         model = model or self.model
         if not isinstance(model, PreTrainedModel):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            with _reading(resume_from_checkpoint):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
             return
         with _reading(resume_from_checkpoint):
             # The model's own config: without one in the folder, transformers would build the published size of its type.
