@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -67,8 +68,9 @@ def recipe(folder, name, **changes):
     return path
 
 
-def launch(folder, project_root, config, processes, deepspeed, timeout=240):
-    command = ["bash", "training_scripts/launch.sh", "grpo", str(config), "--deepspeed", deepspeed]
+def launch(folder, project_root, config, processes, deepspeed, *, flags=(), wait=True):
+    """The ended process; with `wait` false the running one, in a process group of its own."""
+    command = ["bash", "training_scripts/launch.sh", "grpo", str(config), "--deepspeed", deepspeed, *flags]
     environment = {
         **os.environ,
         "NUM_GPUS": "0",
@@ -76,9 +78,10 @@ def launch(folder, project_root, config, processes, deepspeed, timeout=240):
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(folder),
     }
-    return subprocess.run(
-        command, cwd=project_root, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-    )
+    options = {"cwd": project_root, "env": environment, "text": True}
+    if wait:
+        return subprocess.run(command, **options, capture_output=True, timeout=240, check=False)
+    return subprocess.Popen(command, **options, stderr=subprocess.PIPE, process_group=0)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,41 @@ def test_a_zero3_run_resumes_from_its_checkpoint(zero3_run, folder, project_root
     result = launch(folder, project_root, recipe(folder, "resumed"), 2, "configs/deepspeed/zero3.json")
     assert result.returncode == 0, result.stderr[-4000:]
     assert relative_difference(weights(zero3_run), weights(resumed), weights(folder / "model")) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("processes", "deepspeed", "said"),
+    [
+        (2, "configs/deepspeed/zero3.json", None),
+        (1, "none", "num_processes was 2, is 1; zero_stage was 3, is None"),
+    ],
+)
+def test_a_finished_zero3_run_is_left_alone_in_any_layout(zero3_run, folder, project_root, processes, deepspeed, said):
+    before = {path: path.stat().st_mtime_ns for path in zero3_run.rglob("*") if path.name != "run.lock"}
+    flags = () if said is None else ("--resume_changed", "true")
+    result = launch(folder, project_root, folder / "zero3.yaml", processes, deepspeed, flags=flags)
+    if said is None:
+        assert result.returncode == 0 and "finished run of 3 updates; nothing to do" in result.stderr
+    else:
+        assert result.returncode == 2, result.stderr[-4000:]
+        told = [line for line in result.stderr.splitlines() if line.startswith("videochat-r1 grpo: ")]
+        assert len(told) == 1 and said in told[0] and "cannot go on with another" in told[0]
+        assert "Traceback" not in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in zero3_run.rglob("*") if path.name != "run.lock"} == before
+
+
+def test_ctrl_c_ends_all_ranks_without_a_traceback_and_says_how_to_go_on(folder, project_root):
+    config = recipe(folder, "stopped", max_steps=500, save_steps=1)
+    run = launch(folder, project_root, config, 2, "none", wait=False)
+    deadline = time.monotonic() + 200
+    while not (folder / "stopped" / "checkpoint-1" / "complete.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGINT)  # as the terminal does
+    said = run.communicate(timeout=100)[1]
+    assert run.returncode == 130, said[-4000:]
+    assert "Traceback" not in said
+    told = [line for line in said.splitlines() if "interrupted" in line]
+    assert len(told) == 1 and "; the same command goes on from checkpoint-" in told[0]
 
 
 def test_a_rank_that_raises_stops_all_with_its_reason(folder, project_root):

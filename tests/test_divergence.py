@@ -54,7 +54,7 @@ def test_a_checkpoint_of_weights_that_can_compute_nothing_is_named(folder, tmp_p
     trainer = make_trainer(folder, output_dir=str(tmp_path))
     for step in (1, 2, 3):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / checkpoint.MARKER).touch()
+        (tmp_path / f"checkpoint-{step}" / checkpoint.COMPLETE).touch()
     trainer.state.global_step = 3
     said = str(trainer.diverged("the model's logits are NaN"))
     assert said.endswith("the last checkpoint before is checkpoint-2, and checkpoint-3 is useless: delete it")

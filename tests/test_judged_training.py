@@ -174,7 +174,7 @@ def test_an_outage_ends_the_run_with_a_checkpoint_from_which_it_goes_on(folder, 
     assert checkpoint.last_checkpoint(folder / name).name == "checkpoint-2"
     server.start()
     again = judged_trainer(folder, server, name, max_steps=3)
-    again.train(resume_from_checkpoint=checkpoint.resume_folder(again.args))
+    again.train(resume_from_checkpoint=str(checkpoint.last_checkpoint(folder / name)))
     after = weights_of(again)
     assert all(torch.equal(value, after[name]) for name, value in plain_run[1].items())
     assert [row["step"] for row in rollouts(again)] == [step for step in (1, 2, 3) for _ in range(8)]

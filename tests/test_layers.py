@@ -18,7 +18,7 @@ LAYERS = (
     {"errors"},
     {"text"},
     {"options", "outputs"},
-    {"provenance", "progress"},
+    {"provenance", "progress", "file_lock"},
     {"geometry"},
     {"sample"},
     {"parsing"},

@@ -96,7 +96,8 @@ def test_recipe_script_is_one_launch_of_one_recipe(path: Path) -> None:
 
 def test_launch_on_eight_gpus() -> None:
     command = planned("grpo_videochat_r1.sh", NUM_GPUS="8")
-    assert command[:6] == [".venv/bin/torchrun", "--standalone", "--nproc_per_node", "8", "-m", "videochat_r1.cli"]
+    start = [".venv/bin/python", "-m", "videochat_r1.training.torchrun", "--standalone", "--nproc_per_node", "8"]
+    assert command[:9] == [*start, "-m", "videochat_r1.cli", "grpo"]
     assert value(command, "--config") == "configs/grpo/joint.yaml"
     assert value(command, "--deepspeed") == "configs/deepspeed/zero3.json"
     assert not {"--model_name_or_path", "--data_root", "--output_dir", "--use_cpu"} & set(command)

@@ -106,7 +106,7 @@ if ((processes == 1 && nodes == 1)) && [[ -z $deepspeed ]]; then
   start=(.venv/bin/python -m videochat_r1.cli)
 else
   ((NUM_GPUS == 0)) && flags=(--ddp_backend gloo "${flags[@]}") # the CPU's NCCL
-  start=(.venv/bin/torchrun "${placement[@]}" --nproc_per_node "$processes" -m videochat_r1.cli)
+  start=(.venv/bin/python -m videochat_r1.training.torchrun "${placement[@]}" --nproc_per_node "$processes" -m videochat_r1.cli)
 fi
 start=(env "${variables[@]}" "${start[@]}" "$command" --config "$recipe" "${flags[@]}")
 if [[ $dry_run == true ]]; then

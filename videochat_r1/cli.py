@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VideoChatR1Error as error:
         print(f"videochat-r1 {name}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"\nvideochat-r1 {name}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("; ".join([f"\nvideochat-r1 {name}: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
         # Any other broken pipe, such as a dead worker's, is a failure.

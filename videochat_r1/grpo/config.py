@@ -10,7 +10,7 @@ from trl import GRPOConfig
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.judge import JudgeConfig
-from videochat_r1.training.layout import passes_per_update, refuse_data_parallel, world_size
+from videochat_r1.training.layout import RESUME_CHANGED, passes_per_update, refuse_data_parallel, world_size
 
 
 @dataclass
@@ -72,6 +72,7 @@ class VideoGRPOConfig(GRPOConfig):
         default=None,
         metadata={"help": "Completions decoded together; null decodes the whole generation batch at once."},
     )
+    resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
     logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
 

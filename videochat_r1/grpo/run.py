@@ -18,11 +18,11 @@ from videochat_r1.recipe import DataArguments, ModelArguments
 from videochat_r1.rewards import REWARDS, RewardFunction, load_reward, make_reward, option_names
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
-from videochat_r1.training import checkpoint
 from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
-from videochat_r1.training.record import save_run_record
 from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
+from videochat_r1.training.run_folder import run_folder
+from videochat_r1.training.settings import run_settings
 from videochat_r1.training.trackers import keep_wandb_local
 
 logger = logging.getLogger(__name__)
@@ -35,45 +35,50 @@ def run_grpo(
     *,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
-    """Train, resuming from the newest complete checkpoint in `args.output_dir`, and return the final model folder.
+    """Train, resuming from the newest complete checkpoint in `args.output_dir`, and return the final model folder. Of a
+    finished run, only that is done.
 
     The folder loads with transformers' own `from_pretrained`. Everything that can be checked without the model is
     checked before it is loaded.
 
     Raises:
-        ConfigError, DataError: a recipe, a model folder or an annotation file that cannot work.
+        ConfigError, DataError: a recipe, a model folder, an annotation file or an output folder that cannot work.
         JudgeError: the judge cannot be used, or stopped answering in mid-training; a checkpoint is kept then.
     """
-    output_dir = Path(str(args.output_dir))
     check_dropout(model_args, args)
-    source = data_args.load_mixture(args.seed)
-    judge = open_judge(args)
-    rewards, args.reward_weights = load_rewards(args.rewards, judge)  # type: ignore[arg-type]
-    check_rewards_cover(source.samples(0), [reward.__name__ for reward in rewards], judge)
-    check_videos(source.samples(0), data_args.max_bad_video_share)
-    processor = load_processor(model_args.model_name_or_path)
-    builder = prompt_builder(model_args, data_args, processor)
-    if args.process_index == 0:
-        save_run_record(output_dir, model=model_args, data=data_args, grpo=args)
-        checkpoint.remove_incomplete(output_dir)
-        logger.info("%s", source.describe())
-    keep_wandb_local(args)
-    model, peft_config = load_policy(model_args, args)
-    trainer = VideoGRPOTrainer(
-        model,
-        args=args,
-        processor=processor,
-        builder=builder,
-        source=source,
-        reward_funcs=rewards,
-        max_bad_video_share=data_args.max_bad_video_share,
-        callbacks=list(callbacks),
-        peft_config=peft_config,
-    )
-    use_console_log(trainer)
-    trainer.train(resume_from_checkpoint=checkpoint.resume_folder(args))
-    card = ModelCard("grpo", model_args, data_args, source.summaries)
-    folder = save_final(trainer, processor, output_dir, merge_lora=model_args.merge_lora, card=card)
+    with run_folder(args) as run:
+        source = data_args.load_mixture(args.seed)
+        settings = run_settings("grpo", model_args, data_args, args, source, args.judge_config())
+        run.begin(settings, insist=args.resume_changed)
+        if run.finished is not None:
+            return run.finished
+        judge = open_judge(args)
+        rewards, args.reward_weights = load_rewards(args.rewards, judge)  # type: ignore[arg-type]
+        check_rewards_cover(source.samples(0), [reward.__name__ for reward in rewards], judge)
+        check_videos(source.samples(0), data_args.max_bad_video_share)
+        processor = load_processor(model_args.model_name_or_path)
+        builder = prompt_builder(model_args, data_args, processor)
+        if args.process_index == 0:
+            run.record(model=model_args, data=data_args, grpo=args)
+            logger.info("%s", source.describe())
+        keep_wandb_local(args)
+        model, peft_config = load_policy(model_args, args)
+        trainer = VideoGRPOTrainer(
+            model,
+            args=args,
+            processor=processor,
+            builder=builder,
+            source=source,
+            reward_funcs=rewards,
+            max_bad_video_share=data_args.max_bad_video_share,
+            callbacks=list(callbacks),
+            peft_config=peft_config,
+        )
+        use_console_log(trainer)
+        run.train(trainer)
+        card = ModelCard("grpo", model_args, data_args, source.summaries)
+        folder = save_final(trainer, processor, run.path, merge_lora=model_args.merge_lora, card=card)
+        run.finish(trainer, folder)
     if args.use_vllm:
         # Left to the interpreter's end, the processes of a tensor-parallel engine wait for each other for ever.
         trainer.vllm_generation.engine.close()

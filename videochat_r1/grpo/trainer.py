@@ -61,7 +61,7 @@ from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
-from videochat_r1.training import checkpoint
+from videochat_r1.training import checkpoint, resumable
 from videochat_r1.training.divergence import StopsWhenDiverged
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader, load_prompt
 from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
@@ -76,7 +76,7 @@ _ROW_MEAN_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
 _MICRO_BATCH_MEAN_LOSSES = ("bnpo",)
 
 
-class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.ResumableTrainer, GRPOTrainer):
+class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.ResumableTrainer, GRPOTrainer):
     """GRPO on samples with videos.
 
     Args:
@@ -427,7 +427,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.Resumabl
         step = self.state.global_step
         newest = checkpoint.last_checkpoint(Path(self.args.output_dir))
         # One rank's word counts: a shared file system may show the others an older folder.
-        saved = gather_object([newest is not None and checkpoint.read_marker(newest)["step"] == step])[0]
+        saved = gather_object([newest is not None and checkpoint.step(newest) == step])[0]
         if step and not saved:
             self._save_checkpoint(self.model, None)
         kept = f"The same command goes on after update {step}, the last" if step else "No update had been made"
@@ -597,7 +597,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.Resumabl
         """Completions that later updates of this generation will still use."""
         if self._step % self._layout.repeats:
             assert self._buffered_inputs is not None
-            checkpoint.save_generation_buffer(folder, self.args.process_index, self._buffered_inputs)
+            resumable.save_generation_buffer(folder, self.args.process_index, self._buffered_inputs)
 
     def continue_run(self, state: TrainerState) -> None:
         """Take up the place inside a generation, and its completions; called when training is about to begin."""
@@ -606,7 +606,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, checkpoint.Resumabl
             drop_rollouts_after(self._rollout_file, state.global_step)
         if self._step % self._layout.repeats:
             assert self.resumed_from is not None
-            self._buffered_inputs = checkpoint.load_generation_buffer(
+            self._buffered_inputs = resumable.load_generation_buffer(
                 self.resumed_from, self.args.process_index, self.accelerator.device
             )
 

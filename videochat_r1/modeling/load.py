@@ -39,9 +39,9 @@ def load_config(path: str | Path) -> PretrainedConfig:
     """The model's config.
 
     Raises:
-        ConfigError: no such folder, no readable config.json, or a model type this project does not know.
+        ConfigError: no such folder, no readable config.json, weights that may not be read, or a model type this project does not know.
     """
-    if _is_folder(path) and not (Path(path) / "config.json").is_file():
+    if is_model_folder(path) and not (Path(path) / "config.json").is_file():
         raise ConfigError(f"{path} holds no config.json: expected a model folder as `save_pretrained` writes it")
     try:
         config = AutoConfig.from_pretrained(str(path))
@@ -56,7 +56,7 @@ def load_config(path: str | Path) -> PretrainedConfig:
     return config
 
 
-def _is_folder(path: str | Path) -> bool:
+def is_model_folder(path: str | Path) -> bool:
     """Whether a model is a folder here, or to be looked for on the hub, which is then said: without a network it takes long.
 
     Raises:
@@ -132,7 +132,7 @@ def load_processor(path: str | Path) -> ProcessorMixin:
     Raises:
         ConfigError: when the folder holds none.
     """
-    _is_folder(path)
+    is_model_folder(path)
     try:
         processor = AutoProcessor.from_pretrained(str(path))
     except (OSError, ValueError) as error:

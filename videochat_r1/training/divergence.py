@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from videochat_r1.errors import DivergedError
-from videochat_r1.training.checkpoint import MARKER, checkpoints, step_of
+from videochat_r1.training import checkpoint
 
 
 class StopsWhenDiverged:
@@ -42,10 +42,10 @@ class StopsWhenDiverged:
                 f"{what} before the first update: the weights to start from are damaged, or too large for fp16"
             )
         step = self.state.global_step
-        complete = [path for path in checkpoints(Path(self.args.output_dir)) if (path / MARKER).is_file()]
-        before = [path for path in complete if step_of(path) < step]
+        complete = checkpoint.complete_checkpoints(Path(self.args.output_dir))
+        before = [path for path in complete if checkpoint.step(path) < step]
         kept = f"the last checkpoint before is {before[-1].name}" if before else "there is no checkpoint from before"
-        if complete and step_of(complete[-1]) == step:
+        if complete and checkpoint.step(complete[-1]) == step:
             kept += f", and {complete[-1].name} is useless: delete it"
         return DivergedError(
             f"{what} at update {step}: the run has diverged. Lower learning_rate (now {self.args.learning_rate:g}) or "

@@ -4,6 +4,9 @@ import os
 
 from videochat_r1.errors import ConfigError
 
+RESUME_CHANGED = "Go on from a checkpoint that was made with other settings, where that can be exact."
+"""Help of an option that GRPO and SFT share."""
+
 
 def world_size() -> int:
     """Number of processes of this launch; torchrun states it to each of them before any process group exists."""

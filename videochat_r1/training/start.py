@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from videochat_r1.errors import ConfigError, VideoChatR1Error
@@ -16,6 +16,7 @@ from videochat_r1.training.layout import world_size
 
 # Trackers write their last values meanwhile.
 _SECONDS_TO_LEAVE = 20
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 def start_training_process(argv: Sequence[str]) -> None:
@@ -26,6 +27,8 @@ def start_training_process(argv: Sequence[str]) -> None:
     """
     if world_size() > 1:
         sys.excepthook = _leave_at_once
+    if "RANK" in os.environ:
+        signal.signal(signal.SIGINT, _interrupt_once)
     if not asks_for_vllm(argv):
         keep_vllm_out()
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
@@ -62,7 +65,8 @@ def asks_for_vllm(argv: Sequence[str]) -> bool:
 
 @contextmanager
 def stopping_all_ranks() -> Iterator[None]:
-    """For the run of one process, possibly one of torchrun's: a mistake in the input that only this rank has met ends all.
+    """For the run of one process, possibly one of torchrun's: a mistake in the input that only this rank has met ends all, as
+    Ctrl-C does, which all have met and rank 0 speaks of.
 
     The caller reports the error and leaves. Process-group destructors can wait for ranks that wait for this one, so the
     kernel ends this process if it has not left in time; torchrun then stops the others.
@@ -72,9 +76,25 @@ def stopping_all_ranks() -> Iterator[None]:
     except VideoChatR1Error as error:
         if world_size() > 1:
             _say(_reason(type(error), error))
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(_SECONDS_TO_LEAVE)
+            _leave_in_time()
         raise
+    except KeyboardInterrupt:
+        if world_size() > 1:
+            _leave_in_time()
+        if os.environ.get("RANK", "0") != "0":
+            sys.exit(_INTERRUPTED)
+        raise
+
+
+def _leave_in_time() -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_SECONDS_TO_LEAVE)
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    """Both the terminal and torchrun send Ctrl-C to every rank; the second one would tear down what the first one ends."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _leave_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
