@@ -15,7 +15,7 @@ from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.judge import Judge, JudgeConfig
 from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
-from videochat_r1.rewards import REWARDS, load_reward, make_reward
+from videochat_r1.rewards import REWARDS, make_reward
 from videochat_r1.sample import Sample, Video
 from videochat_r1.tasks import TASKS
 
@@ -154,7 +154,7 @@ def test_options_are_checked_and_keep_the_name_that_logs_show():
 )
 def test_an_unknown_reward_is_refused(name, message):
     with pytest.raises(ConfigError, match=message):
-        load_reward(name)
+        REWARDS[name]
 
 
 def test_a_users_function_is_found_in_the_working_directory(tmp_path, monkeypatch):
@@ -175,7 +175,7 @@ def test_a_users_module_that_does_not_import_says_why(tmp_path, monkeypatch):
     (tmp_path / "own_rewards_broken.py").write_text("import a_package_that_is_not_there")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="a_package_that_is_not_there"):
-        load_reward("own_rewards_broken:f")
+        REWARDS["own_rewards_broken:f"]
 
 
 @pytest.mark.parametrize("name", list(REWARDS))

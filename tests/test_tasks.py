@@ -10,7 +10,7 @@ from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.geometry import Box
 from videochat_r1.parsing import tagged_texts
 from videochat_r1.sample import BoxesTarget, Sample, Video
-from videochat_r1.tasks import TASKS, get_task
+from videochat_r1.tasks import TASKS
 from videochat_r1.tasks.base import render_template
 from videochat_r1.tasks.tracking import frame_ious
 
@@ -36,14 +36,14 @@ def test_every_task_has_a_target_here():
 def test_the_table_is_consistent(name):
     task = TASKS[name]
     assert task.name == name
-    assert get_task(name) is task
+    assert TASKS[name] is task
     assert task.headline in task.scores(None, target_of(name))
     assert isinstance(target_of(name), task.target_type)
 
 
 def test_an_unknown_task_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean tracking"):
-        get_task("traking")
+        TASKS["traking"]
 
 
 @EVERY_TASK

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from videochat_r1.errors import ConfigError, DataError, keys_shown
 from videochat_r1.judge import Judge
 from videochat_r1.rewards import Unscored, make_reward, option_names
-from videochat_r1.tasks import Task, get_task
+from videochat_r1.tasks import TASKS, Task
 from videochat_r1.text import decode, load_json
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def score_rows(
         JudgeError: the judge cannot be used.
         DataError: a malformed row, naming its line (from 1).
     """
-    task = get_task(task_name)
+    task = TASKS[task_name]
     options = reward_options or {}
     rewards = {name: make_reward(name, **options.get(name, {})) for name in task.reward_names}
     judged = [name for name, reward in rewards.items() if "judge" in option_names(reward)]

@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 
 from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import VideoError
-from videochat_r1.evaluation.benchmarks import get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.drawing import Lane, film_strip, histogram, legend, time_line
 from videochat_r1.evaluation.report import cards, example, page, paragraph, section, table
 from videochat_r1.geometry import Box, Span
@@ -43,7 +43,7 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
         samples: of the rows, in their order; one whose video cannot be read is shown without frames.
     """
     headline, settings = results["headline"], results["settings"]
-    drawn = get_benchmark(results["benchmark"]).distributions(results["task"])
+    drawn = BENCHMARKS[results["benchmark"]].distributions(results["task"])
     # Examples are ranked by the headline, those of equal ones by what is drawn.
     ranked_by = tuple(dict.fromkeys((headline, *drawn)))
     scored = [row for row in rows if row["scores"] is not None]

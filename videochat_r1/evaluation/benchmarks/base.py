@@ -17,7 +17,7 @@ from videochat_r1.evaluation.score_table import Derived
 from videochat_r1.judge import Judge
 from videochat_r1.parsing import answer_text, official_letter
 from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample, SpanTarget
-from videochat_r1.tasks import get_task
+from videochat_r1.tasks import TASKS
 
 ALL = "all"
 OFFICIAL_ACCURACY = "accuracy_official"
@@ -115,11 +115,11 @@ class Benchmark(ABC):
 
     def parse(self, completion: str, sample: Sample, *, untagged: bool) -> Any:
         """The answer in a completion as the task reads it in training; None if there is none."""
-        return get_task(sample.task).parse(completion, sample.target, untagged=untagged)
+        return TASKS[sample.task].parse(completion, sample.target, untagged=untagged)
 
     def parsed_to_json(self, parsed: Any, sample: Sample) -> Any:
         """The parsed answer for result files."""
-        return get_task(sample.task).parsed_to_json(parsed)
+        return TASKS[sample.task].parsed_to_json(parsed)
 
     def scale_boxes(self, parsed: Any, width: float, height: float) -> Any:
         """The answer with its boxes divided by a frame's width and height, for answers in pixels."""
@@ -127,7 +127,7 @@ class Benchmark(ABC):
 
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
         """Metric -> value of one sample in [0, 1]; for None, 0 in every metric that does not depend on the form of the answer."""
-        return get_task(sample.task).scores(parsed, sample.target)
+        return TASKS[sample.task].scores(parsed, sample.target)
 
     def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
         """Metric -> value by the rule of the benchmark's authors where they read an answer in another way; 0 for None."""
@@ -155,7 +155,7 @@ class Benchmark(ABC):
 
     def headline(self, task: str) -> str:
         """The metric that models are compared by."""
-        return get_task(task).headline
+        return TASKS[task].headline
 
     def distributions(self, task: str) -> tuple[str, ...]:
         """Metrics whose values per sample a report draws as histograms: none that only says right or wrong."""
