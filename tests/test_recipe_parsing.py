@@ -119,7 +119,7 @@ def test_a_flag_is_what_its_option_takes(tmp_path, flags, name, expected):
         (b"- a\n", "must hold a mapping"),
         (b"", "must hold a mapping"),
         (b"a: some\x00\n", "not valid YAML"),
-        ("run_name: caf\u00e9\n".encode("latin-1"), "not a text file in UTF-8"),
+        ("run_name: caf\u00e9\n".encode("latin-1"), "is not text in UTF-8"),
         (b"? [a]\n: 1\n", "not valid YAML"),
     ],
 )

@@ -141,7 +141,9 @@ def check_card(output, library, base):
 
 
 def test_missing_videos_are_found_before_the_model_is_loaded(folder):
-    config = recipe(folder, "missing", **GRPO, model_name_or_path=str(folder / "no model"))
+    (folder / "no weights").mkdir()
+    (folder / "no weights" / "config.json").write_text("{}")
+    config = recipe(folder, "missing", **GRPO, model_name_or_path=str(folder / "no weights"))
     with pytest.raises(DataError, match=r"12 of 12 samples have no video; 4 files are missing"):
         grpo_command(["--config", config, "--mixture.0.videos", "elsewhere"])
 

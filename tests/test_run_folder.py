@@ -433,19 +433,6 @@ def test_ctrl_c_says_how_to_go_on(runs, step, said, monkeypatch, capsys):
     assert last_line(capsys) == f"videochat-r1 grpo: interrupted; the same command {said}"
 
 
-def test_a_model_that_may_not_be_read_is_said_to_be_so(runs, monkeypatch, capsys):
-    original = Path.open
-
-    def forbidden(path, *args, **kwargs):
-        if path.name == "model.safetensors":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return original(path, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "open", forbidden)
-    assert runs.run("unreadable") == 2
-    assert re.search(r"model/model.safetensors may not be read by this user: its owner can allow it", last_line(capsys))
-
-
 def test_a_damaged_record_is_refused_with_the_mend(runs, capsys):
     output = runs.copy("record")
     (output / "run.json").write_text("[")

@@ -64,8 +64,6 @@ class VideoSFTConfig(TrainingArguments):
     RECIPES: ClassVar = "sft"
 
     def __post_init__(self) -> None:
-        if self.deepspeed == "none":  # type: ignore[has-type]
-            self.deepspeed = None
         if self.samples_per_step is not None:
             self.gradient_accumulation_steps = self.accumulation(world_size())
         super().__post_init__()

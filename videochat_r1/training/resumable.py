@@ -75,8 +75,13 @@ class ResumableTrainer:
             return
         with _reading(resume_from_checkpoint):
             # The model's own config: without one in the folder, transformers would build the published size of its type.
+            # Not its attention, which transformers looks for on the hub where it is this project's.
             saved, found = type(model).from_pretrained(
-                resume_from_checkpoint, config=model.config, dtype=model.dtype, output_loading_info=True
+                resume_from_checkpoint,
+                config=model.config,
+                dtype=model.dtype,
+                attn_implementation="eager",
+                output_loading_info=True,
             )
         if found["missing_keys"]:
             raise ConfigError(
