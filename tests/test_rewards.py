@@ -133,7 +133,7 @@ def test_options_are_checked_and_keep_the_name_that_logs_show():
     assert reward.__name__ == "iou"
     assert pickle.loads(pickle.dumps(reward)).keywords == {"score_given_box": False}
     assert [make_reward(name).__name__ for name in REWARDS] == list(REWARDS)
-    with pytest.raises(ConfigError, match="did you mean score_given_box"):
+    with pytest.raises(ConfigError, match="did you mean 'score_given_box'"):
         make_reward("iou", score_given_boxes=False)
     with pytest.raises(ConfigError, match="none"):
         make_reward("accuracy", weight=2)
@@ -144,12 +144,12 @@ def test_options_are_checked_and_keep_the_name_that_logs_show():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("acuracy", "did you mean accuracy"),
-        ("iou:", "unknown reward"),
-        (":iou", "unknown reward"),
+        ("acuracy", "did you mean 'accuracy'"),
+        ("iou:", "expected package.module:Name"),
+        (":iou", "expected package.module:Name"),
         ("no_such_module:f", "no_such_module"),
         ("videochat_r1.rewards.iou:nothing", "nothing"),
-        ("videochat_r1.rewards.iou:__doc__", "no function"),
+        ("videochat_r1.rewards.iou:__doc__", "is a str, which is no reward"),
     ],
 )
 def test_an_unknown_reward_is_refused(name, message):

@@ -150,13 +150,19 @@ def untyped(value: Any) -> Any:
     return value
 
 
-def nearest(name: Any, known: Iterable[str]) -> str:
-    """`; did you mean 'learning_rate'?`, or the names to choose from where none is near."""
-    names = list(known)
+def nearest(name: Any, known: Iterable[str] | Mapping[str, str]) -> str:
+    """`; did you mean 'learning_rate'?`, or the names to choose from where none is near.
+
+    Args:
+        name: as it was written.
+        known: the names; or each spelling -> the name it stands for.
+    """
+    names = dict(known) if isinstance(known, Mapping) else {each: each for each in known}
     close = difflib.get_close_matches(str(name).lower().replace("-", "_"), names, n=1)
     if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(names)[:20])}{', ...' if len(names) > 20 else ''}"
+        return f"; did you mean {names[close[0]]!r}?"
+    listed = sorted(set(names.values()))
+    return f"; known: {', '.join(listed[:20])}{', ...' if len(listed) > 20 else ''}"
 
 
 def check_keys(given: Iterable[Any], known: Iterable[str], *, where: str) -> None:

@@ -19,6 +19,7 @@ from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
 from videochat_r1.options import as_type, check_keys, nearest, parse_yaml, take_config
 from videochat_r1.recipe_file import read_recipe
+from videochat_r1.shipped import found
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import durations
 
@@ -26,6 +27,8 @@ from videochat_r1.video.probe import durations
 _PROBES_AT_ONCE = 8
 
 _NULLS = ("none", "null")
+# Options whose paths in the shipped recipes lead to files that come with this project.
+_SHIPPED = ("deepspeed", "model_name_or_path")
 
 
 @dataclass
@@ -198,7 +201,8 @@ def _null_is_meant(key: str, annotation: Any) -> bool:
 def _as_declared(key: str, value: Any, annotation: Any) -> Any:
     if isinstance(value, str) and value.lower() in _NULLS and _null_is_meant(key, annotation):
         return None
-    return as_type(value, annotation, key)
+    typed = as_type(value, annotation, key)
+    return found(typed) if key in _SHIPPED and isinstance(typed, str) else typed
 
 
 def _with_nested(value: Any, keys: list[str], leaf: Any, flag: str) -> Any:

@@ -11,10 +11,9 @@ from typing import Any
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.options import nearest, read_yaml
+from videochat_r1.shipped import ROOT
 
 EXTENDS = "extends"
-_CONFIGS = Path(__file__).resolve().parent / "configs"
-_CHECKOUT = Path(__file__).resolve().parent.parent / "configs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ def shipped_recipes(kind: str) -> dict[str, Path]:
     Args:
         kind: `grpo`, `sft`, `eval` or `quickstart`.
     """
-    folder = (_CONFIGS if _CONFIGS.is_dir() else _CHECKOUT) / kind
+    folder = ROOT / "configs" / kind
     return {path.stem: path for path in sorted(folder.rglob("*.yaml"))}
 
 

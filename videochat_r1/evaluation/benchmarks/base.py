@@ -179,11 +179,14 @@ class Benchmark(ABC):
 
 
 class CorpusBenchmark(Benchmark):
-    """A benchmark whose annotations are read by the corpus of the same name."""
+    """A benchmark whose annotations are read by a corpus."""
+
+    corpus: ClassVar[str] = ""
+    """In `CORPORA`, or `package.module:Name`; empty for the corpus of the benchmark's name."""
 
     def read(self, source: Source) -> Iterator[Sample]:
         """As the corpus does; a duration that no file gives is NaN, and a sample that could not be read is refused."""
-        samples = CORPORA[self.name].read(
+        samples = CORPORA[self.corpus or self.name].read(
             source.annotations,
             source.videos,
             task=source.task or self.tasks[0],
@@ -202,7 +205,7 @@ class CorpusBenchmark(Benchmark):
 
     def files(self, annotations: Path) -> list[Path]:
         """As the corpus says."""
-        return CORPORA[self.name].files(annotations)
+        return CORPORA[self.corpus or self.name].files(annotations)
 
 
 class ChoiceBenchmark(Benchmark):
