@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import torch
-
 from grpo_step import PRESETS, prepare, the_prompt
+
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import load_model
 from videochat_r1.modeling.vision_segments import install_batched_segments
