@@ -279,7 +279,10 @@ def test_a_captioning_recipe_trains_a_qwen2_vl(folder, server):
     ],
 )
 def test_a_judge_that_cannot_be_used_is_refused_before_the_model_is_loaded(folder, server, flags, message):
-    config = caption_recipe(folder, server, model_name_or_path=str(folder / "no model"))
+    (folder / "no weights").mkdir(exist_ok=True)
+    (folder / "no weights" / "config.json").write_text("{}")
+    places = {"model_name_or_path": str(folder / "no weights"), "output_dir": str(folder / "refused")}
+    config = caption_recipe(folder, server, **places)
     with pytest.raises((ConfigError, JudgeError), match=message):
         grpo_command(["--config", config, *flags])
 

@@ -28,7 +28,7 @@ TOOLS = ("bash", "sh", "env", "sed", "grep", "awk", "tr", "sort", "paste", "cut"
 TOOLS = (*TOOLS, "rm", "mkdir", "flock", "sha256sum", "python3", "head", "ln")
 # What a test of launch.sh must not inherit from the shell that runs it.
 OURS = {"MODEL", "DATA", "OUTPUT", "NUM_GPUS", "NUM_PROCESSES", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
-OURS |= {"CUDA_VISIBLE_DEVICES", "PYTHONPATH", "OMP_NUM_THREADS"}
+OURS |= {"CUDA_VISIBLE_DEVICES", "PYTHONPATH", "OMP_NUM_THREADS", "TORCH_BACKEND"}
 
 
 @pytest.fixture(scope="module", autouse=True)

