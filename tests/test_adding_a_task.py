@@ -19,7 +19,7 @@ from videochat_r1.sample import Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.testing import check_corpus, check_reward, check_task
 
-BLOCK = re.compile(r"`([\w.]+)`[^`]*:\n\n```(python|yaml)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"`(\w+\.(?:py|yaml))`[^\n]*(?:\n[^\n`]+)*\n\n```(python|yaml)\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture(scope="module")

@@ -554,7 +554,7 @@ def test_corpora_are_found_by_other_spellings() -> None:
     assert CORPORA["vidtab"] is CORPORA["vidtab_quality"]
     with pytest.raises(ConfigError, match="'activitynet'"):
         CORPORA["activitynt"]
-    with pytest.raises(ConfigError, match="Known: charades_sta"):
+    with pytest.raises(ConfigError, match="known: activitynet, "):
         CORPORA["zzz"]
 
 

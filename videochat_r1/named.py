@@ -51,7 +51,7 @@ class Table(Mapping[str, T], Generic[T]):
             plain = self._aliases.get(plain, plain)
             if plain in self._entries:
                 return self._entries[plain]
-        hint = nearest(name, {**{entry: entry for entry in self._entries}, **(self._aliases or {})})
+        hint = nearest(name, self._entries, self._aliases)
         raise ConfigError(f"unknown {self._what} {shown(str(name))!r}{hint}; or name your own as package.module:Name")
 
     @property

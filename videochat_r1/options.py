@@ -150,14 +150,15 @@ def untyped(value: Any) -> Any:
     return value
 
 
-def nearest(name: Any, known: Iterable[str] | Mapping[str, str]) -> str:
+def nearest(name: Any, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
     """`; did you mean 'learning_rate'?`, or the names to choose from where none is near.
 
     Args:
         name: as it was written.
-        known: the names; or each spelling -> the name it stands for.
+        known: the names.
+        aliases: other spellings -> the name that each stands for.
     """
-    names = dict(known) if isinstance(known, Mapping) else {each: each for each in known}
+    names = {**{each: each for each in known}, **(aliases or {})}
     close = difflib.get_close_matches(str(name).lower().replace("-", "_"), names, n=1)
     if close:
         return f"; did you mean {names[close[0]]!r}?"

@@ -51,7 +51,7 @@ def sample_from_json(value: Any, where: str) -> Sample:
         task = TASKS[row.text("task")]
         return Sample(
             id=row.text("id"),
-            task=task.name,
+            task=row.text("task"),
             video=_video_from_json(Row.of(row.get("video"), f"{where}, 'video'")),
             query=row.text("query"),
             target=task.target_from_json(target),

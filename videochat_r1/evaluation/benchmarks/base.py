@@ -70,6 +70,7 @@ class Benchmark(ABC):
     """One annotation format, one or more tasks, one set of metrics. Targets are the published ones, not mended."""
 
     name: ClassVar[str]
+    """In `BENCHMARKS`, or `package.module:Name`: results are read again under it."""
     tasks: ClassVar[tuple[str, ...]]
     """Tasks that the annotations serve; the first is the default."""
     num_samples: ClassVar[Mapping[str, int]]
