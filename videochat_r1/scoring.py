@@ -62,7 +62,7 @@ def score_rows(
     for first in rows:
         together = [first, *islice(rows, _JUDGED_TOGETHER - 1)] if judge is not None else [first]
         problem = together.pop() if isinstance(together[-1], DataError) else None
-        yield from _score([row for row in together if isinstance(row, dict)], task, rewards, judge)
+        yield from _score([row for row in together if isinstance(row, dict)], task_name, rewards, judge)
         if isinstance(problem, DataError):
             raise problem
 
@@ -83,11 +83,12 @@ def _read_rows(lines: Iterable[str | bytes], task: Task[Any, Any]) -> Iterator[d
 
 
 def _score(
-    rows: Sequence[Mapping[str, Any]], task: Task[Any, Any], rewards: Mapping[str, Any], judge: Judge | None
+    rows: Sequence[Mapping[str, Any]], task_name: str, rewards: Mapping[str, Any], judge: Judge | None
 ) -> Iterator[dict[str, Any]]:
+    task = TASKS[task_name]
     completions = [row["completion"] for row in rows]
     columns = {
-        "task": [task.name] * len(rows),
+        "task": [task_name] * len(rows),
         "target": [row["target"] for row in rows],
         "thinking": [row["thinking"] for row in rows],
         "sample_id": [row["id"] for row in rows],
