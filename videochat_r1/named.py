@@ -39,7 +39,7 @@ class Table(Mapping[str, T], Generic[T]):
         self._entries = dict(entries)
         self._fits = fits
         self._aliases = aliases
-        self._outside: dict[str, T] = {}
+        self._outside: dict[str, tuple[Any, T]] = {}
 
     def __getitem__(self, name: str) -> T:
         if name in self._entries:
@@ -70,13 +70,14 @@ class Table(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
     def _from_outside(self, name: str) -> T:
-        if name not in self._outside:
-            found = load_attribute(name, self._what)
+        found = load_attribute(name, self._what)
+        known, entry = self._outside.get(name, (None, None))
+        if found is not known or entry is None:
             entry = found() if isinstance(found, type) else found
             if not self._fits(entry):
                 raise ConfigError(f"{name} is a {type(entry).__name__}, which is no {self._what}")
-            self._outside[name] = entry
-        return self._outside[name]
+            self._outside[name] = found, entry
+        return entry
 
 
 def load_attribute(name: str, what: str) -> Any:

@@ -4,6 +4,7 @@
 lists too, as a whole. `joint` without an ending names one of the shipped recipes.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,8 @@ def read_recipe(name: str | Path, kind: str) -> RecipeFile:
     chain: list[Path] = []
     following: Path | None = path
     while following is not None:
-        if following.resolve() in [each.resolve() for each in chain]:
+        # Not `resolve`, which raises for a chain of links without an end; reading such a file says so.
+        if os.path.realpath(following) in map(os.path.realpath, chain):
             raise ConfigError(f"recipes extend each other in a circle: {' -> '.join(map(str, [*chain, following]))}")
         chain.append(following)
         own = read_yaml(following, "a recipe")
