@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tests.video_files import write_video
-from videochat_r1.evaluation.benchmarks import get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.drawing import escaped
 from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.results import write_results
@@ -20,7 +20,7 @@ from videochat_r1.sample import BoxesTarget, GroundedChoiceTarget, Sample, SpanT
 
 def report(folder: Path, benchmark: str, samples: list[Sample], texts: list[str | None], **settings: object) -> str:
     answers = [Prediction(sample.id, text) for sample, text in zip(samples, texts, strict=True)]
-    evaluation = score_answers(get_benchmark(benchmark), samples, answers, ScoringOptions(bootstrap=20))
+    evaluation = score_answers(BENCHMARKS[benchmark], samples, answers, ScoringOptions(bootstrap=20))
     write_results(folder, evaluation, {"model": "some/model", "limit": None, **settings}, samples)
     return (folder / "report.html").read_text()
 

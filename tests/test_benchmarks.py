@@ -10,14 +10,14 @@ import pyarrow.parquet
 import pytest
 
 from videochat_r1.errors import ConfigError, DataError
-from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, benchmark_ids, get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, benchmark_ids
 from videochat_r1.evaluation.benchmarks.mvbench import TASKS as MVBENCH_TASKS
 from videochat_r1.evaluation.benchmarks.subtitles import Subtitle, quote, read_json_subtitles, read_srt
 from videochat_r1.sample import Sample
 
 
 def load(name: str, annotations: Path, **options: object) -> list[Sample]:
-    return get_benchmark(name).load(Source(annotations, **options))
+    return BENCHMARKS[name].load(Source(annotations, **options))
 
 
 def write(path: Path, value: object) -> Path:
@@ -97,7 +97,7 @@ def test_charades_text_without_durations_can_be_scored(tmp_path: Path) -> None:
     path = tmp_path / "charades_sta_test.txt"
     path.write_text("AO8RW 0.0 6.9##a person is putting a book on a shelf.\n")
     (sample,) = load("charades_sta", path)
-    benchmark = get_benchmark("charades_sta")
+    benchmark = BENCHMARKS["charades_sta"]
     parsed = benchmark.parse("<answer>0 to 6.9</answer>", sample, untagged=False)
     assert benchmark.score(parsed, sample)["mIoU"] == 1.0 and benchmark.groups(sample) == {}
 
@@ -123,7 +123,7 @@ def boxes_text(lefts: list[float]) -> str:
 
 
 def test_got10k_eight_boxes_are_interpolated_and_dense_ones_are_official(tmp_path: Path) -> None:
-    benchmark = get_benchmark("got10k")
+    benchmark = BENCHMARKS["got10k"]
     (sample,) = benchmark.load(Source(got10k(tmp_path)))
     assert sample.extra["frame_indices"] == [0, 2, 4, 6, 8, 10, 12, 14]
     eight = benchmark.parse(boxes_text([0, 20, 40, 60, 80, 100, 120, 140]), sample, untagged=False)
@@ -155,7 +155,7 @@ def test_got10k_boxes_of_any_frame_are_finite(tmp_path: Path, box: str) -> None:
 
 
 def test_got10k_boxes_in_pixels_of_the_frame_shown(tmp_path: Path) -> None:
-    benchmark = get_benchmark("got10k")
+    benchmark = BENCHMARKS["got10k"]
     (sample,) = benchmark.load(Source(got10k(tmp_path)))
     text = f"<answer>{[[20 * i / 2, 0, (20 * i + 100) / 2, 50] for i in range(8)]}</answer>"
     parsed = benchmark.parse(text, sample, untagged=False)
@@ -165,14 +165,14 @@ def test_got10k_boxes_in_pixels_of_the_frame_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "is_dense"), [(8, False), (9, False), (49, False), (50, True), (120, True)])
 def test_got10k_half_of_the_frames_make_an_answer_dense(tmp_path: Path, count: int, is_dense: bool) -> None:
-    benchmark = get_benchmark("got10k")
+    benchmark = BENCHMARKS["got10k"]
     (sample,) = benchmark.load(Source(got10k(tmp_path, num_frames=100)))
     parsed = benchmark.parse(boxes_text([10.0 * i for i in range(count)]), sample, untagged=False)
     assert (parsed.dense is not None) == is_dense and len(parsed.at_instants) == 8
 
 
 def test_got10k_answers_of_thousands_of_boxes_are_read(tmp_path: Path) -> None:
-    benchmark = get_benchmark("got10k")
+    benchmark = BENCHMARKS["got10k"]
     (sample,) = benchmark.load(Source(got10k(tmp_path, num_frames=1480)))
     text = boxes_text([10.0 * i for i in range(1480)])
     assert len(text) > 30_000
@@ -193,7 +193,7 @@ def test_videomme_from_json_and_parquet(tmp_path: Path) -> None:
     first = rows[0]
     assert (first.id, first.video.path, first.task) == ("001-1", "v1.mp4", "multi_choice_qa")
     assert first.target.options == ("One.", "Two.", "Three.", "Four.") and first.target.answer == "C"
-    groups = get_benchmark("videomme").groups(first)
+    groups = BENCHMARKS["videomme"].groups(first)
     assert groups["duration"] == "short" and groups["task_type"] == "Counting Problem"
 
 
@@ -257,7 +257,7 @@ def test_mvbench_is_the_mean_of_task_accuracies(tmp_path: Path) -> None:
     mvbench(tmp_path)
     row = {"video": "abc.mp4", "question": "?", "candidates": ["x", "y"], "answer": "x"}
     write(tmp_path / "json" / "action_count.json", [row] * 8)
-    benchmark = get_benchmark("mvbench")
+    benchmark = BENCHMARKS["mvbench"]
     samples = benchmark.load(Source(tmp_path))
     weights = benchmark.weights(samples)["accuracy"]
     of_count = [
@@ -296,7 +296,7 @@ def test_perception_test_in_both_forms(tmp_path: Path) -> None:
     first, second = load("perception_test", official)
     assert (first.id, second.id, first.video.path) == ("video_12_3", "video_12_4", "video_12.mp4")
     assert first.target.answer == "B" and len(first.target.options) == 3
-    assert get_benchmark("perception_test").groups(first) == {"area": "physics", "reasoning": "descriptive"}
+    assert BENCHMARKS["perception_test"].groups(first) == {"area": "physics", "reasoning": "descriptive"}
     row = {**question, "video_name": "video_12", "question_id": "3"}
     for answer in (1, "1", 1.0, "1.0"):
         (sample,) = load("perception_test", write(tmp_path / "rows.json", [row | {"answer_id": answer}]))
@@ -324,7 +324,7 @@ def test_longvideobench(tmp_path: Path) -> None:
     rows = [LVB | {"id": "abc_0"}, LVB | {"id": "abc_1"}]
     first, _ = load("longvideobench", write(tmp_path / "lvb_val.json", rows))
     assert (first.id, first.target.answer, first.duration) == ("abc_0", "C", 12.5)
-    assert get_benchmark("longvideobench").groups(first) == {"duration_group": "15", "question_category": "S2E"}
+    assert BENCHMARKS["longvideobench"].groups(first) == {"duration_group": "15", "question_category": "S2E"}
     without = [LVB, LVB | {"video_id": "xyz"}, LVB]
     assert list(benchmark_ids("longvideobench", Source(write(tmp_path / "b.json", without)))) == [
         "abc_0",
@@ -439,8 +439,8 @@ def test_too_many_subtitles_are_thinned_evenly() -> None:
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'charades_sta'"):
-        get_benchmark("charades_stb")
-    assert get_benchmark("NExTGQA") is BENCHMARKS["nextgqa"]
+        BENCHMARKS["charades_stb"]
+    assert BENCHMARKS["NExTGQA"] is BENCHMARKS["nextgqa"]
     with pytest.raises(ConfigError, match="tasks temporal_grounding"):
         load("charades_sta", Path("x.json"), task="tracking")
 
@@ -517,7 +517,7 @@ def test_targets_that_cannot_be_scored_are_refused_with_their_ids(
 @pytest.mark.parametrize("task", ["grounded_qa", "multi_choice_qa"])
 def test_nextgqa_counts_tp_among_tn_as_its_authors_do(tmp_path: Path, task: str) -> None:
     (sample,) = load("nextgqa", write(tmp_path / "a.json", [GQA]), task=task)
-    assert get_benchmark("nextgqa").groups(sample) == {"type": "TN"}
+    assert BENCHMARKS["nextgqa"].groups(sample) == {"type": "TN"}
 
 
 def with_options(name: str, options: list[str], folder: Path) -> Path:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from videochat_r1.datasets import CORPORA, get_corpus
+from videochat_r1.datasets import CORPORA
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.judge import Judge, JudgeConfig
 from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
@@ -222,11 +222,11 @@ def test_carebench_and_any_list_of_captions(tmp_path):
     (tmp_path / "metadata.json").write_text(json.dumps(rows))
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     for name, file in (("carebench", "metadata.json"), ("captions", "own.jsonl"), ("FIBER-1k", "metadata.json")):
-        samples = get_corpus(name).read(tmp_path / file)
+        samples = CORPORA[name].read(tmp_path / file)
         assert [sample.id for sample in samples] == ["v_1", "sub/v_2"]
         assert samples[0].target == CaptionTarget("A dog barks.") and samples[0].query == REQUEST
         assert samples[1].video.path == "sub/v_2.mkv"
-        assert {sample.source for sample in samples} == {get_corpus(name).name}
+        assert {sample.source for sample in samples} == {CORPORA[name].name}
 
 
 def test_what_a_row_may_say_besides(tmp_path):

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pytest
 from PIL import Image
 
-from videochat_r1.datasets import CORPORA, get_corpus
+from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import VIDEO_SUFFIXES, with_root
 from videochat_r1.datasets.check import check_samples
 from videochat_r1.datasets.got10k_sequence import even_indices, matching_indices, read_sequence, released_indices
@@ -26,7 +26,7 @@ from videochat_r1.datasets.nextgqa import join
 from videochat_r1.datasets.problems import KINDS, problems_of, span_kinds
 from videochat_r1.datasets.vidtab import choices_in
 from videochat_r1.errors import ConfigError, DataError
-from videochat_r1.evaluation.benchmarks import Source, get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
 from videochat_r1.geometry import Box, Span
 from videochat_r1.sample import (
     BoxesTarget,
@@ -474,7 +474,7 @@ def test_a_sequence_that_cannot_be_read_is_counted_and_the_others_are_kept(
     assert kept == (["G", "S"] if labels else ["G"])
     if not labels:
         with pytest.raises(DataError, match=rf"1 sample of 2 cannot be scored, the first is S \({problem.kind}"):
-            get_benchmark("got10k").load(Source(tmp_path))
+            BENCHMARKS["got10k"].load(Source(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -550,12 +550,12 @@ def test_vidtab_reads_choices_from_the_instruction(tmp_path: Path) -> None:
 
 
 def test_corpora_are_found_by_other_spellings() -> None:
-    assert get_corpus("Charades-STA") is CORPORA["charades_sta"]
-    assert get_corpus("vidtab") is CORPORA["vidtab_quality"]
+    assert CORPORA["Charades-STA"] is CORPORA["charades_sta"]
+    assert CORPORA["vidtab"] is CORPORA["vidtab_quality"]
     with pytest.raises(ConfigError, match="'activitynet'"):
-        get_corpus("activitynt")
-    with pytest.raises(ConfigError, match="Known: charades_sta"):
-        get_corpus("zzz")
+        CORPORA["activitynt"]
+    with pytest.raises(ConfigError, match="known: activitynet, "):
+        CORPORA["zzz"]
 
 
 @pytest.mark.parametrize("path", ["../x.mp4", "/etc/x.mp4", "a/../../x.mp4", "C:\\x.mp4", "..\\x.mp4", "", "a\0.mp4"])

@@ -12,7 +12,12 @@ from videochat_r1.judge import JudgeConfig
 from videochat_r1.judge.rule_server import FAULTS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "data" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 @pytest.fixture(params=PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -35,6 +40,17 @@ def test_named_files_exist(page: Path) -> None:
     )
     missing = sorted(name for name in named if not (ROOT / name).is_file())
     assert not missing
+
+
+def test_named_tests_exist() -> None:
+    """The page that names the test behind every claim."""
+    where = ""
+    for file, name in re.findall(
+        r"`(?:(test_\w+\.py))?(?:::(test_\w+))?`", (ROOT / "docs" / "numerics.md").read_text()
+    ):
+        where = file or where
+        if file or name:
+            assert f"def {name}" in (ROOT / "tests" / where).read_text(), f"{where}::{name}"
 
 
 def test_commands_exist(page: Path) -> None:

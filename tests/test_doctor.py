@@ -435,7 +435,7 @@ def test_every_problem_of_a_recipe_is_named_at_once(
         {"dataset": "charades_sta", "annotations": "no.json"},
         {"dataset": "charade_sta", "annotations": "x"},
     ]
-    recipe["deepspeed"] = "no/such.json"
+    recipe |= {"deepspeed": "no/such.json", "extends": "joint"}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     arguments = ["--config", str(tmp_path / "recipe.yaml"), "--data", str(data), "--model", str(tmp_path / "none")]
     code, result = run(capsys, *arguments, "--num-processes", "3", "--output", str(tmp_path))

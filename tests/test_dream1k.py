@@ -7,7 +7,7 @@ import pytest
 
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError, DataError
-from videochat_r1.evaluation.benchmarks import Source, get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
 from videochat_r1.evaluation.judged_scores import NO_JUDGE, check_judge
 from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.score_answers import ScoringOptions, score_answers
@@ -104,8 +104,8 @@ def test_both_published_forms_are_read_alike(tmp_path: Path) -> None:
     loaded = []
     for name, rows in (("first", ROWS), ("second", list(map(as_chat, ROWS)))):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        loaded.append(get_benchmark("dream1k").load(Source(tmp_path / f"{name}.jsonl")))
-        stock = get_benchmark("dream1k").load(Source(tmp_path / f"{name}.jsonl", subset="stock"))
+        loaded.append(BENCHMARKS["dream1k"].load(Source(tmp_path / f"{name}.jsonl")))
+        stock = BENCHMARKS["dream1k"].load(Source(tmp_path / f"{name}.jsonl", subset="stock"))
         assert [sample.id for sample in stock] == ["4", "5"]
     assert loaded[0] == loaded[1]
     first = loaded[0][0]
@@ -131,7 +131,7 @@ def test_both_published_forms_are_read_alike(tmp_path: Path) -> None:
 def test_a_malformed_row_is_named(tmp_path: Path, change: dict, message: str) -> None:
     (tmp_path / "dream.jsonl").write_text(json.dumps({**ROWS[0], **change}))
     with pytest.raises(DataError, match=message):
-        get_benchmark("dream1k").load(Source(tmp_path / "dream.jsonl"))
+        BENCHMARKS["dream1k"].load(Source(tmp_path / "dream.jsonl"))
 
 
 def test_ids_stand_in_file_order(world, capsys):
@@ -203,11 +203,11 @@ def test_a_judge_is_required_checked_and_refused_where_nobody_asks_it(world, ser
     assert f"{server.base_url} cannot be asked" in capsys.readouterr().err
     assert not (world / "out").exists()
     with pytest.raises(ConfigError, match="mvbench is scored without a judge"):
-        check_judge(get_benchmark("mvbench"), JudgeConfig(base_url=server.base_url, model="rules"), required=False)
+        check_judge(BENCHMARKS["mvbench"], JudgeConfig(base_url=server.base_url, model="rules"), required=False)
 
 
 def test_without_a_judge_a_model_run_leaves_every_caption_unscored(world):
-    benchmark = get_benchmark("dream1k")
+    benchmark = BENCHMARKS["dream1k"]
     check_judge(benchmark, None, required=False)
     samples = benchmark.load(Source(world / "dream.jsonl"))
     answers = [Prediction(sample.id, "<answer>A dog barks.</answer>") for sample in samples]

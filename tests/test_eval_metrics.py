@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from videochat_r1.evaluation.baselines import best_constant_interval, chance, compute_baselines, majority_answer
-from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
 from videochat_r1.evaluation.grounding_metrics import (
     moment_scores,
     nextgqa_scores,
@@ -204,7 +204,7 @@ def test_failures_stay_in_the_denominator_and_are_listed() -> None:
     samples = [moment(str(index), Span(10, 20)) for index in range(4)]
     texts = ["<answer>10 to 20</answer>", "<answer>10 to 15</answer>", None, "10 to 20"]
     answers = [Prediction(str(index), text) for index, text in enumerate(texts)]
-    results = score_answers(get_benchmark("charades_sta"), samples, answers, ScoringOptions(bootstrap=10)).results
+    results = score_answers(BENCHMARKS["charades_sta"], samples, answers, ScoringOptions(bootstrap=10)).results
     assert results["metrics"]["mIoU"] == pytest.approx(1.5 / 4)
     assert results["num_failed"] == 2
     assert results["failures"] == {
@@ -212,7 +212,7 @@ def test_failures_stay_in_the_denominator_and_are_listed() -> None:
         "unparsable": {"count": 1, "first": ["3"]},
     }
     untagged = ScoringOptions(untagged=True, bootstrap=0)
-    results = score_answers(get_benchmark("charades_sta"), samples, answers, untagged).results
+    results = score_answers(BENCHMARKS["charades_sta"], samples, answers, untagged).results
     assert results["metrics"]["mIoU"] == pytest.approx(2.5 / 4) and results["num_failed"] == 1
 
 
@@ -240,7 +240,7 @@ def test_the_authors_own_rules_stand_beside_ours(
     target = ChoiceTarget(("a dog", "a cat"), "B")
     for name in (*LETTERED, "mvbench"):
         sample = Sample("1", "multi_choice_qa", Video(path="v.mp4"), "q", target, extra={"task": "action_count"})
-        found = score_answers(get_benchmark(name), [sample], [Prediction("1", completion)], ScoringOptions(bootstrap=0))
+        found = score_answers(BENCHMARKS[name], [sample], [Prediction("1", completion)], ScoringOptions(bootstrap=0))
         metrics = found.results["metrics"]
         assert (metrics["accuracy"], metrics["accuracy_official"]) == (
             float(right),
@@ -253,7 +253,7 @@ def test_the_authors_own_rules_stand_beside_ours(
 
 def test_baselines_of_the_real_files(shared_dir) -> None:
     folder = shared_dir / "annotations"
-    charades = get_benchmark("charades_sta")
+    charades = BENCHMARKS["charades_sta"]
     samples = charades.load(Source(folder / "charades_sta" / "test.json"))
     train = charades.load(Source(folder / "charades_sta" / "train.json"))
     found = compute_baselines(charades, samples, train).metrics
@@ -263,20 +263,20 @@ def test_baselines_of_the_real_files(shared_dir) -> None:
     assert shown == [27.0, 34.3, 0.4]
     assert constant["mIoU"] > whole["mIoU"]
 
-    got10k = get_benchmark("got10k")
+    got10k = BENCHMARKS["got10k"]
     samples = got10k.load(Source(folder / "got10k" / "videochat_r1_val.json"))
     copied = compute_baselines(got10k, samples, None).metrics["copied_box"]
     assert copied is not None
     assert round(100 * copied["overlap"], 2) == 42.35
     assert [round(100 * copied[name], 1) for name in ("R@0.5", "R@0.7")] == [32.2, 5.6]
 
-    vidtab = get_benchmark("vidtab_quality")
+    vidtab = BENCHMARKS["vidtab_quality"]
     samples = vidtab.load(Source(folder / "vidtab" / "quality_test.json"))
     found = compute_baselines(vidtab, samples, None).metrics
     assert found["majority_answer"] is not None and found["random_choice"] == {"accuracy": 0.5}
     assert round(100 * found["majority_answer"]["accuracy"], 1) == 50.3
 
-    nextgqa = get_benchmark("nextgqa")
+    nextgqa = BENCHMARKS["nextgqa"]
     samples = nextgqa.load(Source(folder / "nextgqa" / "videochat_r1_val.json"))
     baselines = compute_baselines(nextgqa, samples, None)
     whole = baselines.metrics["whole_video"]
@@ -310,7 +310,7 @@ def test_majority_and_chance() -> None:
 
 def test_unknown_durations_leave_span_baselines_out_with_the_reason() -> None:
     samples = [moment("a", Span(1, 2), math.nan)]
-    baselines = compute_baselines(get_benchmark("charades_sta"), samples, None)
+    baselines = compute_baselines(BENCHMARKS["charades_sta"], samples, None)
     assert baselines.metrics == {"whole_video": None, "best_constant_interval": None}
     assert "--durations" in baselines.notes["whole_video"]
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from videochat_r1.commands.eval import parse
-from videochat_r1.evaluation.benchmarks import BENCHMARKS, get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "eval_scripts"
@@ -38,7 +38,7 @@ def test_every_benchmark_has_a_script(name: str, tmp_path: Path) -> None:
     assert arguments.benchmark == name and arguments.model == "some/model" and arguments.limit == 3
     assert arguments.annotations.is_relative_to(tmp_path) and arguments.output.parent == tmp_path / "out"
     assert arguments.thinking is False and arguments.temperature == 0.0
-    benchmark = get_benchmark(name)
+    benchmark = BENCHMARKS[name]
     assert arguments.subset in benchmark.subsets and arguments.task in (None, *benchmark.tasks)
 
 

@@ -275,7 +275,7 @@ def test_a_captioning_recipe_trains_a_qwen2_vl(folder, server):
         (["--max_unscored_share", "10"], "expected a share from 0 to 1"),
         (["--judge.modle", "x"], "did you mean 'model'"),
         (["--judge", "null"], "need a judge"),
-        (["--rewards.1.options.max_word", "9"], "did you mean max_words"),
+        (["--rewards.1.options.max_word", "9"], "did you mean 'max_words'"),
     ],
 )
 def test_a_judge_that_cannot_be_used_is_refused_before_the_model_is_loaded(folder, server, flags, message):

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from videochat_r1.commands.model_arguments import add_prompting
-from videochat_r1.datasets import get_corpus
+from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.mixture import MixtureEntry
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import load_rewards
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
+from videochat_r1.recipe_file import read_recipe
 from videochat_r1.rewards import REWARDS
 from videochat_r1.sample import Video
 from videochat_r1.sft import VideoSFTConfig
@@ -159,7 +159,7 @@ def test_recipe_pins_the_papers_values(path: Path) -> None:
     assert (model.freeze_vision_tower, model.lora) == (False, None), "full fine-tuning"
     assert data.budget() == replace(BUDGET, num_threads=data.budget().num_threads)
     assert (data.max_prompt_length, data.prompt_layout, data.prompts) == (8192, "video_first", None)
-    assert yaml.safe_load(path.read_text())["deepspeed"] == "configs/deepspeed/zero3.json"
+    assert read_recipe(path, "grpo").values["deepspeed"] == "configs/deepspeed/zero3.json"
 
 
 def test_the_video_reader_is_chosen_in_one_place() -> None:
@@ -179,8 +179,8 @@ def test_the_video_reader_is_chosen_in_one_place() -> None:
 
 @pytest.mark.parametrize("path", GRPO, ids=name_of)
 def test_recipe_states_what_trl_could_change(path: Path) -> None:
-    """A value that equals TRL's default today still has to stand in the file, so that an upgrade cannot move it."""
-    not_pinned = (OF_GRPO.keys() - {"generation_kwargs"}) - yaml.safe_load(path.read_text()).keys()
+    """A value that equals TRL's default today still has to stand in a file, so that an upgrade cannot move it."""
+    not_pinned = (OF_GRPO.keys() - {"generation_kwargs"}) - read_recipe(path, "grpo").values.keys()
     assert not not_pinned
 
 
@@ -191,7 +191,7 @@ def test_recipe_changes_only_what_its_row_says(path: Path) -> None:
     entries = [MixtureEntry.from_dict(entry) for entry in data.mixture]  # type: ignore[arg-type]
     assert [(entry.dataset, entry.task, entry.queries_per_video) for entry in entries] == corpora
     assert all(entry.weight == 1.0 and entry.max_samples is None for entry in entries)
-    assert all(entry.task in get_corpus(str(entry.dataset)).tasks for entry in entries)
+    assert all(entry.task in CORPORA[str(entry.dataset)].tasks for entry in entries)
     assert (args.num_train_epochs, data.thinking) == (epochs, thinking)
     assert args.output_dir == f"outputs/{path.relative_to(CONFIGS).parts[0]}/{path.stem}"
 

@@ -15,7 +15,7 @@ from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.judge import Judge, JudgeConfig
 from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
-from videochat_r1.rewards import REWARDS, load_reward, make_reward
+from videochat_r1.rewards import REWARDS, make_reward
 from videochat_r1.sample import Sample, Video
 from videochat_r1.tasks import TASKS
 
@@ -133,7 +133,7 @@ def test_options_are_checked_and_keep_the_name_that_logs_show():
     assert reward.__name__ == "iou"
     assert pickle.loads(pickle.dumps(reward)).keywords == {"score_given_box": False}
     assert [make_reward(name).__name__ for name in REWARDS] == list(REWARDS)
-    with pytest.raises(ConfigError, match="did you mean score_given_box"):
+    with pytest.raises(ConfigError, match="did you mean 'score_given_box'"):
         make_reward("iou", score_given_boxes=False)
     with pytest.raises(ConfigError, match="none"):
         make_reward("accuracy", weight=2)
@@ -144,17 +144,17 @@ def test_options_are_checked_and_keep_the_name_that_logs_show():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("acuracy", "did you mean accuracy"),
-        ("iou:", "unknown reward"),
-        (":iou", "unknown reward"),
+        ("acuracy", "did you mean 'accuracy'"),
+        ("iou:", "expected package.module:Name"),
+        (":iou", "expected package.module:Name"),
         ("no_such_module:f", "no_such_module"),
         ("videochat_r1.rewards.iou:nothing", "nothing"),
-        ("videochat_r1.rewards.iou:__doc__", "no function"),
+        ("videochat_r1.rewards.iou:__doc__", "is a str, which is no reward"),
     ],
 )
 def test_an_unknown_reward_is_refused(name, message):
     with pytest.raises(ConfigError, match=message):
-        load_reward(name)
+        REWARDS[name]
 
 
 def test_a_users_function_is_found_in_the_working_directory(tmp_path, monkeypatch):
@@ -175,7 +175,7 @@ def test_a_users_module_that_does_not_import_says_why(tmp_path, monkeypatch):
     (tmp_path / "own_rewards_broken.py").write_text("import a_package_that_is_not_there")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="a_package_that_is_not_there"):
-        load_reward("own_rewards_broken:f")
+        REWARDS["own_rewards_broken:f"]
 
 
 @pytest.mark.parametrize("name", list(REWARDS))

@@ -110,7 +110,7 @@ def test_a_malformed_row_names_its_line(bad, message):
 
 
 def test_an_unknown_task_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match="did you mean tracking"):
+    with pytest.raises(ConfigError, match="did you mean 'tracking'"):
         next(score_rows([], "traking"))
 
 

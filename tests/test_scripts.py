@@ -231,7 +231,7 @@ def test_a_reward_of_the_callers_own_is_found(tmp_path: Path) -> None:
     (beside / "mine.yaml").write_text("deepspeed: null\n")
     environment, _ = environment_and_command("launch.sh", "grpo", "../beside/mine.yaml", cwd=here, PYTHONPATH="/before")
     assert environment["PYTHONPATH"] == f"{here}:{beside}:/before"
-    program = "from videochat_r1.rewards import load_reward as l; l('shorter:reward'), l('longer:reward')"
+    program = "from videochat_r1.rewards import REWARDS; REWARDS['shorter:reward'], REWARDS['longer:reward']"
     found = run([str(ROOT / ".venv/bin/python"), "-c", program], PYTHONPATH=environment["PYTHONPATH"])
     assert found.returncode == 0, found.stderr
     ours, _ = environment_and_command("grpo_tracking.sh", cwd=ROOT)

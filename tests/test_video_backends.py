@@ -18,7 +18,7 @@ from tests.video_files import number_of, numbered_image, write_pictures, write_v
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
 from videochat_r1.video import backends
-from videochat_r1.video.backends import decode_with_decord, decode_with_pyav, decode_with_torchcodec, load_backend
+from videochat_r1.video.backends import BACKENDS, decode_with_decord, decode_with_pyav, decode_with_torchcodec
 from videochat_r1.video.decode import SamplingRequest, decode
 from videochat_r1.video.frames import VideoBudget, load_frames
 from videochat_r1.video.probe import probe
@@ -67,7 +67,7 @@ def test_every_frame_is_the_one_asked_for(folder: Path, name: str, backend: str)
     timeline = read_timeline(path)
     assert timeline.num_frames == 120
     for wanted in (WANTED, [77], [118, 119], list(range(120))):
-        images = load_backend(backend)(path, timeline, wanted, 1)
+        images = BACKENDS[backend](path, timeline, wanted, 1)
         assert [number_of(image) for image in images] == wanted
 
 

@@ -50,9 +50,22 @@ while (($#)); do
   esac
 done
 cd "$root"
-[[ -f $recipe ]] || fail "no recipe $recipe"
+# A shipped recipe by its name, such as joint.
+shipped() { find "configs/$command" -name "$1.yaml" | sort | head -n 1; }
+[[ -f $recipe || $recipe == *[./]* ]] || recipe=$(shipped "$recipe")
+[[ -f $recipe ]] || fail "no recipe ${recipe:-of that name}"
+# What a recipe says of one option at the left margin, without quotes and comment.
+value_of() { sed -nE 's/^'"$1"':[[:space:]]*("([^"]*)"|'"'([^']*)'"'|([^[:space:]#]*)).*/\2\3\4/p' "$2"; }
+# Its DeepSpeed file: its own, or that of the nearest recipe that it extends.
 if [[ -z ${deepspeed+set} ]]; then
-  deepspeed=$(sed -nE 's/^deepspeed:[[:space:]]*("([^"]*)"|'"'([^']*)'"'|([^[:space:]#]*)).*/\2\3\4/p' "$recipe")
+  deepspeed="" above=$recipe
+  for _ in {1..20}; do
+    if grep -q '^deepspeed:' "$above"; then deepspeed=$(value_of deepspeed "$above"); break; fi
+    below=$(value_of extends "$above")
+    [[ -n $below ]] || break
+    if [[ $below == *.* ]]; then above=$(dirname "$above")/$below; else above=$(shipped "$below"); fi
+    [[ -f $above ]] || fail "$recipe extends $below, which is not there"
+  done
 fi
 case "$deepspeed" in none | null | Null | NULL | "~") deepspeed="" ;; esac
 

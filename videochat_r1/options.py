@@ -150,13 +150,20 @@ def untyped(value: Any) -> Any:
     return value
 
 
-def nearest(name: Any, known: Iterable[str]) -> str:
-    """`; did you mean 'learning_rate'?`, or the names to choose from where none is near."""
-    names = list(known)
+def nearest(name: Any, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
+    """`; did you mean 'learning_rate'?`, or the names to choose from where none is near.
+
+    Args:
+        name: as it was written.
+        known: the names.
+        aliases: other spellings -> the name that each stands for.
+    """
+    names = {**{each: each for each in known}, **(aliases or {})}
     close = difflib.get_close_matches(str(name).lower().replace("-", "_"), names, n=1)
     if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(names)[:20])}{', ...' if len(names) > 20 else ''}"
+        return f"; did you mean {names[close[0]]!r}?"
+    listed = sorted(set(names.values()))
+    return f"; known: {', '.join(listed[:20])}{', ...' if len(listed) > 20 else ''}"
 
 
 def check_keys(given: Iterable[Any], known: Iterable[str], *, where: str) -> None:

@@ -37,6 +37,8 @@ def changed_files() -> list[str] | None:
 def _git(*arguments: str) -> str | None:
     """What git says of the source tree; None where it says nothing."""
     root = Path(__file__).resolve().parent.parent
+    if not (root / "pyproject.toml").is_file():
+        return None  # an installed package, perhaps inside of somebody else's checkout
     command = ["git", "-C", str(root), *arguments]
     try:
         result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=10)

@@ -17,7 +17,9 @@ from trl import TrlParser
 
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
-from videochat_r1.options import as_type, check_keys, nearest, parse_yaml, read_yaml, take_config
+from videochat_r1.options import as_type, check_keys, nearest, parse_yaml, take_config
+from videochat_r1.recipe_file import read_recipe
+from videochat_r1.shipped import found
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import durations
 
@@ -25,6 +27,8 @@ from videochat_r1.video.probe import durations
 _PROBES_AT_ONCE = 8
 
 _NULLS = ("none", "null")
+# Options whose paths in the shipped recipes lead to files that come with this project.
+_SHIPPED = ("deepspeed", "model_name_or_path")
 
 
 @dataclass
@@ -111,6 +115,11 @@ class DataArguments:
 def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> tuple[Any, ...]:
     """One instance per dataclass, from `--config FILE` and flag overrides.
 
+    Args:
+        dataclass_types: classes of arguments; `NESTED` declares what stands inside their options, `RECIPES` of one of them which
+            shipped recipes are theirs.
+        arguments: the command line.
+
     Raises:
         ConfigError: unreadable file, unknown key (the nearest valid one is named), or a value of the wrong type.
     """
@@ -120,7 +129,7 @@ def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> t
         declared |= {each.name: types[each.name] for each in dataclasses.fields(cls) if each.init}
     nested = {name for cls in dataclass_types for name in getattr(cls, "NESTED", {})}
     path, flags = take_config(arguments)
-    config = {} if path is None else read_yaml(path, "a recipe")
+    config = {} if path is None else read_recipe(path, kind_of(dataclass_types)).values
     check_keys(config, declared, where=path or "the recipe")
     flags = _take_flags(config, flags, declared, nested)
     config = {key: _as_declared(key, value, declared[key]) for key, value in config.items()}
@@ -132,6 +141,11 @@ def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> t
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(str(error)) from error
+
+
+def kind_of(dataclass_types: Sequence[type]) -> str:
+    """Which of the shipped recipes are meant where one is named: the `RECIPES` of one of the classes."""
+    return next((cls.RECIPES for cls in dataclass_types if hasattr(cls, "RECIPES")), "grpo")
 
 
 class _RecipeParser(TrlParser):
@@ -187,7 +201,8 @@ def _null_is_meant(key: str, annotation: Any) -> bool:
 def _as_declared(key: str, value: Any, annotation: Any) -> Any:
     if isinstance(value, str) and value.lower() in _NULLS and _null_is_meant(key, annotation):
         return None
-    return as_type(value, annotation, key)
+    typed = as_type(value, annotation, key)
+    return found(typed) if key in _SHIPPED and isinstance(typed, str) else typed
 
 
 def _with_nested(value: Any, keys: list[str], leaf: Any, flag: str) -> Any:

@@ -89,7 +89,8 @@ class CaptionTarget:
     events: tuple[str, ...] = ()
 
 
-Target = SpanTarget | BoxesTarget | ChoiceTarget | GroundedChoiceTarget | LabelTarget | CaptionTarget
+Target = Any
+"""One of the classes above, or another that only its task looks into; hashable, and equal to what its JSON form gives back."""
 
 
 @dataclass(frozen=True, slots=True)

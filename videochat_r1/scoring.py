@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from videochat_r1.errors import ConfigError, DataError, keys_shown
 from videochat_r1.judge import Judge
 from videochat_r1.rewards import Unscored, make_reward, option_names
-from videochat_r1.tasks import Task, get_task
+from videochat_r1.tasks import TASKS, Task
 from videochat_r1.text import decode, load_json
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def score_rows(
         JudgeError: the judge cannot be used.
         DataError: a malformed row, naming its line (from 1).
     """
-    task = get_task(task_name)
+    task = TASKS[task_name]
     options = reward_options or {}
     rewards = {name: make_reward(name, **options.get(name, {})) for name in task.reward_names}
     judged = [name for name, reward in rewards.items() if "judge" in option_names(reward)]
@@ -62,7 +62,7 @@ def score_rows(
     for first in rows:
         together = [first, *islice(rows, _JUDGED_TOGETHER - 1)] if judge is not None else [first]
         problem = together.pop() if isinstance(together[-1], DataError) else None
-        yield from _score([row for row in together if isinstance(row, dict)], task, rewards, judge)
+        yield from _score([row for row in together if isinstance(row, dict)], task_name, rewards, judge)
         if isinstance(problem, DataError):
             raise problem
 
@@ -83,11 +83,12 @@ def _read_rows(lines: Iterable[str | bytes], task: Task[Any, Any]) -> Iterator[d
 
 
 def _score(
-    rows: Sequence[Mapping[str, Any]], task: Task[Any, Any], rewards: Mapping[str, Any], judge: Judge | None
+    rows: Sequence[Mapping[str, Any]], task_name: str, rewards: Mapping[str, Any], judge: Judge | None
 ) -> Iterator[dict[str, Any]]:
+    task = TASKS[task_name]
     completions = [row["completion"] for row in rows]
     columns = {
-        "task": [task.name] * len(rows),
+        "task": [task_name] * len(rows),
         "target": [row["target"] for row in rows],
         "thinking": [row["thinking"] for row in rows],
         "sample_id": [row["id"] for row in rows],

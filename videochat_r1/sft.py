@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from peft import get_peft_model
@@ -60,6 +60,8 @@ class VideoSFTConfig(TrainingArguments):
     )
     logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
     resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
+
+    RECIPES: ClassVar = "sft"
 
     def __post_init__(self) -> None:
         if self.samples_per_step is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from videochat_r1.datasets import CORPORA, get_corpus
+from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import Corpus, Request, with_root
 from videochat_r1.datasets.check import check_samples, missing_videos, undecodable_videos
 from videochat_r1.datasets.manifest import prepare, sidecar
@@ -108,7 +108,7 @@ def _seconds(text: str) -> float:
 
 def _request(arguments: argparse.Namespace) -> tuple[Corpus, Request]:
     """The corpus and what to read of it; a video that nobody knows the duration of does not stop the reading."""
-    corpus = get_corpus(arguments.dataset)
+    corpus = CORPORA[arguments.dataset]
     request = corpus.request(
         arguments.annotations,
         arguments.videos,

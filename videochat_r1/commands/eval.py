@@ -11,7 +11,7 @@ from typing import Any
 from videochat_r1.commands.logs import loading, show_library_logs
 from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_prompting, yes_no
 from videochat_r1.errors import ConfigError
-from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
 from videochat_r1.evaluation.benchmarks.base import ALL, SUBTITLE_CHARS
 from videochat_r1.evaluation.results import RESULTS, read_results
 from videochat_r1.evaluation.score_answers import ScoringOptions
@@ -79,7 +79,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         missing = [f"--{name}" for name in needed if getattr(arguments, name) is None]
         if missing:
             raise ConfigError(f"--{modes[0]} also needs {', '.join(missing)}")
-        get_benchmark(arguments.benchmark)
+        BENCHMARKS[arguments.benchmark]
     if arguments.limit is not None and arguments.limit < 1:
         raise ConfigError(f"--limit is {arguments.limit}; expected at least 1")
     return arguments

@@ -12,6 +12,7 @@ def main(argv: Sequence[str]) -> int:
     with stopping_all_ranks():
         start_training_process(argv)
         with loading("torch, transformers and TRL"):
+            from videochat_r1.commands.print_config import FLAG, printed_config
             from videochat_r1.grpo.config import VideoGRPOConfig
             from videochat_r1.grpo.run import run_grpo
             from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
@@ -27,8 +28,12 @@ def main(argv: Sequence[str]) -> int:
                 )
             )
             return 0
+        options = [ModelArguments, DataArguments, VideoGRPOConfig]
+        if FLAG in argv:
+            print(printed_config(options, argv))
+            return 0
         show_library_logs()
-        model_args, data_args, args = parse_recipe([ModelArguments, DataArguments, VideoGRPOConfig], argv)
+        model_args, data_args, args = parse_recipe(options, argv)
         folder = run_grpo(model_args, data_args, args)
     if args.process_index == 0:
         print(f"trained model: {folder}")

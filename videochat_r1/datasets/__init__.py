@@ -1,7 +1,5 @@
 """Corpora as samples: loaders, checks, training manifests and mixtures. Nothing here imports torch."""
 
-import difflib
-
 from videochat_r1.datasets.activitynet import ActivityNet
 from videochat_r1.datasets.base import Corpus
 from videochat_r1.datasets.captions import Captions, CaReBench
@@ -9,13 +7,7 @@ from videochat_r1.datasets.charades_sta import CharadesSTA
 from videochat_r1.datasets.got10k import GOT10k
 from videochat_r1.datasets.nextgqa import NExTGQA
 from videochat_r1.datasets.vidtab import VidTABQuality
-from videochat_r1.errors import ConfigError
-
-CORPORA: dict[str, Corpus] = {
-    corpus.name: corpus
-    for corpus in (CharadesSTA(), ActivityNet(), NExTGQA(), GOT10k(), VidTABQuality(), CaReBench(), Captions())
-}
-"""Corpus name -> its reader."""
+from videochat_r1.named import Table
 
 ALIASES = {
     "charades": "charades_sta",
@@ -29,17 +21,13 @@ ALIASES = {
 }
 """Other spellings that papers and folders use."""
 
-
-def get_corpus(name: str) -> Corpus:
-    """The corpus of that name, whatever the case and with `-` for `_`.
-
-    Raises:
-        ConfigError: no such corpus, naming the nearest.
-    """
-    known = name.strip().lower().replace("-", "_")
-    known = ALIASES.get(known, known)
-    if known in CORPORA:
-        return CORPORA[known]
-    close = difflib.get_close_matches(known, [*CORPORA, *ALIASES], n=1)
-    hint = f"; did you mean {ALIASES.get(close[0], close[0])!r}?" if close else "."
-    raise ConfigError(f"unknown dataset {name!r}{hint} Known: {', '.join(CORPORA)}")
+CORPORA: Table[Corpus] = Table(
+    "dataset",
+    {
+        corpus.name: corpus
+        for corpus in (CharadesSTA(), ActivityNet(), NExTGQA(), GOT10k(), VidTABQuality(), CaReBench(), Captions())
+    },
+    fits=lambda entry: isinstance(entry, Corpus),
+    aliases=ALIASES,
+)
+"""Corpus name -> its reader."""

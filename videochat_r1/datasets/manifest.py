@@ -13,7 +13,7 @@ from videochat_r1.datasets.problems import Problem
 from videochat_r1.errors import ConfigError, DataError, keys_shown, shown
 from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.sample import Sample, Video
-from videochat_r1.tasks import get_task
+from videochat_r1.tasks import TASKS
 from videochat_r1.text import read_text
 
 SAMPLE_KEYS = ("id", "task", "video", "query", "target", "duration", "source", "extra")
@@ -27,7 +27,7 @@ def sample_to_json(sample: Sample) -> dict[str, Any]:
         "task": sample.task,
         "video": _video_to_json(sample.video),
         "query": sample.query,
-        "target": get_task(sample.task).target_to_json(sample.target),
+        "target": TASKS[sample.task].target_to_json(sample.target),
         "duration": sample.duration,
         "source": sample.source,
         "extra": dict(sample.extra),
@@ -48,10 +48,10 @@ def sample_from_json(value: Any, where: str) -> Sample:
     duration = row.values.get("duration")
     target = Row.of(row.get("target"), f"{where}, 'target'").values
     try:
-        task = get_task(row.text("task"))
+        task = TASKS[row.text("task")]
         return Sample(
             id=row.text("id"),
-            task=task.name,
+            task=row.text("task"),
             video=_video_from_json(Row.of(row.get("video"), f"{where}, 'video'")),
             query=row.text("query"),
             target=task.target_from_json(target),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from videochat_r1.datasets import get_corpus
+from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe, video_key
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.mend import Mended, mend_all, nothing_left
@@ -231,7 +231,7 @@ def _read(entry: MixtureEntry, root: Path, probe: DurationProbe | None) -> list[
             raise DataError(f"{root / entry.manifest} has no sample of the task {entry.task!r}; it has {tasks}")
         return wanted
     assert entry.dataset is not None and entry.annotations is not None
-    return get_corpus(entry.dataset).read(
+    return CORPORA[entry.dataset].read(
         root / entry.annotations,
         under(entry.videos),
         task=entry.task,

@@ -142,10 +142,10 @@ def _target(sample: Sample) -> Iterator[tuple[str, str]]:
         yield from _options(target.choices, target)
     elif isinstance(target, CaptionTarget):
         yield from _caption(target)
-    else:
+    elif isinstance(target, ChoiceTarget | GroundedChoiceTarget):
         yield from _options(target.options, target)
-        if isinstance(target, GroundedChoiceTarget):
-            yield from _spans(target.spans, target.duration)
+    if isinstance(target, GroundedChoiceTarget):
+        yield from _spans(target.spans, target.duration)
 
 
 def _spans(spans: tuple[Span, ...], duration: float) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.options import read_yaml, untyped
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
+from videochat_r1.recipe_file import read_recipe
 from videochat_r1.sft import VideoSFTConfig
 
 # 30 seconds of 480 x 360: the size at which the paper's budget gives 3,240 tokens.
@@ -64,12 +65,12 @@ def kind_of(path: str) -> str:
     Raises:
         ConfigError: it cannot be read, or is no recipe.
     """
-    return "sft" if "samples_per_step" in read_yaml(path, "a recipe") else "grpo"
+    return "sft" if "samples_per_step" in read_recipe(path, "grpo").values else "grpo"
 
 
 def _take_deepspeed(path: str, flags: list[str]) -> tuple[str, list[str]]:
     """The DeepSpeed file that flags or recipe name ("" for none), and the other flags."""
-    named = read_yaml(path, "a recipe").get("deepspeed") or ""
+    named = read_recipe(path, "grpo").values.get("deepspeed") or ""
     rest = []
     while flags:
         flag = flags.pop(0)

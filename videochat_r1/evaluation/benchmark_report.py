@@ -1,5 +1,6 @@
 """`report.html` of a scored benchmark: numbers, histogram, best and worst samples with frames. No torch."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,21 @@ from PIL import Image as PillowImage
 
 from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import VideoError
-from videochat_r1.evaluation.benchmarks import get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.drawing import Lane, film_strip, histogram, legend, time_line
 from videochat_r1.evaluation.report import cards, example, page, paragraph, section, table
 from videochat_r1.geometry import Box, Span
 from videochat_r1.outputs import write_lines
-from videochat_r1.sample import LETTERS, BoxesTarget, Sample
+from videochat_r1.sample import (
+    LETTERS,
+    BoxesTarget,
+    CaptionTarget,
+    ChoiceTarget,
+    GroundedChoiceTarget,
+    LabelTarget,
+    Sample,
+    SpanTarget,
+)
 from videochat_r1.text import whole
 from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.probe import probe
@@ -43,7 +53,7 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
         samples: of the rows, in their order; one whose video cannot be read is shown without frames.
     """
     headline, settings = results["headline"], results["settings"]
-    drawn = get_benchmark(results["benchmark"]).distributions(results["task"])
+    drawn = BENCHMARKS[results["benchmark"]].distributions(results["task"])
     # Examples are ranked by the headline, those of equal ones by what is drawn.
     ranked_by = tuple(dict.fromkeys((headline, *drawn)))
     scored = [row for row in rows if row["scores"] is not None]
@@ -180,7 +190,7 @@ def _spread(indices: Sequence[int]) -> list[int]:
 def _example(sample: Sample, row: Row, ranked_by: Sequence[str]) -> str:
     shown = ", ".join(f"{name} {_score(row, name):.2f}" for name in ranked_by)
     failure = f", {row['failure']}" if row["failure"] else ""
-    texts = {"question": _end(sample.query), "truth": _end(_truth(row["target"]))}
+    texts = {"question": _end(sample.query), "truth": _end(_truth(sample, row["target"]))}
     if row["completion"] is not None:
         texts["completion"] = _end(row["completion"])
     if row.get("reason"):
@@ -200,15 +210,19 @@ def _score(row: Row, metric: str) -> float:
     return float((row["scores"] or {}).get(metric, 0.0))
 
 
-def _truth(target: Mapping[str, Any]) -> str:
-    if "caption" in target:
+def _truth(sample: Sample, target: Mapping[str, Any]) -> str:
+    """The target's JSON form in words; as JSON where it is of another kind than this project's."""
+    kind = sample.target
+    if isinstance(kind, CaptionTarget):
         return str(target["caption"])
-    if "options" in target:
+    if isinstance(kind, ChoiceTarget | GroundedChoiceTarget):
         options = [f"({letter}) {text}" for letter, text in zip(LETTERS, target["options"], strict=False)]
         return f"{target['answer']} of {', '.join(options)}"
-    if "choices" in target:
+    if isinstance(kind, LabelTarget):
         return str(target["answer"])
-    return f"{target['span'][0]:g} to {target['span'][1]:g} s" if "span" in target else f"{len(target['boxes'])} boxes"
+    if isinstance(kind, SpanTarget):
+        return f"{target['span'][0]:g} to {target['span'][1]:g} s"
+    return f"{len(target['boxes'])} boxes" if isinstance(kind, BoxesTarget) else json.dumps(target, ensure_ascii=False)
 
 
 def _pictures(sample: Sample, row: Row) -> list[str]:
@@ -217,7 +231,10 @@ def _pictures(sample: Sample, row: Row) -> list[str]:
     if isinstance(sample.target, BoxesTarget):
         return [] if frames is None else [film_strip(frames, _boxes(sample.target, row["parsed"], len(frames)))]
     strip = [] if frames is None else [film_strip(frames)]
-    spans = [target["span"]] if "span" in target else target.get("spans")
+    if isinstance(sample.target, SpanTarget):
+        spans = [target["span"]]
+    else:
+        spans = target["spans"] if isinstance(sample.target, GroundedChoiceTarget) else []
     length = target.get("duration") or duration
     if not spans or not length or not float(length) > 0.0:
         return strip

@@ -12,7 +12,7 @@ from typing import Any
 from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.answerer import Answerer, pick_device
-from videochat_r1.evaluation.benchmarks import get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
 from videochat_r1.evaluation.clue_perception import TASK as CLUE_TASK
 from videochat_r1.evaluation.clue_perception import CluePerception, clue_question
@@ -63,7 +63,7 @@ def run_benchmark(
         DivergedError: the model's weights, or what it computes, are NaN or infinite.
         JudgeError: the judge cannot be used.
     """
-    benchmark = get_benchmark(name)
+    benchmark = BENCHMARKS[name]
     check_judge(benchmark, scoring.judge, required=False)
     check_box_format(benchmark, scoring)
     index, count = shard or (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))

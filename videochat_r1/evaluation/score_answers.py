@@ -13,7 +13,7 @@ from videochat_r1.evaluation.score_table import ScoreTable
 from videochat_r1.evaluation.strict_json import finite
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.sample import Sample
-from videochat_r1.tasks import get_task
+from videochat_r1.tasks import TASKS
 
 BoxFormat = Literal["normalised", "native_absolute"]
 NATIVE_SUFFIX = "_native"
@@ -147,7 +147,7 @@ def _score(
         "video": sample.video.name,
         "query": sample.query,
         # A duration that no annotation gives is null in JSON.
-        "target": finite(get_task(sample.task).target_to_json(sample.target)),
+        "target": finite(TASKS[sample.task].target_to_json(sample.target)),
         "completion": completion,
         "parsed": None if parsed is None else benchmark.parsed_to_json(parsed, sample),
         "scores": scores,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from videochat_r1.errors import ConfigError, DataError
-from videochat_r1.evaluation.benchmarks import get_benchmark
+from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.benchmarks.base import SUBTITLE_CHARS, Benchmark, Source
 from videochat_r1.evaluation.judged_scores import check_judge, judge_settings
 from videochat_r1.evaluation.predictions import match, read_predictions
@@ -43,7 +43,7 @@ def score_predictions(
         JudgeError: the judge cannot be used.
         DataError: annotations or predictions are malformed, or do not belong together. Nothing is written then.
     """
-    benchmark = get_benchmark(benchmark_name)
+    benchmark = BENCHMARKS[benchmark_name]
     samples = benchmark.load(source)
     wanted = samples[:limit]
     answers = match(
@@ -89,7 +89,7 @@ def rescore(
         DataError: there is no finished run, or the annotations have changed since and were not named anew.
     """
     settings = read_results(folder)["settings"]
-    benchmark = get_benchmark(settings["benchmark"])
+    benchmark = BENCHMARKS[settings["benchmark"]]
     source = recorded_source(settings, annotations)
     if annotations is None and hash_files(benchmark.files(source.annotations)) != settings["annotations_sha256"]:
         raise DataError(

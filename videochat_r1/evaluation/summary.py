@@ -66,7 +66,7 @@ def result_table(results: Mapping[str, Any]) -> str:
     if "num_unscored" in results:
         head += "\n" + _judged(results)
     subset = results["settings"].get("subset", "all")
-    published = BENCHMARKS[name].num_samples.get(subset) if name in BENCHMARKS else None
+    published = BENCHMARKS[name].num_samples.get(subset) if name in BENCHMARKS.shipped else None
     limited = results["settings"].get("limit") is not None
     if published not in (None, count) and not limited:
         head += f"\nnote: the published benchmark has {published:,} samples"

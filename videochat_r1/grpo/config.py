@@ -76,6 +76,7 @@ class VideoGRPOConfig(GRPOConfig):
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
     logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
 
+    RECIPES: ClassVar = "grpo"
     NESTED: ClassVar[Mapping[str, Any]] = {"rewards": list[RewardEntry] | None, "judge": JudgeConfig | None}
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from videochat_r1.judge import Judge
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.options import check_keys
 from videochat_r1.recipe import DataArguments, ModelArguments
-from videochat_r1.rewards import REWARDS, RewardFunction, load_reward, make_reward, option_names
+from videochat_r1.rewards import REWARDS, RewardFunction, make_reward, option_names
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
 from videochat_r1.training.card import ModelCard
@@ -167,7 +167,7 @@ def check_rewards_cover(samples: Sequence[Sample], names: Sequence[str], judge: 
 
 
 def _takes_judge(name: str) -> bool:
-    return "judge" in option_names(load_reward(name))
+    return "judge" in option_names(REWARDS[name])
 
 
 def _all_rewards(judge: Judge | None) -> list[dict[str, str]]:

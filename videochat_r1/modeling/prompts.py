@@ -50,7 +50,7 @@ class PromptBuilder:
     ) -> None:
         if layout not in ("video_first", "text_first"):
             raise ConfigError(f"prompt_layout is {layout!r}; expected video_first or text_first")
-        unknown = sorted(set(templates or {}) - set(TASKS))
+        unknown = sorted(name for name in templates or {} if name not in TASKS)
         if unknown:
             raise ConfigError(f"prompts for unknown tasks {unknown}; the tasks are {sorted(TASKS)}")
         self.processor = processor

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
-_TAG = re.compile(r"<(/?)(think|answer|glue)\s*+>", re.IGNORECASE | re.ASCII)
+_KNOWN = ("think", "answer", "glue")
 
 
-def tagged_texts(completion: str) -> dict[str, str]:
+def tagged_texts(completion: str, names: Sequence[str] = ()) -> dict[str, str]:
     """Tag name -> text of its last complete element outside `<think>`; names without one are left out.
+
+    Read are `<answer>`, `<glue>` and the elements `names`.
 
     Thinking lasts from `<think>` to the next `</think>`, or to the end when it is never closed: a draft inside an
     unfinished thought is no answer. Where the first think tag is a closing one, the chat template opened it, and all
@@ -16,7 +19,7 @@ def tagged_texts(completion: str) -> dict[str, str]:
     found: dict[str, str] = {}
     opened: dict[str, int] = {}
     in_thought = _begins_in_thought(completion)
-    for tag in _TAG.finditer(completion):
+    for tag in _tags(tuple(names)).finditer(completion):
         closing, name = tag.group(1) == "/", tag.group(2).lower()
         if name == "think":
             in_thought = not closing
@@ -55,7 +58,7 @@ def strict_parts(completion: str, names: Sequence[str]) -> list[str] | None:
         if end < 0 or not rest.startswith(opening):
             return None
         part, rest = rest[len(opening) : end], rest[end + len(closing) :].lstrip()
-        nested = {tag.group(2).lower() for tag in _TAG.finditer(part)}
+        nested = {tag.group(2).lower() for tag in _tags(tuple(names)).finditer(part)}
         if nested and (name != "think" or "think" in nested):
             return None
         parts.append(part)
@@ -67,8 +70,15 @@ def write_parts(parts: Sequence[tuple[str, str]]) -> str:
     return "".join(f"<{name}>{text}</{name}>" + ("\n" if name == "think" else "") for name, text in parts)
 
 
+@cache
+def _tags(names: tuple[str, ...] = ()) -> re.Pattern[str]:
+    """A tag of one of the elements, opening or closing."""
+    words = "|".join(re.escape(name) for name in dict.fromkeys([*_KNOWN, *names]))
+    return re.compile(rf"<(/?)({words})\s*+>", re.IGNORECASE | re.ASCII)
+
+
 def _begins_in_thought(completion: str) -> bool:
-    first = next((tag for tag in _TAG.finditer(completion) if tag.group(2).lower() == "think"), None)
+    first = next((tag for tag in _tags().finditer(completion) if tag.group(2).lower() == "think"), None)
     return first is not None and first.group(1) == "/"
 
 
@@ -77,7 +87,7 @@ def _plain_text(completion: str) -> str | None:
     pieces: list[str] = []
     hidden_by = "think" if _begins_in_thought(completion) else ""
     position = 0
-    for tag in _TAG.finditer(completion):
+    for tag in _tags().finditer(completion):
         closing, name = tag.group(1) == "/", tag.group(2).lower()
         if not hidden_by:
             if name == "answer":

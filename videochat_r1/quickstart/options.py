@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.shipped import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGS = ROOT / "configs" / "quickstart"
 SHIPPED_START = ROOT / "data" / "quickstart" / "sft"
 
@@ -49,9 +49,6 @@ class QuickstartOptions:
             )
         if self.from_scratch and self.start is not None:
             raise ConfigError("--from-scratch makes the start itself: leave --start out")
-        for path in (CONFIGS / name for name in ("grpo.yaml", "sft_questions.yaml", "sft_joint.yaml")):
-            if not path.is_file():
-                raise ConfigError(f"{path} is missing: run the quickstart from a checkout of the project")
 
     @property
     def data(self) -> Path:

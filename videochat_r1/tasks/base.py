@@ -131,13 +131,10 @@ class Task(ABC, Generic[TargetT, ParsedT]):
     def accepts(self, payloads: Sequence[str], target: TargetT) -> bool:
         """Whether the payloads, one per answer tag, can be read and hold nothing but the answer."""
 
-    def iou(self, parsed: ParsedT | None, target: TargetT, *, score_given_box: bool = True) -> float | None:
+    def iou(self, parsed: ParsedT | None, target: TargetT) -> float | None:
         """Overlap with the truth in [0, 1]; 0.0 for None; None where the task has no such reward.
 
-        Args:
-            parsed: what `parse` returned.
-            target: the truth.
-            score_given_box: whether the box that the prompt shows counts (tracking only).
+        A task may add keyword-only parameters with a default: the reward `iou` hands on those of its options that are among them.
         """
         return None
 

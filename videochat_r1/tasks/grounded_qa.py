@@ -58,9 +58,7 @@ class GroundedQA(Task[GroundedChoiceTarget, GroundedAnswer]):
         answer, glue = payloads
         return parse_letter(answer, target.options, bare=True) is not None and is_span_list(glue)
 
-    def iou(
-        self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget, *, score_given_box: bool = True
-    ) -> float:
+    def iou(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> float:
         """IoU of the union of the predicted spans, as written, with the union of the true ones."""
         return 0.0 if parsed is None else span_set_iou(parsed.spans, target.spans)
 

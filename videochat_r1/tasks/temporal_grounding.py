@@ -39,7 +39,7 @@ class TemporalGrounding(Task[SpanTarget, Span]):
         """One span, in any notation that the parser reads."""
         return is_span_list(payloads[0]) and len(parse_spans(payloads[0])) == 1
 
-    def iou(self, parsed: Span | None, target: SpanTarget, *, score_given_box: bool = True) -> float:
+    def iou(self, parsed: Span | None, target: SpanTarget) -> float:
         """IoU with the true span of the answer as written: what reaches past the video counts against it."""
         return 0.0 if parsed is None else span_iou(parsed, target.span)
 

@@ -1,6 +1,7 @@
 """What a run was made with, as files of its folder: all options as used, and where and on what it ran."""
 
 import dataclasses
+import enum
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ _DRIVER = Path("/sys/module/nvidia/version")
 def save_run_record(output_dir: Path, **resolved: Any) -> None:
     """Write `resolved_config.yaml` and `environment.json` into the run's folder."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    config = {name: _plain(value) for name, value in resolved.items()}
+    config = {name: plain(value) for name, value in resolved.items()}
     (output_dir / "resolved_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     (output_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
 
@@ -51,14 +52,16 @@ def _gpus() -> list[dict[str, Any]]:
     return [{"name": gpu.name, "memory_gb": round(gpu.total_memory / 1e9, 1)} for gpu in found]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` as YAML's basic types."""
     if hasattr(value, "to_dict"):
         value = value.to_dict()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
+    if isinstance(value, enum.Enum):
+        return value.value
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value if isinstance(value, bool | int | float | str | None) else str(value)

@@ -11,7 +11,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from videochat_r1.errors import ConfigError, VideoChatR1Error
-from videochat_r1.options import as_type, read_yaml, take_config
+from videochat_r1.options import as_type, take_config
+from videochat_r1.recipe_file import read_recipe
 from videochat_r1.training.layout import world_size
 
 # Trackers write their last values meanwhile.
@@ -58,7 +59,9 @@ def asks_for_vllm(argv: Sequence[str]) -> bool:
             return (value or following).lower() not in ("false", "0", "no")
     try:
         path, _ = take_config(argv)
-        return path is not None and bool(as_type(read_yaml(path, "a recipe").get("use_vllm"), bool | None, "use_vllm"))
+        return path is not None and bool(
+            as_type(read_recipe(path, "grpo").values.get("use_vllm"), bool | None, "use_vllm")
+        )
     except ConfigError:
         return False
 

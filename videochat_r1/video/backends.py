@@ -6,7 +6,6 @@ raises VideoError, or yields fewer, which the caller takes for an error. Damage 
 passes. Turned and mirrored videos come upright, all pictures in the first one's size; pixels that are not square stay so.
 """
 
-import importlib
 import itertools
 import struct
 from collections import deque
@@ -19,6 +18,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.named import Table
 from videochat_r1.video.pictures import Image, on_white, upright
 from videochat_r1.video.timeline import FFMPEG_ERRORS, Timeline, groups_to_decode, open_stream, reason, regular_file
 
@@ -274,28 +274,8 @@ def _first_line(error: Exception) -> str:
     return next((line.removesuffix(" Likely causes:") for line in lines if line), type(error).__name__)
 
 
-BACKENDS: dict[str, Backend] = {
-    "pyav": decode_with_pyav,
-    "decord": decode_with_decord,
-    "torchcodec": decode_with_torchcodec,
-}
-
-
-def load_backend(name: str) -> Backend:
-    """The backend of that name, or your own function as `package.module:function`.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name in BACKENDS:
-        return BACKENDS[name]
-    module_name, colon, function_name = name.partition(":")
-    if not colon:
-        raise ConfigError(f"no video backend {name!r}; choose {', '.join(BACKENDS)}, or package.module:function")
-    try:
-        backend: Any = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ConfigError(f"video backend {name!r} cannot be loaded: {error}") from error
-    if not callable(backend):
-        raise ConfigError(f"video backend {name!r} is a {type(backend).__name__}, expected a function")
-    return backend  # type: ignore[no-any-return]
+BACKENDS: Table[Backend] = Table(
+    "video backend",
+    {"pyav": decode_with_pyav, "decord": decode_with_decord, "torchcodec": decode_with_torchcodec},
+    fits=callable,
+)

@@ -9,7 +9,7 @@ import numpy as np
 
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
-from videochat_r1.video.backends import DEFAULT_BACKEND, load_backend
+from videochat_r1.video.backends import BACKENDS, DEFAULT_BACKEND
 from videochat_r1.video.pictures import Image, read_image
 from videochat_r1.video.sampling import TIME_TOLERANCE_SECONDS, TimeGrid, displayed, time_grid
 from videochat_r1.video.timeline import read_timeline
@@ -69,7 +69,7 @@ def decode(request: SamplingRequest) -> tuple[SamplingPlan, Generator[Image]]:
     if path is None:
         plan, files = _plan_images(request)
         return plan, _checked(map(read_image, files), len(files), video.name)
-    backend = load_backend(request.backend)
+    backend = BACKENDS[request.backend]
     timeline = read_timeline(path)
     start, duration = clip_bounds(video, timeline.duration)
     grid = _instants(request, duration)

@@ -1,10 +1,8 @@
 """The table of benchmarks: adding one is a file in this folder, a line here, and a script in `eval_scripts/`."""
 
-import difflib
 from collections.abc import Iterator
 
 from videochat_r1.datasets import ALIASES
-from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.benchmarks.activitynet import ActivityNet
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
 from videochat_r1.evaluation.benchmarks.charades_sta import CharadesSTA
@@ -16,34 +14,25 @@ from videochat_r1.evaluation.benchmarks.nextgqa import NExTGQA
 from videochat_r1.evaluation.benchmarks.perception_test import PerceptionTest
 from videochat_r1.evaluation.benchmarks.videomme import VideoMME
 from videochat_r1.evaluation.benchmarks.vidtab_quality import VidTABQuality
+from videochat_r1.named import Table
 
-BENCHMARKS: dict[str, Benchmark] = {
-    "charades_sta": CharadesSTA(),
-    "activitynet": ActivityNet(),
-    "nextgqa": NExTGQA(),
-    "got10k": GOT10k(),
-    "vidtab_quality": VidTABQuality(),
-    "videomme": VideoMME(),
-    "mvbench": MVBench(),
-    "perception_test": PerceptionTest(),
-    "longvideobench": LongVideoBench(),
-    "dream1k": Dream1k(),
-}
-
-
-def get_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name or of its corpus's other names, whatever the case and with `-` for `_`.
-
-    Raises:
-        ConfigError: there is none, naming the nearest.
-    """
-    known = name.strip().lower().replace("-", "_")
-    known = ALIASES.get(known, known)
-    if known not in BENCHMARKS:
-        near = difflib.get_close_matches(known, BENCHMARKS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ConfigError(f"unknown benchmark {name!r}{hint} Known: {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[known]
+BENCHMARKS: Table[Benchmark] = Table(
+    "benchmark",
+    {
+        "charades_sta": CharadesSTA(),
+        "activitynet": ActivityNet(),
+        "nextgqa": NExTGQA(),
+        "got10k": GOT10k(),
+        "vidtab_quality": VidTABQuality(),
+        "videomme": VideoMME(),
+        "mvbench": MVBench(),
+        "perception_test": PerceptionTest(),
+        "longvideobench": LongVideoBench(),
+        "dream1k": Dream1k(),
+    },
+    fits=lambda entry: isinstance(entry, Benchmark),
+    aliases=ALIASES,
+)
 
 
 def benchmark_ids(name: str, source: Source) -> Iterator[str]:
@@ -53,8 +42,8 @@ def benchmark_ids(name: str, source: Source) -> Iterator[str]:
         ConfigError: an unknown benchmark, task or subset.
         DataError: the annotations are not in its format.
     """
-    for sample in get_benchmark(name).load(source):
+    for sample in BENCHMARKS[name].load(source):
         yield sample.id
 
 
-__all__ = ["BENCHMARKS", "Benchmark", "Source", "benchmark_ids", "get_benchmark"]
+__all__ = ["BENCHMARKS", "Benchmark", "Source", "benchmark_ids"]

@@ -17,7 +17,7 @@ from videochat_r1.evaluation.score_table import Derived
 from videochat_r1.judge import Judge
 from videochat_r1.parsing import answer_text, official_letter
 from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample, SpanTarget
-from videochat_r1.tasks import get_task
+from videochat_r1.tasks import TASKS
 
 ALL = "all"
 OFFICIAL_ACCURACY = "accuracy_official"
@@ -70,6 +70,7 @@ class Benchmark(ABC):
     """One annotation format, one or more tasks, one set of metrics. Targets are the published ones, not mended."""
 
     name: ClassVar[str]
+    """In `BENCHMARKS`, or `package.module:Name`: results are read again under it."""
     tasks: ClassVar[tuple[str, ...]]
     """Tasks that the annotations serve; the first is the default."""
     num_samples: ClassVar[Mapping[str, int]]
@@ -115,11 +116,11 @@ class Benchmark(ABC):
 
     def parse(self, completion: str, sample: Sample, *, untagged: bool) -> Any:
         """The answer in a completion as the task reads it in training; None if there is none."""
-        return get_task(sample.task).parse(completion, sample.target, untagged=untagged)
+        return TASKS[sample.task].parse(completion, sample.target, untagged=untagged)
 
     def parsed_to_json(self, parsed: Any, sample: Sample) -> Any:
         """The parsed answer for result files."""
-        return get_task(sample.task).parsed_to_json(parsed)
+        return TASKS[sample.task].parsed_to_json(parsed)
 
     def scale_boxes(self, parsed: Any, width: float, height: float) -> Any:
         """The answer with its boxes divided by a frame's width and height, for answers in pixels."""
@@ -127,7 +128,7 @@ class Benchmark(ABC):
 
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
         """Metric -> value of one sample in [0, 1]; for None, 0 in every metric that does not depend on the form of the answer."""
-        return get_task(sample.task).scores(parsed, sample.target)
+        return TASKS[sample.task].scores(parsed, sample.target)
 
     def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
         """Metric -> value by the rule of the benchmark's authors where they read an answer in another way; 0 for None."""
@@ -155,7 +156,7 @@ class Benchmark(ABC):
 
     def headline(self, task: str) -> str:
         """The metric that models are compared by."""
-        return get_task(task).headline
+        return TASKS[task].headline
 
     def distributions(self, task: str) -> tuple[str, ...]:
         """Metrics whose values per sample a report draws as histograms: none that only says right or wrong."""
@@ -179,11 +180,14 @@ class Benchmark(ABC):
 
 
 class CorpusBenchmark(Benchmark):
-    """A benchmark whose annotations are read by the corpus of the same name."""
+    """A benchmark whose annotations are read by a corpus."""
+
+    corpus: ClassVar[str] = ""
+    """In `CORPORA`, or `package.module:Name`; empty for the corpus of the benchmark's name."""
 
     def read(self, source: Source) -> Iterator[Sample]:
         """As the corpus does; a duration that no file gives is NaN, and a sample that could not be read is refused."""
-        samples = CORPORA[self.name].read(
+        samples = CORPORA[self.corpus or self.name].read(
             source.annotations,
             source.videos,
             task=source.task or self.tasks[0],
@@ -202,7 +206,7 @@ class CorpusBenchmark(Benchmark):
 
     def files(self, annotations: Path) -> list[Path]:
         """As the corpus says."""
-        return CORPORA[self.name].files(annotations)
+        return CORPORA[self.corpus or self.name].files(annotations)
 
 
 class ChoiceBenchmark(Benchmark):

@@ -15,7 +15,7 @@ from videochat_r1.geometry import Box
 from videochat_r1.parsing import answer_text, parse_boxes
 from videochat_r1.parsing.numbers import MAX_ANSWER_CHARS
 from videochat_r1.sample import BoxesTarget, Sample
-from videochat_r1.tasks import get_task
+from videochat_r1.tasks import TASKS
 
 DENSE = "dense_truth"
 _BOX_CHARS = 200
@@ -77,7 +77,7 @@ class GOT10k(CorpusBenchmark):
         if boxes and 2 * len(boxes) >= num_frames and len(boxes) >= min(len(sample.target.boxes) + 1, num_frames):
             dense = [*boxes, *[None] * (num_frames - len(boxes))]
             return Boxes([dense[frame] for frame in sample.extra["frame_indices"]], dense)
-        first = get_task(sample.task).parse(completion, sample.target, untagged=untagged)
+        first = TASKS[sample.task].parse(completion, sample.target, untagged=untagged)
         return None if first is None else Boxes(first, None)
 
     def scale_boxes(self, parsed: Boxes, width: float, height: float) -> Boxes:
@@ -96,7 +96,7 @@ class GOT10k(CorpusBenchmark):
 
     def score(self, parsed: Boxes | None, sample: Sample) -> dict[str, float]:
         """The paper's metrics, and the official ones or their interpolated likeness."""
-        task = get_task(sample.task)
+        task = TASKS[sample.task]
         scores = task.scores(None if parsed is None else parsed.at_instants, sample.target)
         truth: DenseTruth | None = sample.extra.get(DENSE)
         if parsed is None or truth is None:

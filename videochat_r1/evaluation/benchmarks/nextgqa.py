@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from videochat_r1.evaluation.benchmarks.base import CorpusBenchmark
 from videochat_r1.evaluation.grounding_metrics import nextgqa_scores
 from videochat_r1.sample import GroundedChoiceTarget, Sample
-from videochat_r1.tasks import get_task
+from videochat_r1.tasks import TASKS
 
 
 class NExTGQA(CorpusBenchmark):
@@ -26,7 +26,7 @@ class NExTGQA(CorpusBenchmark):
 
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
         """Accuracy, and for `grounded_qa` the official metrics and the paper's."""
-        task = get_task(sample.task)
+        task = TASKS[sample.task]
         if not isinstance(sample.target, GroundedChoiceTarget):
             return task.scores(parsed, sample.target)
         accuracy = task.accuracy(parsed, sample.target) or 0.0
