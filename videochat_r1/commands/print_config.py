@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from videochat_r1.commands.recipe_help import asks_for_help, recipe_help
 from videochat_r1.options import take_config
 from videochat_r1.recipe import kind_of, parse_recipe
 from videochat_r1.recipe_file import read_recipe
@@ -13,6 +14,13 @@ from videochat_r1.training.record import plain
 
 FLAG = "--print-config"
 _WIDTH = 60
+
+
+def asked_to_tell(command: str, purpose: str, sections: dict[str, type], argv: Sequence[str]) -> str | None:
+    """The help or the resolved recipe, where the command line asks for one of them; arguments as for `recipe_help`."""
+    if asks_for_help(argv):
+        return recipe_help(command, purpose, sections, argv)
+    return printed_config(list(sections.values()), argv) if FLAG in argv else None
 
 
 def printed_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> str:
