@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from torch import distributed
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
@@ -246,3 +247,10 @@ def test_a_rank_that_meets_a_mistake_alone_cannot_hold_up_the_others(monkeypatch
 def test_a_whole_mixture_on_the_command_line(tmp_path):
     _, data, _ = parse(tmp_path, "--mixture", '[{"manifest": "a.jsonl", "task": "tracking"}]')
     assert data.mixture == [{"manifest": "a.jsonl", "task": "tracking"}]
+
+
+def test_a_run_that_went_well_ends_its_process_group() -> None:
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    with start.stopping_all_ranks():
+        assert distributed.is_initialized()
+    assert not distributed.is_initialized()

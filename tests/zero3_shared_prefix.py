@@ -17,6 +17,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from tests.tiny_prompts import PAD, make_model, make_prompt, ragged_batch, shift_one_position, without_last_token
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
+from videochat_r1.training.start import leave_process_groups
 
 
 def main(result: Path) -> None:
@@ -70,6 +71,7 @@ def main(result: Path) -> None:
         found[case] = worst.tolist()
     if rank == 0:
         result.write_text(json.dumps(found))
+    leave_process_groups()
 
 
 if __name__ == "__main__":

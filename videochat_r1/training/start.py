@@ -69,13 +69,14 @@ def asks_for_vllm(argv: Sequence[str]) -> bool:
 @contextmanager
 def stopping_all_ranks() -> Iterator[None]:
     """For the run of one process, possibly one of torchrun's: a mistake in the input that only this rank has met ends all, as
-    Ctrl-C does, which all have met and rank 0 speaks of.
+    Ctrl-C does, which all have met and rank 0 speaks of. A run that went well ends its process groups.
 
     The caller reports the error and leaves. Process-group destructors can wait for ranks that wait for this one, so the
     kernel ends this process if it has not left in time; torchrun then stops the others.
     """
     try:
         yield
+        leave_process_groups()
     except VideoChatR1Error as error:
         if world_size() > 1:
             _say(_reason(type(error), error))
@@ -87,6 +88,19 @@ def stopping_all_ranks() -> Iterator[None]:
         if os.environ.get("RANK", "0") != "0":
             sys.exit(_INTERRUPTED)
         raise
+
+
+def leave_process_groups() -> None:
+    """End this process's part of torch.distributed, if it has one, once all ranks are here.
+
+    Left to the interpreter's end, the threads of a group may outlive what they use: the process then dies of a signal,
+    after its work is done, and torchrun calls the run failed.
+    """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def _leave_in_time() -> None:
