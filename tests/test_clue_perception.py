@@ -14,17 +14,17 @@ import torch
 
 from tests.video_files import number_of, write_video
 from videochat_r1.cli import main
-from videochat_r1.evaluation.answerer import Answerer
-from videochat_r1.evaluation.clue_perception import (
+from videochat_r1.evaluation.answering.answerer import Answerer
+from videochat_r1.evaluation.answering.options import RunOptions
+from videochat_r1.evaluation.clue_perception.passes import (
     FREE_TEMPLATE,
     TASK,
     CluePerception,
     clue_question,
     free_question,
 )
-from videochat_r1.evaluation.clue_view import ClueOptions, Plan, closer_prompt
-from videochat_r1.evaluation.predictions import Prediction
-from videochat_r1.evaluation.run_options import RunOptions
+from videochat_r1.evaluation.clue_perception.view import ClueOptions, Plan, closer_prompt
+from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.tiny import build_tiny

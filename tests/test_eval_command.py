@@ -18,9 +18,9 @@ from tests.video_files import write_video
 from videochat_r1.cli import main
 from videochat_r1.commands.eval import parse
 from videochat_r1.errors import ConfigError, DataError, DivergedError
-from videochat_r1.evaluation.predictions import SCORED_KEYS
-from videochat_r1.evaluation.run_folder import RunFolder
-from videochat_r1.evaluation.summary import PAPER, TABLE_1, paper_table
+from videochat_r1.evaluation.reports.summary import PAPER, TABLE_1, paper_table
+from videochat_r1.evaluation.running.folder import RunFolder
+from videochat_r1.evaluation.scoring.predictions import SCORED_KEYS
 
 SPANS = {"V0": [[0.0, 1.0]], "V1": [[0.5, 1.5], [1.0, 2.0]], "V2": [[0.0, 2.0], [0.5, 1.0], [1.0, 3.0]], "V3": [[0, 1]]}
 IDS = [f"{video}_{index}" for video, spans in SPANS.items() for index in range(len(spans))]
@@ -448,7 +448,7 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_a_row(world: Path) -> 
 import os, signal
 from pathlib import Path
 from tests import test_eval_command
-from videochat_r1.evaluation.run_folder import AnswerWriter
+from videochat_r1.evaluation.running.folder import AnswerWriter
 
 add, calls = AnswerWriter.add, []
 

@@ -5,23 +5,23 @@ import math
 import numpy as np
 import pytest
 
-from videochat_r1.evaluation.baselines import best_constant_interval, chance, compute_baselines, majority_answer
+from videochat_r1.evaluation.baselines.trivial import best_constant_interval, chance, compute_baselines, majority_answer
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
-from videochat_r1.evaluation.grounding_metrics import (
+from videochat_r1.evaluation.metrics.grounding import (
     moment_scores,
     nextgqa_scores,
     overlap_and_precision,
 )
-from videochat_r1.evaluation.predictions import Prediction
-from videochat_r1.evaluation.score_answers import ScoringOptions, failure_of, score_answers
-from videochat_r1.evaluation.score_table import ScoreTable
-from videochat_r1.evaluation.tracking_metrics import (
+from videochat_r1.evaluation.metrics.score_table import ScoreTable
+from videochat_r1.evaluation.metrics.tracking import (
     DenseTruth,
     interpolate_boxes,
     rectangle_ious,
     sequence_scores,
     to_pixels,
 )
+from videochat_r1.evaluation.scoring.answers import ScoringOptions, failure_of, score_answers
+from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Box, Span
 from videochat_r1.sample import ChoiceTarget, LabelTarget, Sample, SpanTarget, Video
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from videochat_r1.errors import VideoError
-from videochat_r1.evaluation.prompt_stream import group_by_video, shard_of, stream_prompts
+from videochat_r1.evaluation.answering.prompt_stream import group_by_video, shard_of, stream_prompts
 from videochat_r1.geometry import Span
 from videochat_r1.sample import Sample, SpanTarget, Video
 

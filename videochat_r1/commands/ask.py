@@ -73,10 +73,10 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
     """
     # Only here: mistakes in the arguments must not wait seconds for torch.
     with loading("torch and transformers"):
-        from videochat_r1.evaluation.answerer import Answerer, pick_device
-        from videochat_r1.evaluation.clue_perception import FREE_TEMPLATE, TASK, CluePerception, free_question
-        from videochat_r1.evaluation.run_options import RunOptions
-        from videochat_r1.evaluation.score_answers import CLUE_PERCEPTION
+        from videochat_r1.evaluation.answering.answerer import Answerer, pick_device
+        from videochat_r1.evaluation.answering.options import RunOptions
+        from videochat_r1.evaluation.clue_perception.passes import FREE_TEMPLATE, TASK, CluePerception, free_question
+        from videochat_r1.evaluation.scoring.answers import CLUE_PERCEPTION
         from videochat_r1.training.loader import LoadedPrompt
 
     run = RunOptions.of({**vars(arguments), "batch_size": 1, "workers": 1, "retry_failed": False})

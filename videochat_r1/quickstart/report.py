@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from videochat_r1.evaluation.drawing import Lane, Series, film_strip, legend, line_chart, time_line
-from videochat_r1.evaluation.report import cards, example, grid, page, section, table
+from videochat_r1.evaluation.reports.drawing import Lane, Series, film_strip, legend, line_chart, time_line
+from videochat_r1.evaluation.reports.page import cards, example, grid, page, section, table
 from videochat_r1.geometry import Box, Span
 from videochat_r1.grpo.rollout_log import ROLLOUTS, read_rollouts
 from videochat_r1.quickstart.summary import COLUMNS, Rows, flat_metrics

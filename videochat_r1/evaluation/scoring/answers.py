@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from videochat_r1.errors import ConfigError, DataError, first_ten
-from videochat_r1.evaluation.baselines import Baselines, compute_baselines
+from videochat_r1.evaluation.baselines.trivial import Baselines, compute_baselines
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Judgement
-from videochat_r1.evaluation.judged_scores import judge_answers, judge_record
-from videochat_r1.evaluation.predictions import Prediction
-from videochat_r1.evaluation.score_table import ScoreTable
-from videochat_r1.evaluation.strict_json import finite
+from videochat_r1.evaluation.metrics.score_table import ScoreTable
+from videochat_r1.evaluation.scoring.judged import judge_answers, judge_record
+from videochat_r1.evaluation.scoring.predictions import Prediction
+from videochat_r1.evaluation.scoring.strict_json import finite
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS

@@ -10,7 +10,7 @@ from typing import Any
 
 from videochat_r1.datasets.annotation_files import Row, read_json_lines
 from videochat_r1.errors import DataError, JudgeError
-from videochat_r1.evaluation.agreement import agreement
+from videochat_r1.evaluation.metrics.agreement import agreement
 from videochat_r1.judge import Judge, JudgeConfig
 from videochat_r1.progress import progress_bar
 from videochat_r1.rewards import Unscored

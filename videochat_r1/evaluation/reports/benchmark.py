@@ -12,8 +12,8 @@ from PIL import Image as PillowImage
 from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import VideoError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
-from videochat_r1.evaluation.drawing import Lane, film_strip, histogram, legend, time_line
-from videochat_r1.evaluation.report import cards, example, page, paragraph, section, table
+from videochat_r1.evaluation.reports.drawing import Lane, film_strip, histogram, legend, time_line
+from videochat_r1.evaluation.reports.page import cards, example, page, paragraph, section, table
 from videochat_r1.geometry import Box, Span
 from videochat_r1.outputs import write_lines
 from videochat_r1.sample import (

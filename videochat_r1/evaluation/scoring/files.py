@@ -7,9 +7,10 @@ from typing import Any
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.benchmarks.base import SUBTITLE_CHARS, Benchmark, Source
-from videochat_r1.evaluation.judged_scores import check_judge, judge_settings
-from videochat_r1.evaluation.predictions import match, read_predictions
-from videochat_r1.evaluation.results import (
+from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
+from videochat_r1.evaluation.scoring.judged import check_judge, judge_settings
+from videochat_r1.evaluation.scoring.predictions import match, read_predictions
+from videochat_r1.evaluation.scoring.results import (
     RESULTS,
     RUN_SETTINGS,
     SAMPLES,
@@ -17,8 +18,7 @@ from videochat_r1.evaluation.results import (
     refuse_foreign,
     write_results,
 )
-from videochat_r1.evaluation.score_answers import ScoringOptions, score_answers
-from videochat_r1.evaluation.settings import environment, hash_files, refuse_changes, source_settings
+from videochat_r1.evaluation.scoring.settings import environment, hash_files, refuse_changes, source_settings
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.sample import Sample
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation.predictions import Prediction, read_row
-from videochat_r1.evaluation.results import RESULTS, RUN_SETTINGS, read_results, refuse_foreign
-from videochat_r1.evaluation.settings import refuse_changes
-from videochat_r1.evaluation.strict_json import strict_json
+from videochat_r1.evaluation.scoring.predictions import Prediction, read_row
+from videochat_r1.evaluation.scoring.results import RESULTS, RUN_SETTINGS, read_results, refuse_foreign
+from videochat_r1.evaluation.scoring.settings import refuse_changes
+from videochat_r1.evaluation.scoring.strict_json import strict_json
 from videochat_r1.file_lock import locked
 from videochat_r1.text import parse_json, read_text
 

@@ -6,9 +6,9 @@ from types import UnionType
 from typing import Any
 
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation.benchmark_report import REPORT, write_report
-from videochat_r1.evaluation.score_answers import Evaluation
-from videochat_r1.evaluation.strict_json import strict_json
+from videochat_r1.evaluation.reports.benchmark import REPORT, write_report
+from videochat_r1.evaluation.scoring.answers import Evaluation
+from videochat_r1.evaluation.scoring.strict_json import strict_json
 from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.sample import Sample
 from videochat_r1.text import parse_json, read_text

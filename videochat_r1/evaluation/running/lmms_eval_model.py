@@ -12,8 +12,8 @@ from typing import Any
 from lmms_eval.api.model import lmms
 
 from videochat_r1.errors import ConfigError, DataError, VideoError
-from videochat_r1.evaluation.answerer import Answerer, pick_device
-from videochat_r1.evaluation.run_options import RunOptions
+from videochat_r1.evaluation.answering.answerer import Answerer, pick_device
+from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.parsing import answer_text
 from videochat_r1.progress import progress_bar, write_line

@@ -8,10 +8,10 @@ import torch
 from transformers import GenerationConfig
 
 from videochat_r1.errors import ConfigError, DivergedError, first_ten
-from videochat_r1.evaluation.harness import completion_text
-from videochat_r1.evaluation.native_boxes import NativeBoxPromptBuilder
-from videochat_r1.evaluation.predictions import Prediction
-from videochat_r1.evaluation.run_options import RunOptions
+from videochat_r1.evaluation.answering.harness import completion_text
+from videochat_r1.evaluation.answering.native_boxes import NativeBoxPromptBuilder
+from videochat_r1.evaluation.answering.options import RunOptions
+from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, load_processor, vision_token_ids
 from videochat_r1.modeling.prompts import PromptBuilder

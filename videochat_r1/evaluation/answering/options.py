@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.evaluation.clue_view import ClueOptions
+from videochat_r1.evaluation.clue_perception.view import ClueOptions
 from videochat_r1.modeling.prompts import Layout
 from videochat_r1.rollout.base import SamplingSettings
 from videochat_r1.rollout.sampling import check_settings

@@ -1,4 +1,4 @@
-"""A report in one HTML file: page, sections, tables and examples; its pictures come from `evaluation.drawing`.
+"""A report in one HTML file: page, sections, tables and examples; its pictures come from `evaluation.reports.drawing`.
 
 Nothing is loaded from outside and nothing runs, so a report opens anywhere and offline. Every text is escaped: what a model
 wrote cannot become markup.
@@ -6,7 +6,7 @@ wrote cannot become markup.
 
 from collections.abc import Container, Mapping, Sequence
 
-from videochat_r1.evaluation.drawing import escaped
+from videochat_r1.evaluation.reports.drawing import escaped
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --text: #1d2127; --soft: #667080; --line: #d9dde3; --panel: #f5f6f8; }

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.evaluation.clue_segments import clip_time, longest_segments, segment_times
+from videochat_r1.evaluation.clue_perception.segments import clip_time, longest_segments, segment_times
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.prompts import PromptBuilder

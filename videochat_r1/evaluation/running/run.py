@@ -11,20 +11,20 @@ from typing import Any
 
 from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation.answerer import Answerer, pick_device
+from videochat_r1.evaluation.answering.answerer import Answerer, pick_device
+from videochat_r1.evaluation.answering.options import RunOptions, identity
+from videochat_r1.evaluation.answering.prompt_stream import group_by_video, shard_of, stream_prompts
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
-from videochat_r1.evaluation.clue_perception import TASK as CLUE_TASK
-from videochat_r1.evaluation.clue_perception import CluePerception, clue_question
-from videochat_r1.evaluation.judged_scores import check_judge
-from videochat_r1.evaluation.predictions import Prediction
-from videochat_r1.evaluation.prompt_stream import group_by_video, shard_of, stream_prompts
-from videochat_r1.evaluation.results import write_results
-from videochat_r1.evaluation.run_folder import AnswerWriter, RunFolder
-from videochat_r1.evaluation.run_options import RunOptions, identity
-from videochat_r1.evaluation.score_answers import ScoringOptions, check_box_format, score_answers
-from videochat_r1.evaluation.score_files import read_train, scoring_settings
-from videochat_r1.evaluation.settings import environment, source_settings
+from videochat_r1.evaluation.clue_perception.passes import TASK as CLUE_TASK
+from videochat_r1.evaluation.clue_perception.passes import CluePerception, clue_question
+from videochat_r1.evaluation.running.folder import AnswerWriter, RunFolder
+from videochat_r1.evaluation.scoring.answers import ScoringOptions, check_box_format, score_answers
+from videochat_r1.evaluation.scoring.files import read_train, scoring_settings
+from videochat_r1.evaluation.scoring.judged import check_judge
+from videochat_r1.evaluation.scoring.predictions import Prediction
+from videochat_r1.evaluation.scoring.results import write_results
+from videochat_r1.evaluation.scoring.settings import environment, source_settings
 from videochat_r1.progress import progress_bar
 from videochat_r1.sample import Sample, Video
 

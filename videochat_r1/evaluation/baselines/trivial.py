@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from videochat_r1.evaluation.baselines.blind import constant_spans
 from videochat_r1.evaluation.benchmarks.base import Benchmark
-from videochat_r1.evaluation.blind import constant_spans
-from videochat_r1.evaluation.score_table import ScoreTable
+from videochat_r1.evaluation.metrics.score_table import ScoreTable
 from videochat_r1.geometry import Span, merge_spans, span_set_iou
 from videochat_r1.parsing.choices import same_option
 from videochat_r1.sample import (
