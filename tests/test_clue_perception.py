@@ -15,6 +15,7 @@ import torch
 from tests.video_files import number_of, write_video
 from videochat_r1.cli import main
 from videochat_r1.evaluation.answering.answerer import Answerer
+from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.evaluation.clue_perception.passes import (
     FREE_TEMPLATE,
@@ -23,7 +24,7 @@ from videochat_r1.evaluation.clue_perception.passes import (
     clue_question,
     free_question,
 )
-from videochat_r1.evaluation.clue_perception.view import ClueOptions, Plan, closer_prompt
+from videochat_r1.evaluation.clue_perception.view import Plan, closer_prompt
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.evaluation.clue_perception.view import ClueOptions
+from videochat_r1.evaluation.answering.clue_options import ClueOptions, clue_options
 from videochat_r1.modeling.prompts import Layout
 from videochat_r1.rollout.base import SamplingSettings
 from videochat_r1.rollout.sampling import check_settings
@@ -21,15 +21,6 @@ _FINGERPRINT_BLOCKS, _BLOCK_BYTES = 16, 1 << 16
 # How the work is done, not what comes out.
 _WORK_FIELDS = ("batch_size", "workers", "device", "retry_failed")
 _WORK_VIDEO_FIELDS = ("timeout_seconds", "num_threads", "isolation")
-CLUE_FLAGS = {
-    "resolution_boost": "resolution_boost",
-    "fps_boost": "fps_boost",
-    "clue_tokens": "max_tokens",
-    "clue_time": "time",
-    "clue_rounds": "rounds",
-    "clue_padding": "padding",
-}
-"""The command's argument -> the field of `ClueOptions`."""
 _NOT_IDENTITY = ("annotations", "videos", "durations", "bootstrap", "bootstrap_seed", "train_annotations", "judge")
 
 
@@ -143,21 +134,6 @@ class RunOptions:
         dtype = getattr(torch, self.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
         assert isinstance(dtype, torch.dtype)
         return dtype
-
-
-def clue_options(values: Mapping[str, Any]) -> ClueOptions | None:
-    """From the command's arguments; None without `clue_perception`.
-
-    Raises:
-        ConfigError: a value out of range, or an option of a second pass that there is none of.
-    """
-    given = {name: values[flag] for flag, name in CLUE_FLAGS.items() if values[flag] is not None}
-    if values["clue_perception"]:
-        return ClueOptions(**given)
-    if given:
-        flags = [f"--{flag.replace('_', '-')}" for flag, name in CLUE_FLAGS.items() if name in given]
-        raise ConfigError(f"{', '.join(flags)} say how to look again: add --clue-perception, or leave them out")
-    return None
 
 
 def identity(settings: Mapping[str, Any]) -> list[str]:

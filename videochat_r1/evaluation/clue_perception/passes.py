@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from videochat_r1.errors import ConfigError, VideoError, shown
 from videochat_r1.evaluation.answering.answerer import Answerer
+from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.evaluation.clue_perception.segments import clue_segments, video_spans
-from videochat_r1.evaluation.clue_perception.view import ClueOptions, Look, closer_prompt, first_look, plan_look
+from videochat_r1.evaluation.clue_perception.view import Look, closer_prompt, first_look, plan_look
 from videochat_r1.evaluation.scoring.answers import CLUE_PERCEPTION
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span

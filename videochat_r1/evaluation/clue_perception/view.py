@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
-from videochat_r1.errors import ConfigError
+from videochat_r1.evaluation.answering.clue_options import ClueOptions, ClueTime
 from videochat_r1.evaluation.clue_perception.segments import clip_time, longest_segments, segment_times
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
@@ -15,47 +15,8 @@ from videochat_r1.video.frames import Frames, VideoBudget, frame_size, load_fram
 from videochat_r1.video.probe import VideoInfo
 from videochat_r1.video.sampling import TEMPORAL_PATCH
 
-ClueTime = Literal["absolute", "relative"]
-
 # What `frame_size` allows a frame above `min_pixels`.
 _MARGIN = 1.05
-
-
-@dataclass(frozen=True, slots=True)
-class ClueOptions:
-    """How a second pass looks at the clues of the first.
-
-    Args:
-        resolution_boost: width and height of a frame are multiplied by it, up to those of the video.
-        fps_boost: frames per second are multiplied by it, up to those of the video.
-        max_tokens: of the video in the second pass; None for as many as the first pass may have.
-        time: `absolute` gives every frame its time in the whole video; `relative` plays the segments as one clip from 0.
-        rounds: second passes; each looks at the clues of the pass before it and boosts once more.
-        padding: seconds added before and after every clue.
-
-    Raises:
-        ConfigError: a value out of range.
-    """
-
-    resolution_boost: float = 2.0
-    fps_boost: float = 2.0
-    max_tokens: int | None = None
-    time: ClueTime = "absolute"
-    rounds: int = 1
-    padding: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("resolution_boost", "fps_boost"):
-            if not 1.0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if not 0.0 <= self.padding < math.inf:
-            raise ConfigError(f"clue padding is {self.padding}; expected seconds, 0 or more")
-        if self.rounds < 1 or (self.max_tokens is not None and self.max_tokens < 1):
-            raise ConfigError(
-                f"clue rounds are {self.rounds}, clue tokens {self.max_tokens}; expected at least 1 of each"
-            )
-        if self.time not in get_args(ClueTime):
-            raise ConfigError(f"clue time is {self.time!r}; expected one of {', '.join(get_args(ClueTime))}")
 
 
 @dataclass(frozen=True, slots=True)
