@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from grpo_step import PRESETS, prepare, the_prompt
+from one_step.workload import PRESETS, prepare, the_prompt
 
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import load_model
