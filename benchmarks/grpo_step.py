@@ -51,18 +51,18 @@ from videochat_r1.geometry import Span  # noqa: E402
 from videochat_r1.grpo.config import VideoGRPOConfig  # noqa: E402
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix  # noqa: E402
 from videochat_r1.grpo.trainer import VideoGRPOTrainer  # noqa: E402
+from videochat_r1.modeling.families import family_of, published_config  # noqa: E402
 from videochat_r1.modeling.inputs import PromptInputs  # noqa: E402
 from videochat_r1.modeling.load import (  # noqa: E402
-    MODEL_CLASSES,
     load_config,
     load_model,
     load_processor,
     vision_token_ids,
 )
+from videochat_r1.modeling.media_features import unwrap  # noqa: E402
 from videochat_r1.modeling.prompts import PromptBuilder  # noqa: E402
-from videochat_r1.modeling.published import published_config  # noqa: E402
+from videochat_r1.modeling.sizes import decoder_sizes  # noqa: E402
 from videochat_r1.modeling.tiny import build_processor, build_tiny, build_tokenizer  # noqa: E402
-from videochat_r1.modeling.video_features import unwrap  # noqa: E402
 from videochat_r1.sample import Sample, SpanTarget, Video  # noqa: E402
 from videochat_r1.video.frames import VideoBudget, load_frames  # noqa: E402
 
@@ -202,7 +202,7 @@ def build_model(path: Path, preset: Preset) -> None:
     torch.set_default_dtype(preset.dtype)
     try:
         with torch.device(preset.device):
-            model = MODEL_CLASSES[config.model_type](config)
+            model = family_of(config).model_class(config)
     finally:
         torch.set_default_dtype(before)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
@@ -411,9 +411,9 @@ def measure_steps(folder: Path, preset: Preset, way: str) -> dict[str, Any]:
 def step_flops(folder: Path, preset: Preset, prompt_tokens: int, way: str) -> float:
     """Operations of a step by the formulas of docs/performance.md, without what checkpointing computes again."""
     config = load_config(folder / "model")
-    decoder, generations = flops.decoder_sizes(config), preset.generations
+    decoder, generations = decoder_sizes(config), preset.generations
     sizes = (decoder, prompt_tokens, generations, preset.new_tokens)
-    video = flops.vision_forward(flops.tower_sizes(config), preset.grid)
+    video = flops.vision_forward(family_of(config).tower_sizes(config), preset.grid)
     if way == "trl":
         rollout = flops.prefill_repeated(decoder, prompt_tokens, generations) + generations * video
     else:
