@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from trl.trainer.utils import add_fused_lm_head
 from tests.tiny_prompts import (
     PAD,
     make_completions,
+    make_media_prompt,
     make_model,
     make_prompt,
     plain_arguments,
@@ -87,10 +89,27 @@ def test_ragged_groups_equal_repeated_prompts(family: str, tied: bool) -> None:
     assert gradients < TOLERANCE
 
 
-def test_repeated_prompts_equal_the_plain_model_row_by_row() -> None:
-    plain = make_model()
+def mixed_batch(model: torch.nn.Module) -> tuple[list[PromptInputs], torch.Tensor, torch.Tensor]:
+    """A group that is shown two pictures, one that is shown a video, and one that is shown a picture."""
+    pictures = make_media_prompt(model, 1, "image", [(1, 4, 6), (1, 4, 4)])
+    video, picture = make_prompt(model, 2, (2, 4, 4), 1.3), make_media_prompt(model, 3, "image", [(1, 6, 4)])
+    return [pictures, pictures, video, video, picture], *make_completions([7, 3, 5, 8, 4])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_and_videos_in_one_row_equal_repeated_prompts(family: str) -> None:
+    model = prepare(make_model(family))
+    logps, gradients = largest_difference(model, *mixed_batch(model))
+    assert logps < TOLERANCE
+    assert gradients < TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("batch", [ragged_batch, mixed_batch])
+def test_repeated_prompts_equal_the_plain_model_row_by_row(family: str, batch: Callable[..., Any]) -> None:
+    plain = make_model(family)
     model = prepare(copy.deepcopy(plain))
-    prompts, ids, mask = ragged_batch(model)
+    prompts, ids, mask = batch(model)
     logps, entropy = completion_logps(
         model, prompts, ids, mask, share_prompt=False, compute_entropy=True, pad_token_id=PAD
     )
