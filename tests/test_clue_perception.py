@@ -133,7 +133,7 @@ def test_the_frames_are_those_of_the_segments(world: Path, answerer: Scripted) -
     text = answerer.builder.render_text("?")
     inputs, look = closer_prompt(answerer.builder, video, text, plan, "absolute", factor=28, load=load)
     assert seen == [16, 20, 48, 52] and look.fps == 2.0
-    assert inputs.video_grid_thw is not None and inputs.video_grid_thw.tolist() == [[2, 2, 4]]
+    assert inputs.media[0].grid == (2, 2, 4)
 
 
 @pytest.mark.parametrize(

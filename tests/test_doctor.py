@@ -32,8 +32,8 @@ from videochat_r1.doctor.recipe import Recipe
 from videochat_r1.doctor.recipe_check import check_recipe
 from videochat_r1.doctor.report import Section, to_json, to_text
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.families import published_config
 from videochat_r1.modeling.load import load_config, load_model, load_processor
-from videochat_r1.modeling.published import published_config
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.video.frames import VideoBudget
 

@@ -8,17 +8,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.tiny_prompts import MODEL_TYPES, PAD, make_completions, make_model, make_prompt
+from tests.tiny_prompts import PAD, make_completions, make_model, make_prompt
 from videochat_r1.cli import main as cli
 from videochat_r1.commands.estimate import main
 from videochat_r1.doctor import flops
 from videochat_r1.doctor.estimate import GPUS, gpu_named
 from videochat_r1.doctor.memory import ModelShape, Strategy, head_bytes, model_shape
 from videochat_r1.grpo.packing import pack_rows, repeat_rows
+from videochat_r1.modeling.families import FAMILIES, family_of, published_config, published_names
+from videochat_r1.modeling.media_features import media_arguments
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
-from videochat_r1.modeling.published import PUBLISHED, published_config
-from videochat_r1.modeling.tiny import ModelType, build_tiny
-from videochat_r1.modeling.video_features import video_arguments
+from videochat_r1.modeling.sizes import decoder_sizes
+from videochat_r1.modeling.tiny import build_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 JOINT = str(ROOT / "configs" / "grpo" / "joint.yaml")
@@ -40,12 +41,16 @@ def counted(call: Any) -> float:
     return float(counter.get_total_flops())
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_vision_tower_as_counted(model_type: ModelType) -> None:
-    model = make_model(model_type)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_vision_tower_as_counted(family: str) -> None:
+    model = make_model(family)
     prompt = make_prompt(model, 1, (GRID.steps, 2 * GRID.rows, 2 * GRID.columns), 0.5)
-    actual = counted(lambda: model.base_model.visual(prompt.pixel_values_videos, grid_thw=prompt.video_grid_thw))
-    assert flops.vision_forward(flops.tower_sizes(model.config), GRID) == pytest.approx(actual, rel=0.01)
+    actual = counted(
+        lambda: model.base_model.visual(prompt.media[0].patches, grid_thw=torch.tensor([prompt.media[0].grid]))
+    )
+    assert flops.vision_forward(family_of(model.config).tower_sizes(model.config), GRID) == pytest.approx(
+        actual, rel=0.01
+    )
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -61,16 +66,17 @@ def test_log_probabilities_as_counted(share: bool) -> None:
     def forward() -> None:
         # Without a mask, as the rows are equally long and causal.
         model.base_model(
-            input_ids=rows.input_ids,
             position_ids=rows.position_ids,
             use_cache=False,
             **packed,
-            **video_arguments(rows.prompts, None, torch.device("cpu")),
+            **media_arguments(model.config, rows.input_ids, rows.prompts, None),
         )
 
-    sizes = flops.decoder_sizes(model.config)
+    sizes = decoder_sizes(model.config)
     head = 2 * sizes.hidden * sizes.vocabulary * LENGTH * COMPLETIONS
-    towers = flops.vision_forward(flops.tower_sizes(model.config), GRID) * (1 if share else COMPLETIONS)
+    towers = flops.vision_forward(family_of(model.config).tower_sizes(model.config), GRID) * (
+        1 if share else COMPLETIONS
+    )
     formula = flops.logps_shared if share else flops.logps_repeated
     expected = formula(sizes, prompt.num_tokens, COMPLETIONS, LENGTH)
     assert expected - head + towers == pytest.approx(counted(forward), rel=0.02)
@@ -104,10 +110,11 @@ def test_head_bytes_by_hand() -> None:
     assert head_bytes(shape, Strategy(2), trained=False, **same) == 10 * 32768 * 2
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", published_names())
 def test_published_sizes_give_the_published_numbers_of_parameters(name: str) -> None:
     billions = {"Qwen2-VL-2B": 2.209, "Qwen2-VL-7B": 8.291, "Qwen2.5-VL-3B": 3.755, "Qwen2.5-VL-7B": 8.292,
-                "Qwen2.5-VL-32B": 33.453, "Qwen2.5-VL-72B": 73.411}  # fmt: skip
+                "Qwen2.5-VL-32B": 33.453, "Qwen2.5-VL-72B": 73.411, "Qwen3-VL-2B": 2.128, "Qwen3-VL-4B": 4.438,
+                "Qwen3-VL-8B": 8.767, "Qwen3-VL-32B": 33.357}  # fmt: skip
     config = published_config(f"Qwen/{name}-Instruct")
     assert config is not None
     assert model_shape(config).parameters / 1e9 == pytest.approx(billions[name], abs=5e-4)

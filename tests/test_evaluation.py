@@ -219,7 +219,7 @@ class Parrot:
 
     @staticmethod
     def key(prompt):
-        return prompt.text, prompt.pixel_values_videos.sum().item()
+        return prompt.text, prompt.media[0].patches.sum().item()
 
     def generate(self, prompts, *, num_generations, settings, noise_seeds=None):
         assert num_generations == 1

@@ -230,7 +230,7 @@ def caption_recipe(folder, server, **changes):
     rows = [{"video": f"{index % 4}.mp4", "caption": "A man opens a door.", "id": index} for index in range(4)]
     (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     if not (folder / "model_qwen2_vl").exists():
-        make_trainer(folder, model_type="qwen2_vl")
+        make_trainer(folder, family="qwen2_vl")
     values = {
         "model_name_or_path": str(folder / "model_qwen2_vl"),
         "data_root": str(folder),

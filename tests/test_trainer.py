@@ -27,8 +27,8 @@ from videochat_r1.grpo import trainer as grpo_trainer
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.shared_prefix import SharedPrefixDifference, completion_logps
 from videochat_r1.grpo.trainer import VideoGRPOTrainer, noise_seed
+from videochat_r1.modeling.media_features import unwrap
 from videochat_r1.modeling.tiny import build_tiny
-from videochat_r1.modeling.video_features import unwrap
 from videochat_r1.modeling.vision_segments import ATTENTION_NAME
 from videochat_r1.recipe import ModelArguments
 from videochat_r1.sample import Sample, Video
@@ -213,7 +213,7 @@ def test_every_loss_type_of_trl_trains(folder, loss_type):
         {"num_iterations": 2, "prompts_per_step": 4, "per_device_train_batch_size": 8},
         {"gradient_checkpointing": True},
         {"bf16": True},
-        {"model_type": "qwen2_vl"},
+        {"family": "qwen2_vl"},
         {"freeze": True},
         {"peft_config": LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")},
         {"dataloader_num_workers": 2},

@@ -12,8 +12,10 @@ from one_step.workload import Preset, the_prompt
 from transformers import TrainerCallback
 
 from videochat_r1.doctor import flops
+from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.load import load_config
-from videochat_r1.modeling.video_features import unwrap
+from videochat_r1.modeling.media_features import unwrap
+from videochat_r1.modeling.sizes import decoder_sizes
 
 WAYS = ("shared", "repeated", "trl")
 PHASES = ("decode", "rollout", "logps", "loss", "update")
@@ -102,9 +104,9 @@ def measure_steps(folder: Path, preset: Preset, way: str) -> dict[str, Any]:
 def step_flops(folder: Path, preset: Preset, prompt_tokens: int, way: str) -> float:
     """Operations of a step by the formulas of docs/performance.md, without what checkpointing computes again."""
     config = load_config(folder / "model")
-    decoder, generations = flops.decoder_sizes(config), preset.generations
+    decoder, generations = decoder_sizes(config), preset.generations
     sizes = (decoder, prompt_tokens, generations, preset.new_tokens)
-    video = flops.vision_forward(flops.tower_sizes(config), preset.grid)
+    video = flops.vision_forward(family_of(config).tower_sizes(config), preset.grid)
     if way == "trl":
         rollout = flops.prefill_repeated(decoder, prompt_tokens, generations) + generations * video
     else:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from videochat_r1.doctor import flops
 from videochat_r1.geometry import Span
+from videochat_r1.modeling.families import family_of, published_config
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.load import MODEL_CLASSES, load_config, load_processor
+from videochat_r1.modeling.load import load_config, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
-from videochat_r1.modeling.published import published_config
 from videochat_r1.modeling.tiny import build_processor, build_tiny, build_tokenizer
 from videochat_r1.sample import Sample, SpanTarget, Video
 from videochat_r1.video.frames import VideoBudget
@@ -87,7 +87,7 @@ def build_model(path: Path, preset: Preset) -> None:
     torch.set_default_dtype(preset.dtype)
     try:
         with torch.device(preset.device):
-            model = MODEL_CLASSES[config.model_type](config)
+            model = family_of(config).model_class(config)
     finally:
         torch.set_default_dtype(before)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id

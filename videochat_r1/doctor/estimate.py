@@ -26,8 +26,9 @@ from videochat_r1.doctor.recipe import (
 )
 from videochat_r1.doctor.recipe_memory import memory_parts
 from videochat_r1.errors import ConfigError, counted
+from videochat_r1.modeling.families import family_of, published_config, published_names
 from videochat_r1.modeling.load import load_config
-from videochat_r1.modeling.published import PUBLISHED, published_config
+from videochat_r1.modeling.sizes import decoder_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def resolve_config(name: str) -> PretrainedConfig:
     config = published_config(name)
     if config is None:
         raise ConfigError(
-            f"{name!r} is no folder here and no checkpoint whose sizes are known ({', '.join(PUBLISHED)}): name a model folder "
+            f"{name!r} is no folder here and no checkpoint whose sizes are known ({', '.join(published_names())}): name a model folder "
             "with --model_name_or_path"
         )
     return config
@@ -240,7 +241,7 @@ class _Work:
         args, model = recipe.args, recipe.model
         grpo = recipe.kind == "grpo"
         lora = model.lora is not None
-        self.decoder, self.tower = flops.decoder_sizes(config), flops.tower_sizes(config)
+        self.decoder, self.tower = decoder_sizes(config), family_of(config).tower_sizes(config)
         self.video = grid_of_clip(*assumptions.clip, recipe.data.budget())
         self.prompt = self.video.tokens + PROMPT_TEXT_TOKENS
         self.length = assumptions.completion_tokens

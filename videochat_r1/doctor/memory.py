@@ -23,12 +23,12 @@ The peak is the state plus the larger of update and rollout, plus vLLM's where i
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import PretrainedConfig
 
-from videochat_r1.modeling.load import MODEL_CLASSES
+from videochat_r1.modeling.families import family_of
+from videochat_r1.modeling.sizes import decoder_sizes
 
 LIVE_PARAMETERS = 1e9
 """`stage3_max_live_parameters` of the configs."""
@@ -77,23 +77,21 @@ STRATEGIES = (Strategy(3), Strategy(3, offload=True), Strategy(2), Strategy(0))
 
 def model_shape(config: PretrainedConfig) -> ModelShape:
     """Sizes of the model that a config describes; nothing is allocated."""
+    family = family_of(config)
     with torch.device("meta"):
-        model: Any = MODEL_CLASSES[config.model_type](config)
-    text, vision = config.text_config, config.vision_config
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    vision_hidden = vision.embed_dim if config.model_type == "qwen2_vl" else vision.hidden_size
-    wide = getattr(vision, "intermediate_size", None) or int(vision_hidden * vision.mlp_ratio)
+        model = family.model_class(config)
+    text, tower = decoder_sizes(config), family.tower_sizes(config)
     return ModelShape(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        vision_parameters=sum(parameter.numel() for parameter in model.model.visual.parameters()),
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        intermediate=text.intermediate_size,
-        key_width=text.num_key_value_heads * head,
-        vision_layers=vision.depth,
-        vision_hidden=vision_hidden,
-        vision_intermediate=wide,
-        vocabulary=text.vocab_size,
+        vision_parameters=sum(parameter.numel() for parameter in family.tower(model).parameters()),
+        layers=text.layers,
+        hidden=text.hidden,
+        intermediate=text.intermediate,
+        key_width=text.key_width,
+        vision_layers=tower.layers,
+        vision_hidden=tower.hidden,
+        vision_intermediate=tower.intermediate,
+        vocabulary=text.vocabulary,
         tied=bool(config.tie_word_embeddings),
     )
 

@@ -39,7 +39,7 @@ def check_model(path: str) -> tuple[Section, ModelShape | None]:
     try:
         config = load_config(path)
     except ConfigError as error:
-        section.problem(str(error), "name a folder with a Qwen2.5-VL or Qwen2-VL checkpoint")
+        section.problem(str(error), "name a folder with a checkpoint of one of these families")
         return section, None
     shape = model_shape(config)
     section.facts["type"] = config.model_type

@@ -55,8 +55,8 @@ from videochat_r1.grpo.shared_prefix import (
 )
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
+from videochat_r1.modeling.media_features import encode_media, has_frozen_tower, tower_parameters
 from videochat_r1.modeling.prompts import PromptBuilder
-from videochat_r1.modeling.video_features import encode_video, has_frozen_tower, unwrap
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.sample import Sample
@@ -314,7 +314,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
                     num_generations=size,
                     settings=self._sampling,
                     noise_seeds=[self._rows.noise[first : first + size] for first in wanted],
-                    **({} if features is None else {"video_features": [features[first] for first in wanted]}),
+                    **({} if features is None else {"media_features": [features[first] for first in wanted]}),
                 )
             except DivergedError as error:
                 problem = error
@@ -359,9 +359,9 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
                 self._last_loaded_step = self.state.global_step
             if self._tower_is_frozen:
                 model = self.accelerator.unwrap_model(self.model_wrapped)
-                tower = list(unwrap(model).model.visual.parameters())
+                tower = tower_parameters(model)
                 with self._dist.gather_params(tower), self.accelerator.autocast():
-                    self._encode_videos(model)
+                    self._encode_media(model)
             yield self.vllm_generation
             return
         with (
@@ -374,7 +374,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             self.accelerator.autocast(),
         ):
             if self._tower_is_frozen:
-                self._encode_videos(model)
+                self._encode_media(model)
             yield TransformersEngine(model, self._tokenizer.pad_token_id, max_batch_rows=self.args.rollout_batch_rows)
 
     def _calculate_rewards(
@@ -446,11 +446,11 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             "video": sample.video.name,
         }
 
-    def _encode_videos(self, model: Any) -> None:
+    def _encode_media(self, model: Any) -> None:
         """With a frozen tower, the features that rollout, policy, old policy and reference will all use."""
         if self._placeholder_features is None:
-            self._placeholder_features = encode_video(model, self._blank())
-        features = [encode_video(model, prompt) for prompt in self._rows.prompts[:: self.num_generations]]
+            self._placeholder_features = encode_media(model, self._blank())
+        features = [encode_media(model, prompt) for prompt in self._rows.prompts[:: self.num_generations]]
         self._rows.features = self._repeated(features)
 
     def _weigh_rows(self, output: dict[str, Any]) -> None:
@@ -516,7 +516,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
                 share_prompt=self.args.share_prompt and sharing_pays(rows[0], rows[2]),
                 compute_entropy=compute_entropy,
                 pad_token_id=self._tokenizer.pad_token_id,
-                video_features=used_features,
+                media_features=used_features,
             )
         if not len(used):
             nothing = logps.sum() * 0.0 + torch.zeros_like(mask, dtype=logps.dtype)

@@ -1,6 +1,6 @@
 """From a sample to model inputs: read its video, render its prompt, compute its positions. Runs in loader workers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -8,7 +8,8 @@ import torch
 from transformers import PretrainedConfig, ProcessorMixin
 
 from videochat_r1.errors import ConfigError, DataError, shown
-from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.families import family_of
+from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs
 from videochat_r1.modeling.literal_text import LiteralText
 from videochat_r1.modeling.positions import mrope_positions
 from videochat_r1.sample import Sample, Video
@@ -60,16 +61,13 @@ class PromptBuilder:
         self.templates = dict(templates or {})
         self.max_prompt_length = max_prompt_length
         self._load = load
+        self.family = family_of(config)
+        self.factor = self.family.token_side(config)
         self._literal = LiteralText(processor.tokenizer)
-        self._video_token = processor.video_token
-        self._video_token_id: int = config.video_token_id
+        self._config = config
+        self._placeholder_ids = [config.image_token_id, config.video_token_id]
         self._merge_size = int(config.vision_config.spatial_merge_size)
         self._temporal_patch = int(config.vision_config.temporal_patch_size)
-        self._factor = int(config.vision_config.patch_size) * self._merge_size
-        # Qwen2-VL's positions count temporal steps; only Qwen2.5-VL's carry seconds.
-        self._tokens_per_second: float | None = getattr(config.vision_config, "tokens_per_second", None)
-        if config.model_type == "qwen2_vl":
-            self._tokens_per_second = None
 
     def build(self, sample: Sample) -> PromptInputs:
         """Model inputs of one sample.
@@ -85,7 +83,7 @@ class PromptBuilder:
 
     def frames(self, video: Video) -> Frames:
         """The video's frames within the budget, sized for this model. Raises VideoError."""
-        return self._load(video, self.budget, factor=self._factor)
+        return self._load(video, self.budget, factor=self.factor)
 
     def render(self, sample: Sample) -> str:
         """See `render_text`, of the sample's instruction."""
@@ -94,31 +92,39 @@ class PromptBuilder:
         )
         return self.render_text(instruction)
 
-    def render_text(self, instruction: str) -> str:
-        """The chat prompt of a free instruction about a video, as marked text (`LiteralText`) with one video placeholder.
+    def render_text(self, instruction: str, kind: MediumKind = "video", count: int = 1) -> str:
+        """The chat prompt of a free instruction about a video or pictures, as marked text (`LiteralText`).
+
+        Args:
+            instruction: the words.
+            kind: of the media, in whose places placeholders stand.
+            count: how many there are.
 
         Raises:
-            ConfigError: the model's chat template does not show one video.
+            ConfigError: the model's chat template does not show them.
         """
-        parts: list[dict[str, Any]] = [{"type": "video"}, {"type": "text", "text": self._literal.mark(instruction)}]
-        if self.layout == "text_first":
-            parts.reverse()
-        rendered = self.processor.apply_chat_template(
-            [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
-        )
-        if rendered.count(self._video_token) != 1:
-            raise ConfigError(
-                f"the model folder's chat template makes {rendered.count(self._video_token)} video placeholders of one video: "
-                "copy chat_template.json or chat_template.jinja of the release into it"
+        media: list[dict[str, Any]] = [{"type": kind} for _ in range(count)]
+        words: list[dict[str, Any]] = [{"type": "text", "text": self._literal.mark(instruction)}]
+        parts = words + media if self.layout == "text_first" else media + words
+        rendered = str(
+            self.processor.apply_chat_template(
+                [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
             )
-        return str(rendered)
+        )
+        mark = self.family.mark(kind, self.processor)
+        if (found := rendered.count(mark)) != count:
+            raise ConfigError(
+                f"the model folder's chat template writes {mark} {found} times for {count} of kind {kind}: copy "
+                "chat_template.json or chat_template.jinja of the release into it"
+            )
+        return rendered
 
     def answer_ids(self, text: str) -> list[int]:
         """Token ids of an answer that the model shall learn to give, without the one that ends it."""
         return self._literal.encode(self._literal.mark(text))
 
     def from_frames(self, frames: Frames, rendered: str) -> PromptInputs:
-        """Model inputs of a rendered prompt and decoded frames."""
+        """Model inputs of a rendered prompt and a decoded video."""
         processed = self.processor.video_processor(
             videos=[frames.pixels],
             do_resize=False,
@@ -127,36 +133,36 @@ class PromptBuilder:
             cap_pixels_per_frame=False,
             return_tensors="pt",
         )
-        grid = processed["video_grid_thw"]
-        num_video_tokens = int(grid.prod()) // self._merge_size**2
-        expanded = rendered.replace(self._video_token, self._video_token * num_video_tokens)
-        input_ids = torch.tensor(self._literal.encode(expanded))
-        positions = mrope_positions(
-            input_ids,
-            video_token_id=self._video_token_id,
-            video_grid_thw=grid,
-            grid_seconds=frames.timestamps[:: self._temporal_patch],
+        medium = Medium(
+            kind="video",
+            patches=processed["pixel_values_videos"],
+            grid=tuple(processed["video_grid_thw"][0].tolist()),
             merge_size=self._merge_size,
-            tokens_per_second=self._tokens_per_second,
+            frame_seconds=frames.timestamps[: frames.num_frames],
+            sample_fps=frames.sample_fps,
         )
-        return PromptInputs(
-            input_ids=input_ids,
-            position_ids=positions,
-            pixel_values_videos=processed["pixel_values_videos"],
-            video_grid_thw=grid,
-            second_per_grid_ts=self._temporal_patch / frames.sample_fps,
-            rendered=rendered,
-        )
+        return self.from_media((medium,), rendered)
+
+    def from_media(self, media: Sequence[Medium], rendered: str) -> PromptInputs:
+        """Model inputs of a rendered prompt and what it shows: one video, or one or several pictures."""
+        mark = self.family.mark(media[0].kind, self.processor)
+        before, *after = rendered.split(mark)
+        texts = [self.family.medium_text(medium, self.processor) for medium in media]
+        expanded = before + "".join(text + part for text, part in zip(texts, after, strict=True))
+        input_ids = torch.tensor(self._literal.encode(expanded))
+        is_placeholder = torch.isin(input_ids, torch.tensor(self._placeholder_ids))
+        pieces = [piece for medium in media for piece in self.family.pieces(medium, self._config)]
+        return PromptInputs(input_ids, mrope_positions(is_placeholder, pieces), tuple(media), rendered)
 
     def blank(self) -> PromptInputs:
-        """A shortest possible clip of black frames, for the place of a video that cannot be read."""
-        pixels = torch.zeros(self._temporal_patch, 3, self._factor, self._factor, dtype=torch.uint8)
+        """A shortest possible clip of black frames, for the place of a sample that cannot be read."""
+        pixels = torch.zeros(self._temporal_patch, 3, self.factor, self.factor, dtype=torch.uint8)
         times = tuple(index / self.budget.fps for index in range(self._temporal_patch))
         frames = Frames(
             pixels=pixels,
             timestamps=times,
             duration=self._temporal_patch / self.budget.fps,
-            original_size=(self._factor, self._factor),
+            original_size=(self.factor, self.factor),
             sample_fps=self.budget.fps,
             num_frames=self._temporal_patch,
         )
@@ -165,16 +171,15 @@ class PromptBuilder:
     def _rebudgeted(self, sample: Sample, inputs: PromptInputs) -> PromptInputs:
         """The prompt again with fewer pixels, so that it fits."""
         limit = self.max_prompt_length or 0
-        num_video_tokens = int((inputs.input_ids == self._video_token_id).sum())
-        tokens_left = limit - (inputs.num_tokens - num_video_tokens)
+        tokens_left = limit - (inputs.num_tokens - sum(medium.num_tokens for medium in inputs.media))
         if tokens_left > 0:
-            area = self._factor**2
+            area = self.factor**2
             smaller = replace(
                 self.budget,
                 total_pixels=tokens_left * area,
                 min_pixels=min(self.budget.min_pixels, area),
             )
-            inputs = self.from_frames(self._load(sample.video, smaller, factor=self._factor), inputs.rendered)
+            inputs = self.from_frames(self._load(sample.video, smaller, factor=self.factor), inputs.rendered)
             if inputs.num_tokens <= limit:
                 return inputs
         raise DataError(

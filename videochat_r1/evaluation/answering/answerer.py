@@ -30,7 +30,6 @@ class Answerer:
     Attributes:
         builder: of the prompts.
         sampling: how completions are drawn.
-        patch_size: pixels of a side of the vision tower's patches.
         factor: pixels of a side of what one token shows.
 
     Args:
@@ -55,8 +54,6 @@ class Answerer:
         config = load_config(options.model)
         processor = load_processor(options.model)
         self.tokenizer = processor.tokenizer
-        self.patch_size = int(config.vision_config.patch_size)
-        self.factor = self.patch_size * int(config.vision_config.spatial_merge_size)
         self.builder = (NativeBoxPromptBuilder if native_boxes else PromptBuilder)(
             processor,
             config,
@@ -67,6 +64,7 @@ class Answerer:
             max_prompt_length=options.max_prompt_length,
             load=FrameCache(memory_bytes=_CACHE_BYTES).load,
         )
+        self.factor = self.builder.factor
         self._engine, eos = make_engine(options, device)
         self.sampling = options.sampling(
             dict.fromkeys([self.tokenizer.eos_token_id, *eos]), vision_token_ids(processor)
@@ -106,15 +104,14 @@ class Answerer:
         if inputs is None or rollout is None:
             kind = "video_error" if str(prompt.problem).startswith("VideoError") else "prompt_error"
             return Prediction(prompt.sample.id, None, kind, {"reason": prompt.problem})
-        assert inputs.video_grid_thw is not None
-        steps, rows, columns = (int(size) for size in inputs.video_grid_thw[0])
+        shown = inputs.media[0]
         extra = {
             "prompt": inputs.text,
             "num_prompt_tokens": inputs.num_tokens,
             "num_tokens": len(rollout.completion_ids),
             "finished": rollout.finished,
-            "frame_size": [columns * self.patch_size, rows * self.patch_size],
-            "temporal_steps": steps,
+            "frame_size": [shown.columns * self.factor, shown.rows * self.factor],
+            "temporal_steps": shown.steps,
         }
         return Prediction(prompt.sample.id, self.text(rollout), None, extra)
 

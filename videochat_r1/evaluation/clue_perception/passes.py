@@ -188,7 +188,7 @@ class CluePerception:
     def _inquiry(self, prompt: LoadedPrompt, prediction: Prediction) -> _Inquiry:
         """The first pass."""
         assert prompt.inputs is not None and prediction.completion is not None
-        look = first_look(prompt.inputs, patch_size=self._answerer.patch_size, factor=self._answerer.factor)
+        look = first_look(prompt.inputs, factor=self._answerer.factor)
         reading = read(prediction.completion, prompt.sample, untagged=self._untagged)
         extra = prediction.extra
         first = Pass(prediction.completion, reading, look, extra["num_tokens"], extra["finished"])

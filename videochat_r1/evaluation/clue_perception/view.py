@@ -57,16 +57,16 @@ class Plan:
     num_tokens: int
 
 
-def first_look(inputs: PromptInputs, *, patch_size: int, factor: int) -> Look:
+def first_look(inputs: PromptInputs, *, factor: int) -> Look:
     """What a prompt shows of a whole video; one token is `factor` x `factor` pixels of a pair of frames."""
-    assert inputs.video_grid_thw is not None and inputs.second_per_grid_ts is not None
-    steps, rows, columns = (int(size) for size in inputs.video_grid_thw[0])
+    (video,) = inputs.media
+    assert video.sample_fps is not None
     return Look(
         segments=(),
-        num_frames=steps * TEMPORAL_PATCH,
-        fps=TEMPORAL_PATCH / inputs.second_per_grid_ts,
-        frame_size=(columns * patch_size, rows * patch_size),
-        num_tokens=steps * rows * columns * patch_size**2 // factor**2,
+        num_frames=video.steps * TEMPORAL_PATCH,
+        fps=video.sample_fps,
+        frame_size=(video.columns * factor, video.rows * factor),
+        num_tokens=video.num_tokens,
     )
 
 
