@@ -145,7 +145,7 @@ def _question(path: Path, kind: str, episode: Episode) -> Sample:
     return Sample(
         id=f"{path.stem}-{kind}-{episode.side}",
         task=TASK.name,
-        video=Video(path=str(path)),
+        media=Video(path=str(path)),
         query=query.format(side=episode.side),
         target=target,
         duration=float(DURATION),
@@ -178,7 +178,7 @@ class TrainingBuilder(PromptBuilder):
         first = Look((), DURATION, fps, (factor, factor), DURATION // 2)
         plan = plan_look(segments, first, INFO, self.budget, CLUES, number=1, max_tokens=64, factor=factor)
         text = self.render(sample)
-        inputs, _ = closer_prompt(self, sample.video, text, plan, CLUES.time, factor=factor, load=self._load)
+        inputs, _ = closer_prompt(self, sample.media, text, plan, CLUES.time, factor=factor, load=self._load)
         return inputs
 
 

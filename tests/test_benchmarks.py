@@ -191,7 +191,7 @@ def test_videomme_from_json_and_parquet(tmp_path: Path) -> None:
     lines.write_text("".join(json.dumps(row) + "\n" for row in VIDEOMME))
     assert load("videomme", lines) == rows
     first = rows[0]
-    assert (first.id, first.video.path, first.task) == ("001-1", "v1.mp4", "multi_choice_qa")
+    assert (first.id, first.media.path, first.task) == ("001-1", "v1.mp4", "multi_choice_qa")
     assert first.target.options == ("One.", "Two.", "Three.", "Four.") and first.target.answer == "C"
     groups = BENCHMARKS["videomme"].groups(first)
     assert groups["duration"] == "short" and groups["task_type"] == "Counting Problem"
@@ -230,12 +230,12 @@ def mvbench(folder: Path, rows_per_task: int = 2) -> Path:
 def test_mvbench_has_twenty_tasks_and_clips_five(tmp_path: Path) -> None:
     samples = load("mvbench", mvbench(tmp_path))
     assert len(samples) == 40 and len({sample.extra["task"] for sample in samples}) == 20
-    clipped = {sample.extra["task"] for sample in samples if sample.video.start is not None}
+    clipped = {sample.extra["task"] for sample in samples if sample.media.start is not None}
     expected = "action_sequence action_prediction object_interaction action_localization episodic_reasoning"
     assert clipped == set(expected.split())
     first = samples[0]
-    assert first.id == "action_sequence/abc_0" and first.video.path == "star/Charades_v1_480/abc.mp4"
-    assert (first.video.start, first.video.end) == (2.0, 7.5)
+    assert first.id == "action_sequence/abc_0" and first.media.path == "star/Charades_v1_480/abc.mp4"
+    assert (first.media.start, first.media.end) == (2.0, 7.5)
     # The answer is a text, even where it looks like a letter.
     assert first.target.answer == "B"
     assert [sample.id for sample in load("mvbench", tmp_path / "json")] == [sample.id for sample in samples]
@@ -248,7 +248,7 @@ def test_mvbench_tvqa_frames_come_at_three_per_second(tmp_path: Path) -> None:
     for number in range(1, 5):
         (frames / f"{number:05d}.jpg").write_bytes(b"")
     samples = load("mvbench", mvbench(tmp_path), videos=tmp_path / "video")
-    video = next(sample.video for sample in samples if sample.extra["task"] == "episodic_reasoning")
+    video = next(sample.media for sample in samples if sample.extra["task"] == "episodic_reasoning")
     assert [Path(frame).name for frame in video.frames] == ["00001.jpg", "00002.jpg", "00003.jpg", "00004.jpg"]
     assert video.frame_times == pytest.approx((0, 1 / 3, 2 / 3, 1)) and video.start == 2.0
 
@@ -294,7 +294,7 @@ def test_perception_test_in_both_forms(tmp_path: Path) -> None:
         {"video_12": {"metadata": {"split": "valid"}, "mc_question": [question, question | {"id": 4}]}},
     )
     first, second = load("perception_test", official)
-    assert (first.id, second.id, first.video.path) == ("video_12_3", "video_12_4", "video_12.mp4")
+    assert (first.id, second.id, first.media.path) == ("video_12_3", "video_12_4", "video_12.mp4")
     assert first.target.answer == "B" and len(first.target.options) == 3
     assert BENCHMARKS["perception_test"].groups(first) == {"area": "physics", "reasoning": "descriptive"}
     row = {**question, "video_name": "video_12", "question_id": "3"}

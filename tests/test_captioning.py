@@ -225,7 +225,7 @@ def test_carebench_and_any_list_of_captions(tmp_path):
         samples = CORPORA[name].read(tmp_path / file)
         assert [sample.id for sample in samples] == ["v_1", "sub/v_2"]
         assert samples[0].target == CaptionTarget("A dog barks.") and samples[0].query == REQUEST
-        assert samples[1].video.path == "sub/v_2.mkv"
+        assert samples[1].media.path == "sub/v_2.mkv"
         assert {sample.source for sample in samples} == {CORPORA[name].name}
 
 
@@ -236,7 +236,7 @@ def test_what_a_row_may_say_besides(tmp_path):
     first, second = CORPORA["captions"].read(tmp_path / "own.jsonl", tmp_path)
     assert (first.id, second.id, first.duration, second.duration) == ("7", "7#2", 2.5, None)
     assert first.target == CaptionTarget("A dog barks.", ("A dog barks.",))
-    assert first.video.path == str(tmp_path / "clip.webm")
+    assert first.media.path == str(tmp_path / "clip.webm")
     prompt = TASKS["captioning"].instruction(first, thinking=False)
     assert prompt.startswith("What?") and "dog" not in prompt
 

@@ -162,7 +162,7 @@ def test_an_answer_that_cannot_be_read_replaces_none(world: Path, answerer: Scri
 
 def test_only_questions_with_clues_are_asked_again(world: Path, answerer: Scripted) -> None:
     samples = [question(world, name) for name in ("a", "b", "c")]
-    gone = replace(question(world, "gone"), video=Video(path="gone.mp4"))
+    gone = replace(question(world, "gone"), media=Video(path="gone.mp4"))
     found = ask(answerer, [*samples, gone], [[said("A"), said("A", (1, 2)), said("B")], [said("B")]])
     assert [one.id for one in found] == ["a", "b", "c", "gone"]
     assert [one.extra.get("clue_perception", {}).get("answered_by") for one in found] == [0, 1, 0, None]
@@ -192,7 +192,7 @@ def test_tokens_of_the_second_pass_are_limited(world: Path, answerer: Scripted) 
 
 def test_a_video_that_fails_later_leaves_the_first_answer(world: Path, answerer: Scripted, tmp_path: Path) -> None:
     write_video(tmp_path / "v.mp4", num_frames=16, fps=8)
-    prompt = load_prompt(answerer.builder, replace(question(world), video=Video(path=str(tmp_path / "v.mp4"))))
+    prompt = load_prompt(answerer.builder, replace(question(world), media=Video(path=str(tmp_path / "v.mp4"))))
     (tmp_path / "v.mp4").unlink()
     answerer.script, answerer.asked = [[said("A", (0, 1))]], []
     with CluePerception(answerer, OPTIONS) as passes:

@@ -118,7 +118,7 @@ def test_frames_of_a_sequence_are_decoded(tmp_path: Path, capsys: pytest.Capture
     output = tmp_path / "out.jsonl"
     assert data("prepare", "--dataset", "got10k", "--annotations", tmp_path, "--output", output, "--decode") == 0
     (sample,) = read_manifest(output, tmp_path)
-    assert sample.id == "S1" and all(Path(frame).is_file() for frame in sample.video.frames)
+    assert sample.id == "S1" and all(Path(frame).is_file() for frame in sample.media.frames)
     assert "1 of 2 samples" in capsys.readouterr().out
 
 

@@ -165,7 +165,7 @@ def test_moment_json_keeps_published_spans_and_strips_sentences(tmp_path: Path) 
     assert samples[0] == Sample(
         id="AAAAA_0",
         task="temporal_grounding",
-        video=Video(path="AAAAA.mp4"),
+        media=Video(path="AAAAA.mp4"),
         query="a person sits.",
         target=SpanTarget(Span(0.0, 5.0), 20.0),
         duration=20.0,
@@ -233,7 +233,7 @@ def test_a_video_that_is_in_the_folder_is_found_whatever_it_is_called(
     written = unicodedata.normalize(other, name if named == "whole" else "café 12.5")
     rows = write(tmp_path / "a.json", [{"video": written, "caption": "A café."}])
     (sample,) = CORPORA["captions"].read(rows, tmp_path / "videos")
-    assert sample.video.path == str(file)
+    assert sample.media.path == str(file)
     assert problems([sample], look_for_videos=True) == {}
     (relative,) = CORPORA["captions"].read(rows)
     assert relative.id == sample.id
@@ -263,7 +263,7 @@ def test_videos_are_found_with_the_file_type_they_have(tmp_path: Path) -> None:
     for name in ("AAAAA.webm", "AAAAA.txt", "BBBBB.mkv", "BBBBB.mp4", "BBBBB/00000001.jpg"):
         write(videos / name, "x")
     samples = CORPORA["activitynet"].read(annotations, videos)
-    assert [sample.video.path for sample in samples] == [
+    assert [sample.media.path for sample in samples] == [
         str(videos / name) for name in ("AAAAA.webm", "AAAAA.webm", "BBBBB.mp4")
     ]
 
@@ -299,7 +299,7 @@ def test_official_nextgqa_is_found_by_folder_or_by_its_csv(tmp_path: Path) -> No
     assert sample.target == GroundedChoiceTarget(
         ("run", "sit", "bark, loudly", "eat", "sleep"), "C", (Span(1.0, 4.0),), 30.0
     )
-    assert sample.video.path == "0001/77.mp4"
+    assert sample.media.path == "0001/77.mp4"
     official_nextgqa(folder, "test")
     assert CORPORA["nextgqa"].read(folder / "test.csv") == [sample]
     with pytest.raises(DataError, match=r"several splits: test\.csv, val\.csv"):
@@ -364,8 +364,8 @@ def test_got10k_cuts_frames_boxes_and_labels_with_the_same_indices(tmp_path: Pat
     indices = [0, 10, 20, 30, 40, 50, 60, 70]
     assert sample.target == BoxesTarget(tuple(boxes[i] for i in indices))
     assert boxes[10] == Box(0.15, 0.2, 0.35, 0.505)
-    assert sample.video.frames == tuple(str(tmp_path / f"GOT-10k_Val_000002/{i + 1:08d}.jpg") for i in indices)
-    assert sample.video.frame_times == tuple(float(second) for second in range(8))
+    assert sample.media.frames == tuple(str(tmp_path / f"GOT-10k_Val_000002/{i + 1:08d}.jpg") for i in indices)
+    assert sample.media.frame_times == tuple(float(second) for second in range(8))
     assert (sample.id, sample.query, sample.duration) == ("GOT-10k_Val_000002", "duck", 7.1)
     assert sample.extra == {
         "frame_indices": indices,
@@ -402,8 +402,8 @@ def test_released_boxes_get_the_frames_they_were_cut_from(tmp_path: Path) -> Non
     moved = row | {"gt": [[0.5, 0.5, 0.6, 0.6], *boxes[1:]]}
     annotations = write(tmp_path / "val.json", [row, moved])
     found, lost = CORPORA["got10k"].read(annotations, tmp_path / "videos")
-    assert found.extra["frame_indices"] == indices and len(found.video.frames) == 8
-    assert found.video.frames[2].endswith("GOT-10k/val/GOT-10k_Val_000002/00000012.jpg")
+    assert found.extra["frame_indices"] == indices and len(found.media.frames) == 8
+    assert found.media.frames[2].endswith("GOT-10k/val/GOT-10k_Val_000002/00000012.jpg")
     assert lost.id == "GOT-10k_Val_000002#2" and lost.extra["frame_indices"] == list(released_indices(72))
     assert problems([found, lost], look_for_videos=True) == {
         "absent_object": 1,  # the schedule ends on the last frame, the object's absence
@@ -420,8 +420,8 @@ def test_released_boxes_without_groundtruth_follow_the_schedule(tmp_path: Path) 
         write(tmp_path / f"videos/val/S/{number:08d}.jpg", "x")
     (sample,) = CORPORA["got10k"].read(annotations, tmp_path / "videos")
     expected = [index + 1 for index in released_indices(72)]
-    assert [int(Path(frame).stem) for frame in sample.video.frames] == expected
-    assert CORPORA["got10k"].read(annotations)[0].video == Video(path="val/S")
+    assert [int(Path(frame).stem) for frame in sample.media.frames] == expected
+    assert CORPORA["got10k"].read(annotations)[0].media == Video(path="val/S")
 
 
 def test_matching_keeps_the_order_of_time_and_prefers_the_expected_frame() -> None:
@@ -505,9 +505,9 @@ def test_absolute_paths_of_the_authors_machine_begin_at_the_corpus(
     root = None if videos is None else tmp_path / videos
     (sample,) = CORPORA["got10k"].read(write(tmp_path / "got_val.json", [row]), root)
     assert sample.id == "GOT-10k_Val_000001"
-    assert sample.video == (Video(path=path) if root is None else sample.video)
+    assert sample.media == (Video(path=path) if root is None else sample.media)
     if root is not None:
-        assert sample.video.frames[0] == str(root / path / "00000001.jpg") and sample.duration == 0.8
+        assert sample.media.frames[0] == str(root / path / "00000001.jpg") and sample.duration == 0.8
 
 
 def test_the_got10k_test_split_is_refused(tmp_path: Path) -> None:
@@ -738,5 +738,5 @@ def test_equal_rows_are_found_without_comparing_all_with_all() -> None:
 
 def test_paths_are_joined_for_files_and_frames() -> None:
     frames = Sample("f", "tracking", Video(frames=("s/1.jpg",), frame_times=(0.0,)), "q", BoxesTarget(()))
-    assert with_root(frames, Path("root")).video.frames == ("root/s/1.jpg",)
+    assert with_root(frames, Path("root")).media.frames == ("root/s/1.jpg",)
     assert with_root(frames, None) is frames

@@ -109,7 +109,7 @@ def test_both_published_forms_are_read_alike(tmp_path: Path) -> None:
         assert [sample.id for sample in stock] == ["4", "5"]
     assert loaded[0] == loaded[1]
     first = loaded[0][0]
-    assert (first.id, first.video.path, first.query, first.duration) == (
+    assert (first.id, first.media.path, first.query, first.duration) == (
         "1",
         "1.mp4",
         "Describe the video in detail.",

@@ -87,7 +87,7 @@ def test_by_sample_picks_task_and_metric():
 
 
 def sample(task, target, query="q", index=0):
-    return Sample(id=f"{task}{index}", task=task, video=Video(path="v.mp4"), query=query, target=target)
+    return Sample(id=f"{task}{index}", task=task, media=Video(path="v.mp4"), query=query, target=target)
 
 
 def span_sample(start, end, duration=10.0):
@@ -245,7 +245,7 @@ def test_a_video_that_cannot_be_read_scores_zero_with_its_reason(setting, tmp_pa
     broken = Sample(
         id="broken",
         task=samples[0].task,
-        video=Video(path=str(tmp_path / "no.mp4")),
+        media=Video(path=str(tmp_path / "no.mp4")),
         query="q",
         target=samples[0].target,
     )

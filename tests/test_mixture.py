@@ -36,7 +36,7 @@ GOOD = Box(0.1, 0.2, 0.3, 0.4)
 
 
 def sample(target: Target, task: str = "temporal_grounding", **fields: Any) -> Sample:
-    return Sample("s", task, fields.pop("video", Video(path="v.mp4")), fields.pop("query", "q"), target, **fields)
+    return Sample("s", task, fields.pop("media", Video(path="v.mp4")), fields.pop("query", "q"), target, **fields)
 
 
 def corpus(folder: Path, name: str, sizes: list[int]) -> Path:
@@ -128,7 +128,7 @@ def test_boxes_are_clipped_to_the_frame() -> None:
 
 def test_boxes_without_frames_are_dropped() -> None:
     for path, kept in (("val/GOT-10k_Val_000001", False), ("moving.mp4", True)):
-        result, _ = mend(sample(BoxesTarget((GOOD,) * 8), "tracking", video=Video(path=path)))
+        result, _ = mend(sample(BoxesTarget((GOOD,) * 8), "tracking", media=Video(path=path)))
         assert (result is not None) == kept
 
 
@@ -155,8 +155,8 @@ def test_the_gold_answer_of_every_mended_sample_earns_the_full_overlap(shared_di
 
 ONE_OF_EACH = [
     sample(SpanTarget(Span(1.25, 5), 10.0), duration=10.0, source="charades_sta"),
-    sample(BoxesTarget((GOOD,) * 8), "tracking", video=Video(frames=("s/1.jpg", "s/2.jpg"), frame_times=(0.0, 0.5))),
-    sample(ChoiceTarget(("a", "b ü\u2028"), "B"), "multi_choice_qa", video=Video(path="a.mp4", start=1.0, end=3.5)),
+    sample(BoxesTarget((GOOD,) * 8), "tracking", media=Video(frames=("s/1.jpg", "s/2.jpg"), frame_times=(0.0, 0.5))),
+    sample(ChoiceTarget(("a", "b ü\u2028"), "B"), "multi_choice_qa", media=Video(path="a.mp4", start=1.0, end=3.5)),
     sample(GroundedChoiceTarget(("a", "b"), "A", (Span(0, 1), Span(2, 3)), 9.0), "grounded_qa", extra={"type": "CW"}),
     sample(LabelTarget(("low", "high"), "low"), "quality_assessment"),
     sample(CaptionTarget("A dog runs.", ("A dog runs.",)), "captioning"),
@@ -177,8 +177,8 @@ def test_every_task_survives_the_way_through_a_manifest(tmp_path: Path) -> None:
     expected[2] = dataclasses.replace(expected[2], target=ChoiceTarget(("a", "b ü"), "B"))  # options are stripped
     assert read_manifest(path) == expected
     joined = read_manifest(path, tmp_path)
-    assert joined[0].video.path == str(tmp_path / "v.mp4")
-    assert joined[1].video.frames == (str(tmp_path / "s/1.jpg"), str(tmp_path / "s/2.jpg"))
+    assert joined[0].media.path == str(tmp_path / "v.mp4")
+    assert joined[1].media.frames == (str(tmp_path / "s/1.jpg"), str(tmp_path / "s/2.jpg"))
     assert json.loads((tmp_path / "new" / "all.meta.json").read_text()) == {
         "num_samples": len(ONE_OF_EACH),
         "corpus": "any",
@@ -220,7 +220,7 @@ def test_a_bad_manifest_row_is_named_by_its_line(tmp_path: Path, line: str, mess
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (sample(SpanTarget(Span(1, 2), 9), video=Video(path="/v.mp4")), "leaves the data folder"),
+        (sample(SpanTarget(Span(1, 2), 9), media=Video(path="/v.mp4")), "leaves the data folder"),
         (sample(SpanTarget(Span(1, math.inf), 9)), "cannot be written as JSON"),
         (dataclasses.replace(ONE_OF_EACH[0], query="again"), "'s0' occurs twice"),
     ],
@@ -311,7 +311,7 @@ def test_the_18k_recipe_of_the_paper(shared_dir: Path) -> None:
     assert "12,408 read, 5,338 with queries_per_video 1, 5,336 after mending (dropped 4 reversed_span)" in lines[3]
     drawn = mixture.samples(0)
     assert len({(one.source, one.id) for one in drawn}) == len(drawn) == 8694
-    assert max(Counter(one.video.path for one in drawn if one.source == "charades_sta").values()) == 1
+    assert max(Counter(one.media.path for one in drawn if one.source == "charades_sta").values()) == 1
 
 
 def test_order_is_a_function_of_seed_and_epoch(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_order_does_not_depend_on_where_the_data_lies(tmp_path: Path) -> None:
         corpus(folder, "v", [3] * 20)
         mixture = Mixture([entry(Path("v.json"), videos=".", queries_per_video=1, max_samples=9)], 7, root=folder)
         orders.append(ids(mixture.samples(0)))
-        assert mixture.samples(0)[0].video.path.startswith(str(folder))  # type: ignore[union-attr]
+        assert mixture.samples(0)[0].media.path.startswith(str(folder))  # type: ignore[union-attr]
     assert orders[0] == orders[1]
 
 

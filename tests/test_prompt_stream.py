@@ -23,7 +23,7 @@ class Builder:
         time.sleep(0.002 * (len(sample.id) % 3))
         with self._lock:
             self.built += 1
-        if sample.video.path == "broken.mp4":
+        if sample.media.path == "broken.mp4":
             raise VideoError("broken.mp4: no pictures")
         return sample.id
 

@@ -45,7 +45,7 @@ def builder(folder, processor, budget=BUDGET, **options):
 def test_ids_and_pixels_are_the_processors_own(folder, processor, sample):
     build = builder(folder, processor)
     inputs = build.build(sample)
-    frames = load_frames(sample.video, BUDGET)
+    frames = load_frames(sample.media, BUDGET)
     expected = processor(
         text=[inputs.text], videos=[frames.pixels], do_resize=False, do_sample_frames=False, return_tensors="pt"
     )
@@ -178,7 +178,7 @@ def test_a_long_prompt_gets_a_smaller_video_and_never_a_cut_one(folder, processo
 
 
 def test_a_missing_video_is_an_error_of_its_own_kind(folder, processor, sample):
-    gone = dataclasses.replace(sample, video=Video(path=str(folder / "gone.mp4")))
+    gone = dataclasses.replace(sample, media=Video(path=str(folder / "gone.mp4")))
     with pytest.raises(VideoError, match=r"gone\.mp4"):
         builder(folder, processor).build(gone)
 

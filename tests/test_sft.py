@@ -111,7 +111,7 @@ def test_what_a_gold_answer_quotes_is_text(folder):
 @pytest.mark.parametrize("options", [{"per_device_train_batch_size": 4}, {"gradient_accumulation_steps": 4}])
 def test_a_sample_that_cannot_be_read_is_no_part_of_an_update(folder, options):
     samples = make_corpus(folder, 4)
-    broken = [replace(sample, video=Video(path=str(folder / "none.mp4"))) for sample in samples[2:]]
+    broken = [replace(sample, media=Video(path=str(folder / "none.mp4"))) for sample in samples[2:]]
     weights, first = [], []
     for used in ([*samples[:2], *broken], samples[:2]):
         options = options if len(used) == 4 else {"per_device_train_batch_size": 2}
@@ -177,7 +177,7 @@ def test_samples_that_cannot_be_used_are_left_out_and_counted(folder, defect, mo
     bad = {"t1", "t4"} if defect == "answer" else {sample.id for sample in samples[:3]}
     if defect == "video":
         gone = Video(path=str(folder / "gone.mp4"))
-        samples = [replace(sample, video=gone) if sample.id in bad else sample for sample in samples]
+        samples = [replace(sample, media=gone) if sample.id in bad else sample for sample in samples]
     monkeypatch.setattr("tests.test_sft.make_corpus", lambda *_: samples)
     # In this order the first batch holds the first three. Of the gold answers only tracking's boxes are long.
     monkeypatch.setattr("tests.test_sft.Source", Corpus)

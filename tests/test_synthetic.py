@@ -95,7 +95,7 @@ def test_manifests_hold_what_was_promised(corpus):
         assert len(samples) == counts[split]
         assert len({sample.id for sample in samples}) == len(samples)
         of_task = {task: [s for s in samples if s.task == task] for task in TASKS}
-        assert len({s.video.path for s in samples}) == 2 * num_videos
+        assert len({s.media.path for s in samples}) == 2 * num_videos
         if split != "train":
             assert [len(of_task[t]) for t in ("temporal_grounding", "tracking", "grounded_qa")] == [num_videos] * 3
         for sample in samples:
@@ -113,7 +113,7 @@ def test_truth_agrees_with_the_pixels(corpus):
     budget = VideoBudget(min_pixels=28 * 28, max_pixels=SIDE * SIDE, backend="pyav", isolation="none")
     samples = read_manifest(folder / "eval.jsonl", folder)
     for sample in samples:
-        frames = load_frames(sample.video, budget)
+        frames = load_frames(sample.media, budget)
         words = sample.query.split()
         if sample.task == "grounded_qa":
             colour, spans = sample.target.options["ABCD".index(sample.target.answer)], sample.target.spans

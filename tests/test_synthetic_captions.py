@@ -66,7 +66,7 @@ def test_every_split_has_its_captions_and_keeps_its_questions(tmp_path) -> None:
         assert [sample.task for sample in captions] == ["captioning"] * num_videos
         questions = read_manifest(tmp_path / f"{split}.jsonl", tmp_path)
         assert counts[split] == len(questions) and "captioning" not in {sample.task for sample in questions}
-        assert {sample.video.path for sample in captions} < {sample.video.path for sample in questions}
+        assert {sample.media.path for sample in captions} < {sample.media.path for sample in questions}
         for sample in captions:
             gold = TASKS["captioning"].gold(sample.target, thinking=False)
             assert TASKS["captioning"].parse(gold, sample.target) == " ".join(sample.target.events)

@@ -55,7 +55,7 @@ def test_an_unknown_task_names_the_nearest():
 def test_the_duration_in_a_prompt_is_the_samples_own_first():
     task, sample = TASKS["temporal_grounding"], sample_of("temporal_grounding")
     assert task.instruction(sample, thinking=False, template="{duration}") == "30.00"
-    longer = Sample("id", sample.task, sample.video, "q", sample.target, duration=31.5)
+    longer = Sample("id", sample.task, sample.media, "q", sample.target, duration=31.5)
     assert task.instruction(longer, thinking=False, template="{duration}") == "31.50"
     assert TASKS["tracking"].instruction(sample_of("tracking"), thinking=False, template="{duration}") == "unknown"
 

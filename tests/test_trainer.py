@@ -489,7 +489,7 @@ def test_a_video_that_has_gone_since_the_checkpoint_has_no_part_in_the_rest_of_i
     first.train()
     gone = rollouts_of(tmp_path)[0]["sample_id"]
     samples = [
-        replace(sample, video=Video(path=str(tmp_path / "gone.mp4"))) if sample.id == gone else sample
+        replace(sample, media=Video(path=str(tmp_path / "gone.mp4"))) if sample.id == gone else sample
         for sample in make_corpus(tmp_path)
     ]
     again = make_trainer(tmp_path, **options, max_steps=2, samples=samples)

@@ -109,7 +109,7 @@ class Builder:
     """Builds no prompt, but loads the video as the real one does."""
 
     def build(self, sample: Sample) -> None:
-        FrameCache().load(sample.video, VideoBudget(backend=stub("return_too_many"), isolation="none"))
+        FrameCache().load(sample.media, VideoBudget(backend=stub("return_too_many"), isolation="none"))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "nowhere.mp4", "half \ud83d.mp4", "a\0b.mp4", "x" * 300])

@@ -73,7 +73,7 @@ def make_corpus(folder: Path, count: int = 12) -> list[Sample]:
 def write_train_manifest(folder: Path, count: int = 12) -> None:
     """`train.jsonl` of the corpus, its videos relative to the folder."""
     samples = make_corpus(folder, count)
-    local = [replace(sample, video=Video(path=Path(sample.video.path).name)) for sample in samples]
+    local = [replace(sample, media=Video(path=Path(sample.media.path).name)) for sample in samples]
     write_manifest(folder / "train.jsonl", local)
 
 

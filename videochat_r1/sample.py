@@ -100,7 +100,7 @@ class Sample:
     Args:
         id: unique within its corpus and stable between runs.
         task: name in `videochat_r1.tasks.TASKS`.
-        video: where its pixels are.
+        media: what it shows.
         query: the sentence to ground, the object to track, the question, or the instruction.
         target: the truth, of the type its task states.
         duration: seconds of video that the model sees, None if the annotation does not say.
@@ -110,7 +110,7 @@ class Sample:
 
     id: str
     task: str
-    video: Video
+    media: Video
     query: str
     target: Target
     duration: float | None = None

@@ -121,7 +121,7 @@ class Corpus(ABC):
         """
         unique = UniqueIds()
         for sample in self.parse(request):
-            check_paths(sample.video, f"{request.annotations}, sample {shown(sample.id)!r}")
+            check_paths(sample.media, f"{request.annotations}, sample {shown(sample.id)!r}")
             yield unique(sample)
 
     def request(
@@ -177,10 +177,10 @@ def with_root(sample: Sample, root: Path | None) -> Sample:
     """The sample with its checked, relative video paths joined to `root`; None leaves them relative."""
     if root is None:
         return sample
-    video = sample.video
+    video = sample.media
     if video.path is not None:
-        return replace(sample, video=replace(video, path=str(located(root, video.path))))
-    return replace(sample, video=replace(video, frames=tuple(str(located(root, frame)) for frame in video.frames)))
+        return replace(sample, media=replace(video, path=str(located(root, video.path))))
+    return replace(sample, media=replace(video, frames=tuple(str(located(root, frame)) for frame in video.frames)))
 
 
 def located(root: Path, relative: str) -> Path:
@@ -287,6 +287,6 @@ def _asked(question: Callable[[Path], bool], path: Path) -> bool:
         return False
 
 
-def video_key(video: Video) -> str:
+def media_key(video: Video) -> str:
     """What tells one video from another when they are counted."""
     return video.path if video.path is not None else video.frames[0]

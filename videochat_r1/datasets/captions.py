@@ -38,7 +38,7 @@ class Captions(Corpus):
         return Sample(
             id=str(values["id"]) if isinstance(values.get("id"), str | int) else stem,
             task="captioning",
-            video=Video(path=find(video)),
+            media=Video(path=find(video)),
             query=row.text("query").strip() if "query" in values else REQUEST,
             target=CaptionTarget(caption, read_events(row)),
             duration=None if values.get("duration") is None else row.number("duration"),

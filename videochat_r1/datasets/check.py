@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.base import is_there, video_key
+from videochat_r1.datasets.base import is_there, media_key
 from videochat_r1.datasets.parallel import ask_all
 from videochat_r1.datasets.problems import KINDS, UNREAD, Problem, problems_of
 from videochat_r1.errors import counted, shown
@@ -71,7 +71,7 @@ def check_samples(
     """
     found = [problem for sample in samples for problem in problems_of(sample)]
     found += _repeated_rows(samples)
-    first = {video_key(sample.video): sample for sample in reversed(samples)}
+    first = {media_key(sample.media): sample for sample in reversed(samples)}
     if look_for_videos:
         absent = {problem.sample_id for problem in found if problem.kind in UNREAD}
         missing = missing_videos(sample for sample in first.values() if sample.id not in absent)
@@ -87,7 +87,7 @@ def missing_videos(samples: Iterable[Sample]) -> list[Problem]:
     """The samples whose video file, or one of whose frames, is not there."""
     problems = []
     for sample in samples:
-        video = sample.video
+        video = sample.media
         absent = [path for path in (video.frames or (str(video.path),)) if not is_there(Path(path))]
         if absent:
             problems.append(Problem("missing_video", sample.id, absent[0]))
@@ -98,7 +98,7 @@ def undecodable_videos(
     samples: Sequence[Sample], probe: VideoProbe, *, workers: int = 4, progress: bool = False
 ) -> list[Problem]:
     """The samples whose video `probe` cannot decode; `workers` are asked at once, with a bar on stderr if wanted."""
-    videos = [sample.video for sample in samples]
+    videos = [sample.media for sample in samples]
     reasons = ask_all(probe, videos, workers=workers, progress=progress, description="decoding")
     return [
         Problem("undecodable_video", sample.id, reason)
@@ -112,7 +112,7 @@ def _repeated_rows(samples: Sequence[Sample]) -> list[Problem]:
     targets: dict[tuple[str, str, str], set[Target]] = defaultdict(set)
     problems = []
     for sample in samples:
-        row = (video_key(sample.video), sample.query, _options_of(sample))
+        row = (media_key(sample.media), sample.query, _options_of(sample))
         if row in first:
             kind = "duplicate_row" if sample.target in targets[row] else "ambiguous_query"
             problems.append(Problem(kind, sample.id, f"{shown(sample.query)!r}, like {shown(first[row])}"))

@@ -171,7 +171,7 @@ def _sample(
     return Sample(
         id=sample_id,
         task="tracking",
-        video=_video(path, indices, truth.fps),
+        media=_video(path, indices, truth.fps),
         query=name.strip(),
         target=BoxesTarget(tuple(boxes)),
         duration=len(truth.boxes) / truth.fps,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from videochat_r1.datasets.annotation_files import Row, kind, number, read_json_lines
-from videochat_r1.datasets.base import Corpus, Request, check_paths, video_key, with_root
+from videochat_r1.datasets.base import Corpus, Request, check_paths, media_key, with_root
 from videochat_r1.datasets.mend import Change, Mended, mend_all, nothing_left
 from videochat_r1.datasets.problems import Problem
 from videochat_r1.errors import ConfigError, DataError, keys_shown, shown
@@ -25,7 +25,7 @@ def sample_to_json(sample: Sample) -> dict[str, Any]:
     return {
         "id": sample.id,
         "task": sample.task,
-        "video": _video_to_json(sample.video),
+        "video": _video_to_json(sample.media),
         "query": sample.query,
         "target": TASKS[sample.task].target_to_json(sample.target),
         "duration": sample.duration,
@@ -52,7 +52,7 @@ def sample_from_json(value: Any, where: str) -> Sample:
         return Sample(
             id=row.text("id"),
             task=row.text("task"),
-            video=_video_from_json(Row.of(row.get("video"), f"{where}, 'video'")),
+            media=_video_from_json(Row.of(row.get("video"), f"{where}, 'video'")),
             query=row.text("query"),
             target=task.target_from_json(target),
             duration=None if duration is None else number(duration, f"{where}, 'duration'"),
@@ -76,7 +76,7 @@ def write_manifest(path: Path, samples: Iterable[Sample], *, meta: Mapping[str, 
     def lines() -> Iterator[str]:
         for sample in samples:
             where = f"sample {shown(sample.id)!r}"
-            check_paths(sample.video, where)
+            check_paths(sample.media, where)
             if sample.id in ids:
                 raise DataError(f"{where} occurs twice; ids are unique within a manifest")
             ids.add(sample.id)
@@ -104,7 +104,7 @@ def read_manifest(path: str | Path, videos: str | Path | None = None) -> list[Sa
     ids: set[str] = set()
     for where, value in read_json_lines(read_text(path, "a manifest"), path):
         sample = sample_from_json(value, where)
-        check_paths(sample.video, where)
+        check_paths(sample.media, where)
         if sample.id in ids:
             raise DataError(f"{where}: the id {shown(sample.id)!r} occurs twice")
         ids.add(sample.id)
@@ -153,7 +153,7 @@ def prepare(
         "sha256": source_hash(corpus, request.annotations),
         "num_published": len(published),
         "num_samples": len(mended.samples),
-        "num_videos": len({video_key(sample.video) for sample in mended.samples}),
+        "num_videos": len({media_key(sample.media) for sample in mended.samples}),
         "dropped": mended.counts("dropped"),
         "clipped": mended.counts("clipped"),
         "spans_dropped": mended.counts("span dropped"),
@@ -181,7 +181,7 @@ def _without(mended: Mended, unusable: Callable[[list[Sample]], list[Problem]]) 
     """Drop every sample of the videos that `unusable` finds."""
     of_video: dict[str, list[Sample]] = {}
     for sample in mended.samples:
-        of_video.setdefault(video_key(sample.video), []).append(sample)
+        of_video.setdefault(media_key(sample.media), []).append(sample)
     key_of = {samples[0].id: key for key, samples in of_video.items()}
     bad = {key_of[problem.sample_id]: problem for problem in unusable([samples[0] for samples in of_video.values()])}
     changes = [

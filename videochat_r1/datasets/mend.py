@@ -146,7 +146,7 @@ def _with_boxes(sample: Sample, target: BoxesTarget) -> tuple[Sample | None, lis
 
 def _uncounted_frames(sample: Sample) -> list[Problem]:
     """A tracking sample whose boxes belong to frames of a folder that could not be looked into."""
-    path = sample.video.path
+    path = sample.media.path
     if isinstance(sample.target, BoxesTarget) and path and not has_type(path):
         return [Problem("missing_video", sample.id, f"{NO_FRAMES} {path}")]
     return []

@@ -23,7 +23,7 @@ def moment_sample(
     return Sample(
         id=f"{video_id}_{index}",
         task="temporal_grounding",
-        video=Video(path=file_name),
+        media=Video(path=file_name),
         query=sentence.strip(),
         target=SpanTarget(span, duration),
         duration=duration,

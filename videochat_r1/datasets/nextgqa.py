@@ -113,7 +113,7 @@ def _sample(row: Row, task: str) -> Sample:
     return Sample(
         id=row.text("id"),
         task=task,
-        video=Video(path=row.text("video")),
+        media=Video(path=row.text("video")),
         query=row.text("question").strip(),
         target=target,
         duration=duration,

@@ -126,7 +126,7 @@ def _query(sample: Sample) -> Iterator[tuple[str, str]]:
 def _text(sample: Sample) -> Iterator[tuple[str, str]]:
     """The sample's texts, its id and the name of its video among them."""
     target = sample.target
-    texts: list[str] = [sample.id, sample.query, sample.video.name, *getattr(target, "options", ())]
+    texts: list[str] = [sample.id, sample.query, sample.media.name, *getattr(target, "options", ())]
     texts += [*getattr(target, "choices", ()), getattr(target, "caption", ""), *getattr(target, "events", ())]
     if broken := [text for text in texts if REPLACEMENT in text]:
         yield "broken_character", repr(shown(broken[0]))

@@ -167,7 +167,7 @@ def event_samples(
     scene: Scene, video: Video, name: str, rng: np.random.Generator, every_shape: bool
 ) -> Iterator[Sample]:
     """Grounding, and one grounded question, about a video with events."""
-    shared: dict[str, Any] = {"video": video, "duration": scene.duration, "source": SOURCE, "extra": _extra(scene)}
+    shared: dict[str, Any] = {"media": video, "duration": scene.duration, "source": SOURCE, "extra": _extra(scene)}
     for index in _asked(scene, rng, every_shape):
         actor = scene.actors[index]
         yield Sample(
@@ -198,7 +198,7 @@ def tracking_samples(
         yield Sample(
             id=f"{name}-track-{index}",
             task="tracking",
-            video=video,
+            media=video,
             query=f"the {actor.name}",
             target=BoxesTarget(tuple(_rounded(actor.box(time)) for time in times)),
             duration=scene.duration,

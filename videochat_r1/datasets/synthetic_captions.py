@@ -14,7 +14,7 @@ def caption_sample(scene: Scene, video: Video, name: str, source: str) -> Sample
     return Sample(
         id=f"{name}-caption",
         task="captioning",
-        video=video,
+        media=video,
         query=REQUEST,
         target=CaptionTarget(" ".join(events), events),
         duration=scene.duration,

@@ -82,7 +82,7 @@ def _sample(video: str, question: str, target: LabelTarget) -> Sample:
     return Sample(
         id=stem,
         task="quality_assessment",
-        video=Video(path=video),
+        media=Video(path=video),
         query=question,
         target=target,
         source=VidTABQuality.name,

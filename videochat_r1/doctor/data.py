@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from videochat_r1.datasets.base import video_key
+from videochat_r1.datasets.base import media_key
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.doctor.flops import VideoGrid
 from videochat_r1.doctor.report import Section
@@ -69,7 +69,7 @@ def _check_videos(
     section: Section, label: str, samples: Sequence[Sample], budget: VideoBudget, limit: int, progress: bool
 ) -> list[int]:
     """Video tokens of the first `limit` distinct videos; what is missing or broken becomes problems."""
-    videos = list({video_key(sample.video): sample.video for sample in samples}.values())
+    videos = list({media_key(sample.media): sample.media for sample in samples}.values())
     looked_at = videos[:limit]
     missing, broken, tokens = list[str](), list[str](), list[int]()
     for video in progress_bar(looked_at, desc=f"videos of {label}", unit="video", disable=not progress, leave=False):

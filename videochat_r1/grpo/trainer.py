@@ -443,7 +443,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             "query": sample.query,
             "target": TASKS[sample.task].target_to_json(sample.target),
             "thinking": self._builder.thinking,
-            "video": sample.video.name,
+            "video": sample.media.name,
         }
 
     def _encode_media(self, model: Any) -> None:

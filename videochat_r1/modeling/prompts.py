@@ -76,7 +76,7 @@ class PromptBuilder:
             VideoError: its video cannot be used.
             DataError: its prompt cannot be brought under `max_prompt_length`.
         """
-        inputs = self.from_frames(self.frames(sample.video), self.render(sample))
+        inputs = self.from_frames(self.frames(sample.media), self.render(sample))
         if self.max_prompt_length is None or inputs.num_tokens <= self.max_prompt_length:
             return inputs
         return self._rebudgeted(sample, inputs)
@@ -179,7 +179,7 @@ class PromptBuilder:
                 total_pixels=tokens_left * area,
                 min_pixels=min(self.budget.min_pixels, area),
             )
-            inputs = self.from_frames(self._load(sample.video, smaller, factor=self.factor), inputs.rendered)
+            inputs = self.from_frames(self._load(sample.media, smaller, factor=self.factor), inputs.rendered)
             if inputs.num_tokens <= limit:
                 return inputs
         raise DataError(

@@ -128,7 +128,7 @@ class BadSamples:
             VideoError: on all ranks alike, when too many could not be read.
         """
         problems = [
-            {"sample_id": prompt.sample.id, "video": prompt.sample.video.name, "problem": prompt.problem}
+            {"sample_id": prompt.sample.id, "video": prompt.sample.media.name, "problem": prompt.problem}
             for prompt in loaded
             if prompt.problem is not None
         ]

@@ -98,11 +98,11 @@ def check_videos(samples: Sequence[Sample], max_bad_share: float) -> None:
     Raises:
         DataError: more than `max_bad_share` of the samples have none.
     """
-    paths = {path for sample in samples for path in (sample.video.frames or (sample.video.path,))}
+    paths = {path for sample in samples for path in (sample.media.frames or (sample.media.path,))}
     missing = {path for path in paths if path is not None and not Path(path).is_file()}
     if not missing:
         return
-    lacking = [s for s in samples if missing.intersection(s.video.frames or (s.video.path,))]
+    lacking = [s for s in samples if missing.intersection(s.media.frames or (s.media.path,))]
     first = ", ".join(sorted(missing)[:10])
     message = f"{len(lacking)} of {len(samples)} samples have no video; {len(missing)} files are missing, first {first}"
     if len(lacking) > max_bad_share * len(samples):

@@ -155,7 +155,7 @@ def _digest_of_samples(source: Mixture) -> str:
     digest = hashlib.sha256()
     for epoch in (0, 1):
         for sample in source.samples(epoch):
-            video = sample.video
+            video = sample.media
             files = [Path(path).name for path in (video.path, *video.frames) if path is not None]
             told = (sample.source, sample.id, sample.task, sample.query, sample.target, sample.duration)
             digest.update(repr((*told, files, video.frame_times, video.start, video.end)).encode("utf-8", "replace"))

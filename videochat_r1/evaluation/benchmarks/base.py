@@ -240,7 +240,7 @@ class ChoiceBenchmark(Benchmark):
     def read(self, source: Source) -> Iterator[Sample]:
         """As `questions`, with paths checked and joined."""
         for sample in self.questions(source):
-            check_paths(sample.video, f"{source.annotations}, sample {shown(sample.id)!r}")
+            check_paths(sample.media, f"{source.annotations}, sample {shown(sample.id)!r}")
             yield with_root(sample, source.videos)
 
     def groups(self, sample: Sample) -> dict[str, str]:
@@ -261,7 +261,7 @@ def _has_boxes(sample: Sample) -> bool:
 
 def _is_finite(sample: Sample) -> bool:
     """Whether every span, box, duration and clip of a sample is; a duration that no file gives is NaN."""
-    target, clip = sample.target, (sample.video.start, sample.video.end)
+    target, clip = sample.target, (sample.media.start, sample.media.end)
     numbers = [number for number in clip if number is not None]
     if isinstance(target, BoxesTarget):
         numbers += itertools.chain.from_iterable(target.boxes)

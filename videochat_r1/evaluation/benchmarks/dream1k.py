@@ -45,7 +45,7 @@ class Dream1k(Benchmark):
         for row in read_rows(source.annotations):
             sample = _sample(row, find)
             if source.subset in (ALL, sample.extra["subset"]):
-                check_paths(sample.video, row.where)
+                check_paths(sample.media, row.where)
                 yield with_root(sample, source.videos)
 
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
@@ -114,7 +114,7 @@ def _sample(row: Row, find: VideoFinder) -> Sample:
     return Sample(
         id=vid,
         task="captioning",
-        video=Video(path=find(vid)),
+        media=Video(path=find(vid)),
         query=query.replace("<video>", "").strip() or REQUEST,
         target=CaptionTarget(caption.strip(), read_events(extra)),
         duration=extra.number("duration") if "duration" in extra.values else None,

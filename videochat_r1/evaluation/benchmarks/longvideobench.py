@@ -34,7 +34,7 @@ class LongVideoBench(ChoiceBenchmark):
             yield Sample(
                 id=row.text("id") if "id" in row.values else f"{video_id}_{place}",
                 task="multi_choice_qa",
-                video=Video(path=row.text("video_path")),
+                media=Video(path=row.text("video_path")),
                 query=_with_subtitles(row, source, subtitles),
                 target=ChoiceTarget(options, LETTERS[row.index("correct_choice", len(options))]),
                 duration=row.number("duration") if row.values.get("duration") is not None else None,

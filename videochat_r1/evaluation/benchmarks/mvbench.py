@@ -82,7 +82,7 @@ class MVBench(ChoiceBenchmark):
                 yield Sample(
                     id=f"{name}/{PurePosixPath(row.text('video')).stem}_{number}",
                     task="multi_choice_qa",
-                    video=video,
+                    media=video,
                     query=row.text("question").strip(),
                     target=ChoiceTarget(tuple(options), answer_letter_of_text(row.text("answer"), options)),
                     source=self.name,

@@ -50,7 +50,7 @@ class PerceptionTest(ChoiceBenchmark):
         return Sample(
             id=f"{video_id}_{question_id}",
             task="multi_choice_qa",
-            video=Video(path=find(video_id)),
+            media=Video(path=find(video_id)),
             query=row.text("question").strip(),
             target=ChoiceTarget(options, LETTERS[row.index("answer_id", len(options))]),
             source=self.name,

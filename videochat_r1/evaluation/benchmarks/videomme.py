@@ -34,7 +34,7 @@ class VideoMME(ChoiceBenchmark):
             yield Sample(
                 id=row.text("question_id"),
                 task="multi_choice_qa",
-                video=Video(path=find(row.text("videoID"))),
+                media=Video(path=find(row.text("videoID"))),
                 query=_with_subtitles(row.text("question").strip(), row.text("videoID"), source, subtitles),
                 target=ChoiceTarget(options, answer_letter(row.text("answer"), options)),
                 source=self.name,

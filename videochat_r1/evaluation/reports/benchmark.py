@@ -264,7 +264,7 @@ def _boxes(target: BoxesTarget, parsed: Any, num_frames: int) -> list[list[tuple
 
 def _frames(sample: Sample) -> tuple[NDArray[np.uint8] | None, float | None]:
     """(T, H, W, 3) small frames of the sample's clip and its seconds; None for a video that cannot be read."""
-    video = sample.video
+    video = sample.media
     if not is_file(Path(video.path or video.frames[0])):
         return None, None
     try:

@@ -165,7 +165,7 @@ def check_videos(samples: Sequence[Sample]) -> None:
     Raises:
         DataError: none is there, which is a wrong folder and no result.
     """
-    videos = [group[0].video for group in group_by_video(samples)]
+    videos = [group[0].media for group in group_by_video(samples)]
     missing = [video.name for video in videos if not _is_there(video)]
     if len(missing) == len(videos):
         raise DataError(

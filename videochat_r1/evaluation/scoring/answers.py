@@ -144,7 +144,7 @@ def _score(
     return {
         "id": sample.id,
         "task": sample.task,
-        "video": sample.video.name,
+        "video": sample.media.name,
         "query": sample.query,
         # A duration that no annotation gives is null in JSON.
         "target": finite(TASKS[sample.task].target_to_json(sample.target)),
