@@ -104,15 +104,15 @@ class Answerer:
     def _prediction(self, prompt: LoadedPrompt, rollout: Rollout | None) -> Prediction:
         inputs = prompt.inputs
         if inputs is None or rollout is None:
-            kind = "video_error" if str(prompt.problem).startswith("VideoError") else "prompt_error"
-            return Prediction(prompt.sample.id, None, kind, {"reason": prompt.problem})
+            told = {"ended": prompt.ended, "reason": prompt.problem}
+            return Prediction(prompt.sample.id, None, prompt.ended, told)
         assert inputs.video_grid_thw is not None
         steps, rows, columns = (int(size) for size in inputs.video_grid_thw[0])
         extra = {
             "prompt": inputs.text,
             "num_prompt_tokens": inputs.num_tokens,
             "num_tokens": len(rollout.completion_ids),
-            "finished": rollout.finished,
+            "ended": rollout.ended,
             "frame_size": [columns * self.patch_size, rows * self.patch_size],
             "temporal_steps": steps,
         }

@@ -18,6 +18,7 @@ from videochat_r1.evaluation.score_answers import CLUE_PERCEPTION
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.parsing import answer_text
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import ChoiceTarget, GroundedChoiceTarget, Sample, Video
 from videochat_r1.tasks.grounded_qa import GroundedQA
 from videochat_r1.training.loader import LoadedPrompt
@@ -48,14 +49,14 @@ class Pass:
         reading: of it.
         look: what the model saw.
         num_tokens: of the completion.
-        finished: False when the length limit cut it off.
+        ended: why it did.
     """
 
     completion: str
     reading: Reading
     look: Look
     num_tokens: int
-    finished: bool
+    ended: Ended
 
     def to_json(self) -> dict[str, Any]:
         """For result files."""
@@ -64,7 +65,7 @@ class Pass:
             "answer": self.reading.answer,
             "clues": [list(clue) for clue in self.reading.clues],
             "num_tokens": self.num_tokens,
-            "finished": self.finished,
+            "ended": self.ended,
             "saw": self.look.to_json(),
         }
 
@@ -190,7 +191,7 @@ class CluePerception:
         look = first_look(prompt.inputs, patch_size=self._answerer.patch_size, factor=self._answerer.factor)
         reading = read(prediction.completion, prompt.sample, untagged=self._untagged)
         extra = prediction.extra
-        first = Pass(prediction.completion, reading, look, extra["num_tokens"], extra["finished"])
+        first = Pass(prediction.completion, reading, look, extra["num_tokens"], extra["ended"])
         return _Inquiry(prompt.sample, prompt.inputs, prediction, [first])
 
     def _ask_again(self, inquiries: Sequence[_Inquiry], number: int) -> list[_Inquiry]:
@@ -204,9 +205,7 @@ class CluePerception:
             reading = self._in_video_time(
                 read(completion, one.inquiry.sample, untagged=self._untagged), one.look.segments
             )
-            one.inquiry.passes.append(
-                Pass(completion, reading, one.look, len(rollout.completion_ids), rollout.finished)
-            )
+            one.inquiry.passes.append(Pass(completion, reading, one.look, len(rollout.completion_ids), rollout.ended))
         return [one.inquiry for one in ready]
 
     def _prepare(self, inquiry: _Inquiry, number: int) -> _Prepared | None:
@@ -267,7 +266,7 @@ class CluePerception:
         extra = {
             **inquiry.first.extra,
             "num_tokens": chosen.num_tokens,
-            "finished": chosen.finished,
+            "ended": chosen.ended,
             CLUE_PERCEPTION: record,
         }
         return replace(inquiry.first, completion=self._completion(inquiry.sample, chosen), extra=extra)
