@@ -30,6 +30,7 @@ from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import ChoiceTarget, Sample, Video
 from videochat_r1.training.loader import load_prompt
 from videochat_r1.video.frames import VideoBudget, load_frames
@@ -60,7 +61,7 @@ class Scripted(Answerer):
         said = self.script.pop(0)
         assert len(said) == len(inputs)
         ids = [[*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id] for text in said]
-        return [Rollout(tokens, [0.0] * len(tokens), True) for tokens in ids]
+        return [Rollout(tokens, [0.0] * len(tokens), Ended.STOP) for tokens in ids]
 
 
 @pytest.fixture(scope="module")

@@ -115,6 +115,7 @@ def test_limit_scores_the_first_samples_and_leaves_other_predictions_alone(folde
         ([*gold()[1:], {"id": "V0_0", "completion": 3}], ["line 7: completion is no text"]),
         ([*gold()[1:], ["V0_0", "x"]], ["line 7: not an object"]),
         ([*gold()[1:], {"id": "V0_0", "completion": "", "failure": 3}], ["line 7: failure is no text"]),
+        ([*gold()[1:], {"id": "V0_0", "completion": "", "ended": [3]}], ["line 7: ended is none of stop, length, "]),
         (
             [*gold()[1:], '{"id": "V0_0", "completion": "", "x": ' + "[" * 60 + "]" * 60 + "}"],
             ["nested more than 50 deep"],
@@ -401,6 +402,7 @@ def test_a_model_is_run_and_everything_recorded(world: Path) -> None:
     found = results(world / "plain")
     assert found["num_samples"] == 7
     assert found["failures"]["video_error"] == {"count": 1, "first": ["V3_0"]}
+    assert found["ended"]["video_error"] == pytest.approx(1 / 7) and sum(found["ended"].values()) == pytest.approx(1)
     settings = found["settings"]
     assert settings["model"] == str(world / "model") and settings["dtype"] == "float32"
     assert settings["video"]["fps"] == 2.0 and settings["temperature"] == 0.0 and settings["thinking"] is False

@@ -19,6 +19,7 @@ from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, l
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.sample import (
     BoxesTarget,
@@ -223,7 +224,7 @@ class Parrot:
 
     def generate(self, prompts, *, num_generations, settings, noise_seeds=None):
         assert num_generations == 1
-        return [[Rollout([*self.answers[self.key(p)], self.eos], [], True)] for p in prompts]
+        return [[Rollout([*self.answers[self.key(p)], self.eos], [], Ended.STOP)] for p in prompts]
 
 
 def test_gold_answers_score_one_and_rows_keep_the_order(setting, tmp_path):

@@ -21,6 +21,7 @@ from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout import prefix_cache, transformers_engine
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.sampling import TokenSampler, inverse_cdf, uniform_noise
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 
@@ -309,7 +310,7 @@ def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
     )
     flat = [rollout for group in groups for rollout in group]
     lengths = [len(rollout.completion_ids) for rollout in flat]
-    assert all(rollout.finished for rollout in flat)
+    assert {rollout.ended for rollout in flat} == {Ended.STOP}
     assert len(rows) - 1 == max(lengths) < 400
     assert rows[1] == (24, 1)
     assert rows[-1][0] < 12
@@ -343,7 +344,7 @@ def test_between_two_checks_for_the_end_the_host_waits_for_nothing(
     groups = TransformersEngine(model, PAD).generate(
         ragged_prompts(model), num_generations=4, settings=settings, noise_seeds=seeds(3, 4)
     )
-    assert any(rollout.finished for group in groups for rollout in group)
+    assert any(rollout.ended == Ended.STOP for group in groups for rollout in group)
     assert waits == [{}]
 
 
@@ -365,12 +366,12 @@ def test_autocast_keeps_keys_and_values_in_its_precision(family: str, monkeypatc
     assert dtypes == {torch.bfloat16}
 
 
-def test_length_limit_leaves_rollouts_unfinished() -> None:
+def test_a_rollout_at_the_length_limit_ended_for_it() -> None:
     model = make_model()
     (group,) = TransformersEngine(model, PAD).generate(
         ragged_prompts(model)[:1], num_generations=2, settings=sampling(model, 6), noise_seeds=seeds(1, 2)
     )
-    assert [(len(rollout.completion_ids), rollout.finished) for rollout in group] == [(6, False)] * 2
+    assert [(len(rollout.completion_ids), rollout.ended) for rollout in group] == [(6, Ended.LENGTH)] * 2
 
 
 @pytest.mark.parametrize("takes_bias", [True, False])

@@ -129,7 +129,7 @@ def test_greedy_output_is_that_of_transformers(world: SimpleNamespace) -> None:
     )
     theirs = world.generation.generate(world.prompts, num_generations=1, settings=greedy)
     assert [group[0].completion_ids for group in theirs] == [group[0].completion_ids for group in ours]
-    assert [group[0].finished for group in theirs] == [group[0].finished for group in ours]
+    assert [group[0].ended for group in theirs] == [group[0].ended for group in ours]
     assert len({tuple(group[0].completion_ids) for group in theirs}) == 3
     for a, b in zip(theirs, ours, strict=True):
         assert a[0].logps == pytest.approx(b[0].logps, abs=1e-4)

@@ -84,7 +84,7 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
     device = pick_device(run.device)
     answerer = Answerer(run, device, templates=None if template is None else {TASK.name: template})
     question = free_question(video, arguments.question, options)
-    prompt = LoadedPrompt(question, answerer.builder.build(question), None)
+    prompt = LoadedPrompt(question, answerer.builder.build(question))
     with CluePerception(answerer, run.clue_perception) as passes:
         (prediction,) = passes.answer([prompt])
     record = prediction.extra[CLUE_PERCEPTION]

@@ -29,6 +29,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.sampling import check_settings, refuse_diverged
 from videochat_r1.rollout.vllm_model import ModelControls, loadable_weights
 
@@ -256,7 +257,9 @@ def _rollout(output: RequestOutput, prompt: PromptInputs, settings: SamplingSett
     if clash := set(tokens) & set(settings.suppressed_token_ids):
         raise ConfigError(f"vLLM sampled the suppressed tokens {sorted(clash)}")
     logps = [entry[token].logprob for entry, token in zip(completion.logprobs, tokens, strict=True)]
-    return Rollout(tokens, logps, finished=completion.finish_reason == "stop")
+    if completion.finish_reason not in ("stop", "length"):
+        raise ConfigError(f"vLLM ended a request for {completion.finish_reason!r}; expected stop or length")
+    return Rollout(tokens, logps, Ended(completion.finish_reason))
 
 
 @contextmanager

@@ -102,14 +102,14 @@ class Answerer:
     def _prediction(self, prompt: LoadedPrompt, rollout: Rollout | None) -> Prediction:
         inputs = prompt.inputs
         if inputs is None or rollout is None:
-            kind = "video_error" if str(prompt.problem).startswith("VideoError") else "prompt_error"
-            return Prediction(prompt.sample.id, None, kind, {"reason": prompt.problem})
+            told = {"ended": prompt.ended, "reason": prompt.problem}
+            return Prediction(prompt.sample.id, None, prompt.ended, told)
         shown = inputs.media[0]
         extra = {
             "prompt": inputs.text,
             "num_prompt_tokens": inputs.num_tokens,
             "num_tokens": len(rollout.completion_ids),
-            "finished": rollout.finished,
+            "ended": rollout.ended,
             "frame_size": [shown.columns * self.factor, shown.rows * self.factor],
             "temporal_steps": shown.steps,
         }

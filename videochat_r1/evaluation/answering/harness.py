@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.progress import progress_bar
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
 from videochat_r1.training.loader import LoadedPrompt, load_prompt
@@ -37,7 +38,7 @@ class ScoredSample:
         target: JSON form of the truth.
         scores: the task's values in [0, 1]; all zero for a failure.
         num_tokens: of the completion.
-        finished: False when the length limit cut it off.
+        ended: why it did.
         problem: why the model was not asked (a video that cannot be read); None if it was.
         extra: the sample's further columns.
     """
@@ -51,7 +52,7 @@ class ScoredSample:
     target: dict[str, Any]
     scores: dict[str, float]
     num_tokens: int
-    finished: bool
+    ended: Ended | None
     problem: str | None
     extra: dict[str, Any]
 
@@ -145,7 +146,7 @@ def score(
         target=task.target_to_json(sample.target),
         scores=task.scores(parsed, sample.target),
         num_tokens=0 if rollout is None else len(rollout.completion_ids),
-        finished=rollout is not None and rollout.finished,
+        ended=prompt.ended if rollout is None else rollout.ended,
         problem=prompt.problem,
         extra=dict(sample.extra),
     )

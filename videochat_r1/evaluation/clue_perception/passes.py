@@ -19,6 +19,7 @@ from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.parsing import answer_text
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import ChoiceTarget, GroundedChoiceTarget, Sample, Video
 from videochat_r1.tasks.grounded_qa import GroundedQA
 from videochat_r1.training.loader import LoadedPrompt
@@ -49,14 +50,14 @@ class Pass:
         reading: of it.
         look: what the model saw.
         num_tokens: of the completion.
-        finished: False when the length limit cut it off.
+        ended: why it did.
     """
 
     completion: str
     reading: Reading
     look: Look
     num_tokens: int
-    finished: bool
+    ended: Ended
 
     def to_json(self) -> dict[str, Any]:
         """For result files."""
@@ -65,7 +66,7 @@ class Pass:
             "answer": self.reading.answer,
             "clues": [list(clue) for clue in self.reading.clues],
             "num_tokens": self.num_tokens,
-            "finished": self.finished,
+            "ended": self.ended,
             "saw": self.look.to_json(),
         }
 
@@ -191,7 +192,7 @@ class CluePerception:
         look = first_look(prompt.inputs, factor=self._answerer.factor)
         reading = read(prediction.completion, prompt.sample, untagged=self._untagged)
         extra = prediction.extra
-        first = Pass(prediction.completion, reading, look, extra["num_tokens"], extra["finished"])
+        first = Pass(prediction.completion, reading, look, extra["num_tokens"], extra["ended"])
         return _Inquiry(prompt.sample, prompt.inputs, prediction, [first])
 
     def _ask_again(self, inquiries: Sequence[_Inquiry], number: int) -> list[_Inquiry]:
@@ -205,9 +206,7 @@ class CluePerception:
             reading = self._in_video_time(
                 read(completion, one.inquiry.sample, untagged=self._untagged), one.look.segments
             )
-            one.inquiry.passes.append(
-                Pass(completion, reading, one.look, len(rollout.completion_ids), rollout.finished)
-            )
+            one.inquiry.passes.append(Pass(completion, reading, one.look, len(rollout.completion_ids), rollout.ended))
         return [one.inquiry for one in ready]
 
     def _prepare(self, inquiry: _Inquiry, number: int) -> _Prepared | None:
@@ -268,7 +267,7 @@ class CluePerception:
         extra = {
             **inquiry.first.extra,
             "num_tokens": chosen.num_tokens,
-            "finished": chosen.finished,
+            "ended": chosen.ended,
             CLUE_PERCEPTION: record,
         }
         return replace(inquiry.first, completion=self._completion(inquiry.sample, chosen), extra=extra)

@@ -16,6 +16,7 @@ from videochat_r1.evaluation.reports.drawing import Lane, film_strip, histogram,
 from videochat_r1.evaluation.reports.page import cards, example, page, paragraph, section, table
 from videochat_r1.geometry import Box, Span
 from videochat_r1.outputs import write_lines
+from videochat_r1.rollout.ended import shares_in_words
 from videochat_r1.sample import (
     LETTERS,
     BoxesTarget,
@@ -60,6 +61,8 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
     failed = f"{results['num_failed']:,} of {results['num_samples']:,} failed"
     if "num_unscored" in results:
         failed += f", {results['num_unscored']:,} unscored"
+    if "ended" in results:
+        failed += f"; ended: {shares_in_words(results['ended'])}"
     made = str(settings.get("model") or settings.get("predictions") or "scored answers")
     if commit := settings.get("git_commit"):
         made += f", by commit {commit}"

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from videochat_r1.errors import counted
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
+from videochat_r1.rollout.ended import shares_in_words
 
 
 class Column(NamedTuple):
@@ -63,6 +64,8 @@ def result_table(results: Mapping[str, Any]) -> str:
     if results["failures"]:
         kinds = [f"{kind} {found['count']:,}" for kind, found in results["failures"].items()]
         head += f" ({', '.join(kinds)})"
+    if "ended" in results:
+        head += f"\nended: {shares_in_words(results['ended'])}"
     if "num_unscored" in results:
         head += "\n" + _judged(results)
     subset = results["settings"].get("subset", "all")

@@ -12,6 +12,7 @@ from videochat_r1.evaluation.scoring.judged import judge_answers, judge_record
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.evaluation.scoring.strict_json import finite
 from videochat_r1.judge import JudgeConfig
+from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
 
@@ -96,6 +97,7 @@ def score_answers(
         weights |= {f"{name}{suffix}": column for name, column in own_weights.items()}
     table = ScoreTable.of([rows[place]["scores"] for place in scored], weights, benchmark.derived())
     failures = _failures(rows)
+    ended = [row["ended"] for row in rows if "ended" in row]
     task = samples[0].task
     results = {
         "benchmark": benchmark.name,
@@ -104,6 +106,7 @@ def score_answers(
         "num_samples": len(rows),
         "num_failed": sum(kind["count"] for kind in failures.values()),
         "failures": failures,
+        **({"ended": ended_shares(ended)} if len(ended) == len(rows) else {}),
         **judged,
         "metrics": table.means(),
         "ci95": table.intervals(options.bootstrap, options.seed),
@@ -199,7 +202,7 @@ def failure_of(prediction: Prediction, parsed: Any) -> str | None:
         return "no_completion"
     if parsed is not None:
         return None
-    if prediction.extra.get("finished") is False:
+    if prediction.extra.get("ended") == Ended.LENGTH:
         return "cut_off"
     return "unparsable" if prediction.completion.strip() else "empty_completion"
 

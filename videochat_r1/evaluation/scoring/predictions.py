@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from videochat_r1.errors import DataError, first_ten
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.text import decode, load_json, read_text
 
 SCORED_KEYS = (
@@ -91,6 +92,9 @@ def read_row(line: str | bytes) -> Prediction | str:
     failure = row.get("failure")
     if failure is not None and not isinstance(failure, str):
         return "failure is no text"
+    _name_the_end(row, failure)
+    if "ended" in row and row["ended"] not in list(Ended):
+        return f"ended is none of {', '.join(Ended)}"
     extra = {key: value for key, value in row.items() if key not in SCORED_KEYS}
     kept = None if not failure or failure in PARSING_FAILURES else failure
     return Prediction(str(row["id"]), row["completion"], kept, extra)
@@ -116,6 +120,14 @@ def match(
         raise DataError(f"{where} does not fit the benchmark's {len(wanted):,} samples: {'; '.join(problems)}")
     by_id = {prediction.id: prediction for prediction in predictions}
     return [by_id[name] for name in wanted]
+
+
+def _name_the_end(row: dict[str, Any], failure: str | None) -> None:
+    """Put the reason where rows of earlier versions have `finished` (False where the length limit cut it off) or a failure alone."""
+    if isinstance(row.get("finished"), bool):
+        row["ended"] = Ended.STOP if row.pop("finished") else Ended.LENGTH
+    elif failure in (Ended.VIDEO_ERROR, Ended.PROMPT_ERROR):
+        row.setdefault("ended", failure)
 
 
 def _is_deeper(value: Any, depth: int) -> bool:
