@@ -78,6 +78,7 @@ def test_a_broken_video_is_reported_and_the_others_come() -> None:
     broken = Sample("b", "temporal_grounding", Video(path="broken.mp4"), "x", target, 5.0)
     prompts = list(stream_prompts(Builder(), [broken, *make(2, 1)], 1, ahead=2))
     assert [prompt.problem for prompt in prompts] == ["VideoError: broken.mp4: no pictures", None, None]
+    assert [prompt.ended for prompt in prompts] == ["video_error", None, None]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 40])

@@ -362,7 +362,7 @@ def test_a_bad_video_is_left_out_counted_and_listed(folder):
     assert {row["sample_id"] for row in logged_rollouts(folder / "bad")} == {samples[1].id}
     assert history_value(trainer, "data/bad_samples") == [1.0]
     assert trainer.bad_samples.listed[0]["sample_id"] == "broken"
-    assert history_value(trainer, f"{broken.task}/ended/video_error") == [0.5]
+    assert history_value(trainer, f"{broken.task}/ended/video_error") == [1.0]
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo", "bnpo"])
