@@ -34,7 +34,7 @@ from one_step.logps import compare_logps, extra_memory  # noqa: E402
 from one_step.steps import PHASES, WAYS, measure_steps  # noqa: E402
 from one_step.workload import PRESETS, Preset, prepare  # noqa: E402
 
-from videochat_r1.doctor.estimate import GPUS, gpu_named  # noqa: E402
+from videochat_r1.doctor.gpus import GPUS, gpu_named  # noqa: E402
 from videochat_r1.errors import ConfigError  # noqa: E402
 
 MEASUREMENTS: dict[str, Callable[[Path, Preset], Any]] = {

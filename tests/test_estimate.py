@@ -12,7 +12,7 @@ from tests.tiny_prompts import PAD, make_completions, make_model, make_prompt
 from videochat_r1.cli import main as cli
 from videochat_r1.commands.estimate import main
 from videochat_r1.doctor import flops
-from videochat_r1.doctor.estimate import GPUS, gpu_named
+from videochat_r1.doctor.gpus import GPUS, gpu_named
 from videochat_r1.doctor.memory import ModelShape, Strategy, head_bytes, model_shape
 from videochat_r1.grpo.packing import pack_rows, repeat_rows
 from videochat_r1.modeling.families import FAMILIES, family_of, published_config, published_names
