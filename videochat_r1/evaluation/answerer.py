@@ -61,6 +61,7 @@ class Answerer:
             processor,
             config,
             options.video,
+            pictures=options.picture,
             thinking=options.thinking,
             layout=options.prompt_layout,
             templates=templates,

@@ -14,6 +14,7 @@ SCORED_KEYS = (
     "id",
     "task",
     "video",
+    "images",
     "query",
     "target",
     "completion",

@@ -12,7 +12,7 @@ from videochat_r1.evaluation.predictions import Prediction
 from videochat_r1.evaluation.score_table import ScoreTable
 from videochat_r1.evaluation.strict_json import finite
 from videochat_r1.judge import JudgeConfig
-from videochat_r1.sample import Sample
+from videochat_r1.sample import Sample, media_in_row
 from videochat_r1.tasks import TASKS
 
 BoxFormat = Literal["normalised", "native_absolute"]
@@ -144,7 +144,7 @@ def _score(
     return {
         "id": sample.id,
         "task": sample.task,
-        "video": sample.media.name,
+        **media_in_row(sample.media),
         "query": sample.query,
         # A duration that no annotation gives is null in JSON.
         "target": finite(TASKS[sample.task].target_to_json(sample.target)),

@@ -14,6 +14,7 @@ from videochat_r1.modeling.positions import mrope_positions
 from videochat_r1.sample import Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.video.frames import Frames, VideoBudget, load_frames
+from videochat_r1.video.stills import PictureBudget
 
 Layout = Literal["video_first", "text_first"]
 
@@ -25,6 +26,7 @@ class PromptBuilder:
         processor: of the model to be prompted.
         config: of that model.
         budget: how videos are sampled and sized.
+        pictures: how large pictures are shown; None for the model's own limits.
         thinking: whether prompts ask for `<think>`.
         layout: whether the video comes before or after the question.
         templates: task -> prompt template that replaces the task's own.
@@ -42,6 +44,7 @@ class PromptBuilder:
         config: PretrainedConfig,
         budget: VideoBudget,
         *,
+        pictures: PictureBudget | None = None,
         thinking: bool = False,
         layout: Layout = "video_first",
         templates: Mapping[str, str] | None = None,
@@ -55,6 +58,7 @@ class PromptBuilder:
             raise ConfigError(f"prompts for unknown tasks {unknown}; the tasks are {sorted(TASKS)}")
         self.processor = processor
         self.budget = budget
+        self.pictures = pictures or PictureBudget()
         self.thinking = thinking
         self.layout = layout
         self.templates = dict(templates or {})
@@ -78,7 +82,7 @@ class PromptBuilder:
             VideoError: its video cannot be used.
             DataError: its prompt cannot be brought under `max_prompt_length`.
         """
-        inputs = self.from_frames(self.frames(sample.media), self.render(sample))
+        inputs = self.from_frames(self.frames(sample.video), self.render(sample))
         if self.max_prompt_length is None or inputs.num_tokens <= self.max_prompt_length:
             return inputs
         return self._rebudgeted(sample, inputs)
@@ -174,7 +178,7 @@ class PromptBuilder:
                 total_pixels=tokens_left * area,
                 min_pixels=min(self.budget.min_pixels, area),
             )
-            inputs = self.from_frames(self._load(sample.media, smaller, factor=self._factor), inputs.rendered)
+            inputs = self.from_frames(self._load(sample.video, smaller, factor=self._factor), inputs.rendered)
             if inputs.num_tokens <= limit:
                 return inputs
         raise DataError(
