@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -107,16 +108,15 @@ class Answerer:
         if inputs is None or rollout is None:
             kind = "video_error" if str(prompt.problem).startswith("VideoError") else "prompt_error"
             return Prediction(prompt.sample.id, None, kind, {"reason": prompt.problem})
-        assert inputs.video_grid_thw is not None
-        steps, rows, columns = (int(size) for size in inputs.video_grid_thw[0])
-        extra = {
+        extra: dict[str, Any] = {
             "prompt": inputs.text,
             "num_prompt_tokens": inputs.num_tokens,
             "num_tokens": len(rollout.completion_ids),
             "finished": rollout.finished,
-            "frame_size": [columns * self.patch_size, rows * self.patch_size],
-            "temporal_steps": steps,
         }
+        if inputs.video_grid_thw is not None:
+            steps, rows, columns = (int(size) for size in inputs.video_grid_thw[0])
+            extra |= {"frame_size": [columns * self.patch_size, rows * self.patch_size], "temporal_steps": steps}
         return Prediction(prompt.sample.id, self.text(rollout), None, extra)
 
 
