@@ -166,7 +166,7 @@ def test_the_synthetic_corpus_is_written_and_can_be_decoded(tmp_path: Path, caps
     for name, read in samples.items():
         assert f"{name}.jsonl: {len(read):,} samples" in printed
         assert {sample.task for sample in read} == {"temporal_grounding", "grounded_qa", "tracking"}
-    report = check_samples(samples["eval"], "synthetic", look_for_videos=True)
+    report = check_samples(samples["eval"], "synthetic", look_for_files=True)
     assert report.num_videos == 2 and report.problems == {}
 
 

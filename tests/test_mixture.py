@@ -11,7 +11,7 @@ import pytest
 
 from tests.task_targets import TARGETS
 from videochat_r1.datasets import CORPORA
-from videochat_r1.datasets.check import missing_videos
+from videochat_r1.datasets.check import missing_files
 from videochat_r1.datasets.manifest import prepare, read_manifest, write_manifest
 from videochat_r1.datasets.mend import mend, mend_all
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry, cap, choose_queries, draw
@@ -199,7 +199,7 @@ SPAN = {"target": {"span": [1, 2], "duration": 9}}
         (json.dumps(ROW | SPAN | {"weight": 1}), r"line 2: unknown keys \['weight'\]"),
         (json.dumps(ROW | SPAN | {"id": "ok"}), "line 2: the id 'ok' occurs twice"),
         (json.dumps(ROW | SPAN | {"id": 5}), "line 2: 'id' should be text"),
-        (json.dumps(ROW | SPAN | {"video": {"path": "../v.mp4"}}), "line 2: the video path .* leaves the data folder"),
+        (json.dumps(ROW | SPAN | {"video": {"path": "../v.mp4"}}), "line 2: the path .* leaves the data folder"),
         (json.dumps(ROW | SPAN | {"video": {}}), r"line 2, 'video': the key 'frames' is missing"),
         (json.dumps(ROW | SPAN | {"video": {"file": "v"}}), r"line 2, 'video': unknown keys \['file'\]"),
         (
@@ -261,7 +261,7 @@ def test_prepare_says_what_it_kept_and_why_not_the_rest(tmp_path: Path) -> None:
     annotations.write_text(json.dumps(value))
     (tmp_path / "A.mp4").write_text("x")
     charades, output = CORPORA["charades_sta"], tmp_path / "out" / "train.jsonl"
-    meta = prepare(charades, charades.request(annotations, tmp_path), output, unusable=missing_videos)
+    meta = prepare(charades, charades.request(annotations, tmp_path), output, unusable=missing_files)
     assert ids(read_manifest(output)) == ["A_0", "A_1"]
     assert meta == json.loads((tmp_path / "out" / "train.meta.json").read_text())
     assert (meta["num_published"], meta["num_samples"], meta["num_videos"]) == (5, 2, 1)

@@ -17,6 +17,7 @@ COLUMNS = {
     "source": "toy",
     "target": {"span": [0.0, 2.0], "duration": 4.0},
     "video": "a.mp4",
+    "pictures": None,
 }
 
 

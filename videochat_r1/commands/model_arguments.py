@@ -1,4 +1,4 @@
-"""Arguments of every command that asks a model about videos."""
+"""Arguments of every command that asks a model about videos and pictures."""
 
 import argparse
 from typing import Any
@@ -26,7 +26,9 @@ def add_prompting(group: Any) -> None:
     group.add_argument("--total-pixels", type=int, default=3584 * 28 * 28, help="of all frame pairs together")
     group.add_argument("--min-pixels", type=int, default=16 * 28 * 28, help="of a frame")
     group.add_argument("--max-pixels", type=int, default=768 * 28 * 28, help="of a frame")
-    group.add_argument("--max-prompt-length", type=int, help="tokens; longer prompts get a smaller video")
+    group.add_argument("--picture-min-pixels", type=int, help="of a picture (default: what 4 tokens show)")
+    group.add_argument("--picture-max-pixels", type=int, help="of a picture (default: what 16384 tokens show)")
+    group.add_argument("--max-prompt-length", type=int, help="tokens; longer prompts get a smaller video or pictures")
     group.add_argument("--video-backend", default=DEFAULT_BACKEND, help="pyav (default), decord, torchcodec")
     group.add_argument("--video-timeout", type=float, default=60.0, help="seconds a video may take (default 60)")
 

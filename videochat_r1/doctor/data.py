@@ -1,28 +1,29 @@
-"""The data of a recipe: whether every corpus can be read, and the first videos of each found and decoded."""
+"""The data of a recipe: whether every corpus can be read, and the first videos and pictures of each found and decoded."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from videochat_r1.datasets.base import media_key
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.doctor.flops import VideoGrid
 from videochat_r1.doctor.report import Section
 from videochat_r1.errors import ConfigError, DataError, VideoError, counted
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.progress import progress_bar
 from videochat_r1.recipe import DataArguments
-from videochat_r1.sample import Sample, Video
+from videochat_r1.sample import Media, Sample, Video
 from videochat_r1.video.frames import VideoBudget, frame_size
 from videochat_r1.video.probe import probe
 from videochat_r1.video.sampling import TEMPORAL_PATCH, time_grid
+from videochat_r1.video.stills import load_pictures
 
 FACTOR = 28
 
 
 @dataclass(frozen=True, slots=True)
 class DataFindings:
-    """The section, how many samples an epoch has, and the video tokens of every video that was decoded."""
+    """The section, how many samples an epoch has, and the tokens of every video and set of pictures that was decoded."""
 
     section: Section
     samples_per_epoch: int
@@ -36,7 +37,7 @@ def check_data(data: DataArguments, seed: int, *, num_videos: int, progress: boo
     Args:
         data: of the resolved recipe.
         seed: of the recipe; it decides which samples come first.
-        num_videos: how many videos of each entry are looked for and decoded.
+        num_videos: how many videos, or sets of pictures, of each entry are looked for and decoded.
         progress: show a bar on stderr.
     """
     section = Section("data", {"data_root": data.data_root})
@@ -60,40 +61,40 @@ def check_data(data: DataArguments, seed: int, *, num_videos: int, progress: boo
         section.facts[f"{number + 1} {entry.label}"] = (
             f"{counted(len(samples), 'sample')} an epoch ({summary.read:,} published, {summary.usable:,} usable)"
         )
-        tokens += _check_videos(section, entry.label, samples, data.budget(), num_videos, progress)
+        tokens += _check_files(section, entry.label, samples, data, num_videos, progress)
     section.facts["samples per epoch"] = total
     return DataFindings(section, total, tokens, tuple(tasks))
 
 
-def _check_videos(
-    section: Section, label: str, samples: Sequence[Sample], budget: VideoBudget, limit: int, progress: bool
+def _check_files(
+    section: Section, label: str, samples: Sequence[Sample], data: DataArguments, limit: int, progress: bool
 ) -> list[int]:
-    """Video tokens of the first `limit` distinct videos; what is missing or broken becomes problems."""
-    videos = list({media_key(sample.media): sample.media for sample in samples}.values())
-    looked_at = videos[:limit]
+    """Tokens of the first `limit` distinct videos or sets of pictures; what is missing or broken becomes problems."""
+    shown = list({sample.media.key: sample.media for sample in samples}.values())
+    looked_at = shown[:limit]
+    kinds = {"videos" if isinstance(media, Video) else "pictures": None for media in shown}
+    what = " and ".join(kinds)
     missing, broken, tokens = list[str](), list[str](), list[int]()
-    for video in progress_bar(looked_at, desc=f"videos of {label}", unit="video", disable=not progress, leave=False):
-        absent = next((path for path in (video.frames or (str(video.path),)) if not _is_file(path)), None)
+    for media in progress_bar(looked_at, desc=f"{what} of {label}", unit="file", disable=not progress, leave=False):
+        absent = next((path for path in media.files if not _is_file(path)), None)
         if absent is not None:
             missing.append(absent)
             continue
         try:
-            info = probe(video, backend=budget.backend, timeout_seconds=budget.timeout_seconds)
+            tokens.append(_tokens(media, data))
         except VideoError as error:
             broken.append(str(error))
-            continue
-        tokens.append(_tokens(video, info.duration, info.width, info.height, budget))
-    section.facts[f"  videos of {label}"] = (
-        f"{len(tokens)} of the first {len(looked_at)} (of {len(videos):,}) are there and decode"
+    section.facts[f"  {what} of {label}"] = (
+        f"{len(tokens)} of the first {len(looked_at)} (of {len(shown):,}) are there and decode"
     )
     if missing:
         section.problem(
-            f"{label}: {len(missing)} of the first {len(looked_at)} videos are missing, such as {missing[0]}",
-            "put the videos there (or give read access to the folders above), or correct `videos` in the recipe's mixture; `videochat-r1 data check` lists them all",
+            f"{label}: {len(missing)} of the first {len(looked_at)} {what} are missing, such as {missing[0]}",
+            f"put the {what} there (or give read access to the folders above), or correct `videos` in the recipe's mixture; `videochat-r1 data check` lists them all",
         )
     if broken:
         section.problem(
-            f"{label}: {len(broken)} of the first {len(looked_at)} videos cannot be decoded, such as {broken[0]}",
+            f"{label}: {len(broken)} of the first {len(looked_at)} {what} cannot be decoded, such as {broken[0]}",
             "fetch them again; `videochat-r1 data prepare --decode` leaves out those that stay broken",
         )
     return tokens
@@ -107,10 +108,18 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def _tokens(video: Video, duration: float, width: int, height: int, budget: VideoBudget) -> int:
-    if video.frames:
-        return tokens_of_frames(min(len(video.frames), budget.max_frames), width, height, budget)
-    return tokens_of_clip(duration, width, height, budget)
+def _tokens(media: Media, data: DataArguments) -> int:
+    """Tokens of what a sample shows. Raises VideoError."""
+    budget = data.budget()
+    if not isinstance(media, Video):
+        stills = load_pictures(
+            media, data.picture_budget().limits(FAMILIES[DEFAULT_FAMILY].picture_pixels), factor=FACTOR
+        )
+        return sum(still.pixels[0].numel() // FACTOR**2 for still in stills)
+    info = probe(media, backend=budget.backend, timeout_seconds=budget.timeout_seconds)
+    if media.frames:
+        return tokens_of_frames(min(len(media.frames), budget.max_frames), info.width, info.height, budget)
+    return tokens_of_clip(info.duration, info.width, info.height, budget)
 
 
 def tokens_of_clip(duration: float, width: int, height: int, budget: VideoBudget) -> int:

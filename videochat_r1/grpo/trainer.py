@@ -59,7 +59,7 @@ from videochat_r1.modeling.media_features import encode_media, has_frozen_tower,
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
-from videochat_r1.sample import Sample
+from videochat_r1.sample import Sample, media_columns
 from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint, resumable
 from videochat_r1.training.divergence import StopsWhenDiverged
@@ -431,7 +431,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             "query": sample.query,
             "target": TASKS[sample.task].target_to_json(sample.target),
             "thinking": self._builder.thinking,
-            "video": sample.media.name,
+            **media_columns(sample.media),
         }
 
     def _encode_media(self, model: Any) -> None:

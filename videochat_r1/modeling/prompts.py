@@ -12,9 +12,10 @@ from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs
 from videochat_r1.modeling.literal_text import LiteralText
 from videochat_r1.modeling.positions import mrope_positions
-from videochat_r1.sample import Sample, Video
+from videochat_r1.sample import Media, Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.video.frames import Frames, VideoBudget, load_frames
+from videochat_r1.video.stills import PictureBudget, Still, load_pictures
 
 Layout = Literal["video_first", "text_first"]
 
@@ -26,6 +27,7 @@ class PromptBuilder:
         processor: of the model to be prompted.
         config: of that model.
         budget: how videos are sampled and sized.
+        pictures: how large pictures are shown; None for the model's own limits.
         thinking: whether prompts ask for `<think>`.
         layout: whether the video comes before or after the question.
         templates: task -> prompt template that replaces the task's own.
@@ -43,6 +45,7 @@ class PromptBuilder:
         config: PretrainedConfig,
         budget: VideoBudget,
         *,
+        pictures: PictureBudget | None = None,
         thinking: bool = False,
         layout: Layout = "video_first",
         templates: Mapping[str, str] | None = None,
@@ -56,6 +59,7 @@ class PromptBuilder:
             raise ConfigError(f"prompts for unknown tasks {unknown}; the tasks are {sorted(TASKS)}")
         self.processor = processor
         self.budget = budget
+        self.pictures = pictures or PictureBudget()
         self.thinking = thinking
         self.layout = layout
         self.templates = dict(templates or {})
@@ -73,10 +77,10 @@ class PromptBuilder:
         """Model inputs of one sample.
 
         Raises:
-            VideoError: its video cannot be used.
+            VideoError: its video or a picture cannot be used.
             DataError: its prompt cannot be brought under `max_prompt_length`.
         """
-        inputs = self.from_frames(self.frames(sample.media), self.render(sample))
+        inputs = self.from_media(self.media(sample.media), self.render(sample))
         if self.max_prompt_length is None or inputs.num_tokens <= self.max_prompt_length:
             return inputs
         return self._rebudgeted(sample, inputs)
@@ -85,12 +89,37 @@ class PromptBuilder:
         """The video's frames within the budget, sized for this model. Raises VideoError."""
         return self._load(video, self.budget, factor=self.factor)
 
+    def media(self, media: Media, tokens: int | None = None) -> tuple[Medium, ...]:
+        """A video or pictures within the budget.
+
+        Args:
+            media: where they are.
+            tokens: most tokens of all of them together, whatever the budget says; None for the budget's own.
+
+        Raises:
+            VideoError: one cannot be used.
+        """
+        area = self.factor**2
+        if isinstance(media, Video):
+            budget = self.budget
+            if tokens is not None:
+                least = min(self.budget.min_pixels, area)
+                budget = replace(self.budget, total_pixels=tokens * area, min_pixels=least)
+            return (self._video(self._load(media, budget, factor=self.factor)),)
+        least, most = self.pictures.limits(self.family.picture_pixels)
+        if tokens is not None:
+            most = max(1, tokens // len(media.paths)) * area
+            least = min(least, area)
+        return tuple(map(self._picture, load_pictures(media, (least, most), factor=self.factor)))
+
     def render(self, sample: Sample) -> str:
         """See `render_text`, of the sample's instruction."""
         instruction = TASKS[sample.task].instruction(
             sample, thinking=self.thinking, template=self.templates.get(sample.task)
         )
-        return self.render_text(instruction)
+        if isinstance(sample.media, Video):
+            return self.render_text(instruction)
+        return self.render_text(instruction, "image", len(sample.media.paths))
 
     def render_text(self, instruction: str, kind: MediumKind = "video", count: int = 1) -> str:
         """The chat prompt of a free instruction about a video or pictures, as marked text (`LiteralText`).
@@ -125,6 +154,9 @@ class PromptBuilder:
 
     def from_frames(self, frames: Frames, rendered: str) -> PromptInputs:
         """Model inputs of a rendered prompt and a decoded video."""
+        return self.from_media((self._video(frames),), rendered)
+
+    def _video(self, frames: Frames) -> Medium:
         processed = self.processor.video_processor(
             videos=[frames.pixels],
             do_resize=False,
@@ -133,7 +165,7 @@ class PromptBuilder:
             cap_pixels_per_frame=False,
             return_tensors="pt",
         )
-        medium = Medium(
+        return Medium(
             kind="video",
             patches=processed["pixel_values_videos"],
             grid=tuple(processed["video_grid_thw"][0].tolist()),
@@ -141,7 +173,15 @@ class PromptBuilder:
             frame_seconds=frames.timestamps[: frames.num_frames],
             sample_fps=frames.sample_fps,
         )
-        return self.from_media((medium,), rendered)
+
+    def _picture(self, still: Still) -> Medium:
+        processed = self.processor.image_processor(images=[still.pixels], do_resize=False, return_tensors="pt")
+        return Medium(
+            kind="image",
+            patches=processed["pixel_values"],
+            grid=tuple(processed["image_grid_thw"][0].tolist()),
+            merge_size=self._merge_size,
+        )
 
     def from_media(self, media: Sequence[Medium], rendered: str) -> PromptInputs:
         """Model inputs of a rendered prompt and what it shows: one video, or one or several pictures."""
@@ -173,16 +213,10 @@ class PromptBuilder:
         limit = self.max_prompt_length or 0
         tokens_left = limit - (inputs.num_tokens - sum(medium.num_tokens for medium in inputs.media))
         if tokens_left > 0:
-            area = self.factor**2
-            smaller = replace(
-                self.budget,
-                total_pixels=tokens_left * area,
-                min_pixels=min(self.budget.min_pixels, area),
-            )
-            inputs = self.from_frames(self._load(sample.media, smaller, factor=self.factor), inputs.rendered)
+            inputs = self.from_media(self.media(sample.media, tokens_left), inputs.rendered)
             if inputs.num_tokens <= limit:
                 return inputs
         raise DataError(
-            f"sample {shown(sample.id)!r} needs {inputs.num_tokens} prompt tokens even with its video at the smallest size; "
+            f"sample {shown(sample.id)!r} needs {inputs.num_tokens} prompt tokens even with what it shows at the smallest size; "
             f"max_prompt_length is {limit}. Raise it, lower video.fps or video.max_frames, or leave the sample out."
         )

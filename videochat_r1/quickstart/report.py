@@ -172,7 +172,7 @@ def _chosen(indices: Sequence[int], rows: Mapping[str, Rows], metric: str) -> li
 
 
 def _example(note: str, sample: Sample, answers: Mapping[str, Mapping[str, Any]]) -> str:
-    shown = load_frames(sample.media, _SHOWN)
+    shown = load_frames(sample.video, _SHOWN)
     frames: NDArray[np.uint8] = shown.pixels.permute(0, 2, 3, 1).numpy()
     target = next(iter(answers.values()))["target"]
     scores = ", ".join(

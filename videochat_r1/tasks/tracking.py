@@ -21,6 +21,7 @@ class Tracking(Task[BoxesTarget, list[Box | None]]):
 
     name = "tracking"
     target_type = BoxesTarget
+    needs_video = True
     reward_names = ("format", "iou")
     headline = "overlap"
     template = (

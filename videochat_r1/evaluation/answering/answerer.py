@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -58,6 +59,7 @@ class Answerer:
             processor,
             config,
             options.video,
+            pictures=options.picture,
             thinking=options.thinking,
             layout=options.prompt_layout,
             templates=templates,
@@ -104,15 +106,16 @@ class Answerer:
         if inputs is None or rollout is None:
             told = {"ended": prompt.ended, "reason": prompt.problem}
             return Prediction(prompt.sample.id, None, prompt.ended, told)
-        shown = inputs.media[0]
-        extra = {
+        extra: dict[str, Any] = {
             "prompt": inputs.text,
             "num_prompt_tokens": inputs.num_tokens,
             "num_tokens": len(rollout.completion_ids),
             "ended": rollout.ended,
-            "frame_size": [shown.columns * self.factor, shown.rows * self.factor],
-            "temporal_steps": shown.steps,
         }
+        shown = inputs.media[0]
+        if shown.kind == "video":
+            size = [shown.columns * self.factor, shown.rows * self.factor]
+            extra |= {"frame_size": size, "temporal_steps": shown.steps}
         return Prediction(prompt.sample.id, self.text(rollout), None, extra)
 
 

@@ -21,7 +21,7 @@ class NativeBoxPromptBuilder(PromptBuilder):
         """See `PromptBuilder.build`; the prompt is not re-budgeted, because its numbers belong to the frames' size."""
         if not isinstance(sample.target, BoxesTarget) or sample.task in self.templates:
             return super().build(sample)
-        frames = self.frames(sample.media)
+        frames = self.frames(sample.video)
         return self.from_frames(frames, self.render_text(instruction(sample, frames, thinking=self.thinking)))
 
 

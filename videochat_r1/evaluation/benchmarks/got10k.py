@@ -121,8 +121,8 @@ class GOT10k(CorpusBenchmark):
 
 def _sequence_folder(sample: Sample, annotations: Path) -> Path | None:
     """Where the sequence's `groundtruth.txt` lies; None if nowhere known."""
-    if not sample.media.frames:
+    if not sample.video.frames:
         return None
-    beside = Path(sample.media.frames[0]).parent
+    beside = Path(sample.video.frames[0]).parent
     folders = [annotations / beside.name, beside] if annotations.is_dir() else [beside]
     return next((folder for folder in folders if (folder / "groundtruth.txt").is_file()), None)

@@ -218,7 +218,7 @@ class CluePerception:
         try:
             if inquiry.video is None:
                 budget = builder.budget
-                inquiry.video = probe(sample.media, backend=budget.backend, timeout_seconds=budget.timeout_seconds)
+                inquiry.video = probe(sample.video, backend=budget.backend, timeout_seconds=budget.timeout_seconds)
             duration = inquiry.video.duration
             chosen = clues if self._look_at is None else self._look_at(sample, clues, duration)
             segments = clue_segments(chosen, duration, self._options.padding)
@@ -235,7 +235,7 @@ class CluePerception:
                 factor=factor,
             )
             inputs, look = closer_prompt(
-                builder, sample.media, inquiry.inputs.rendered, plan, self._options.time, factor=factor
+                builder, sample.video, inquiry.inputs.rendered, plan, self._options.time, factor=factor
             )
         except VideoError as error:
             inquiry.problem = str(error)

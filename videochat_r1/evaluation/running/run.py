@@ -26,7 +26,7 @@ from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.evaluation.scoring.results import write_results
 from videochat_r1.evaluation.scoring.settings import environment, source_settings
 from videochat_r1.progress import progress_bar
-from videochat_r1.sample import Sample, Video
+from videochat_r1.sample import Media, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -176,8 +176,8 @@ def check_videos(samples: Sequence[Sample]) -> None:
         logger.warning("%d of %d videos are not there, for example %s", len(missing), len(videos), missing[0])
 
 
-def _is_there(video: Video) -> bool:
-    return is_file(Path(video.path or video.frames[0]))
+def _is_there(media: Media) -> bool:
+    return is_file(Path(media.files[0]))
 
 
 def _is_open(answer: Prediction | None, *, retry_failed: bool) -> bool:

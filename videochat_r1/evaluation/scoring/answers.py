@@ -13,7 +13,7 @@ from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.evaluation.scoring.strict_json import finite
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.rollout.ended import Ended, ended_shares
-from videochat_r1.sample import Sample
+from videochat_r1.sample import Sample, media_in_row
 from videochat_r1.tasks import TASKS
 
 BoxFormat = Literal["normalised", "native_absolute"]
@@ -147,7 +147,7 @@ def _score(
     return {
         "id": sample.id,
         "task": sample.task,
-        "video": sample.media.name,
+        **media_in_row(sample.media),
         "query": sample.query,
         # A duration that no annotation gives is null in JSON.
         "target": finite(TASKS[sample.task].target_to_json(sample.target)),
