@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.video_files import number_of, write_video
 from videochat_r1.cli import main
@@ -309,6 +310,30 @@ def test_ask(world: Path, speaking: list[str], capsys: pytest.CaptureFixture[str
 def test_mistakes_in_ask(world: Path, changed: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["ask", "What?", "--model", str(world / "model"), "--video", str(world / "video.mp4")]
     assert main([*command, *changed]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["--image", "nowhere.jpg"], "nowhere.jpg: no such file"),
+        (["--image", "{world}/good.png", "--image", "{world}/video.mp4"], "video.mp4: cannot be read as an image"),
+        (["--image", "{world}/good.png", "--clue-perception"], "leave it out for pictures"),
+        (["--image", "{world}/good.png", "--picture-max-pixels", "0"], "1 <= min_pixels <= max_pixels, got None and 0"),
+        (["--image", "{world}/good.png", "--video", "{world}/video.mp4"], "not allowed with argument --image"),
+        ([], "one of the arguments --video --image is required"),
+    ],
+)
+def test_mistakes_in_ask_about_pictures(
+    world: Path, asked: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (60, 40)).save(world / "good.png")
+    try:
+        assert (
+            main(["ask", "What?", "--model", str(world / "model"), *(word.format(world=world) for word in asked)]) == 2
+        )
+    except SystemExit as error:
+        assert error.code == 2
     assert message in capsys.readouterr().err
 
 

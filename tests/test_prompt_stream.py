@@ -9,7 +9,7 @@ import pytest
 from videochat_r1.errors import VideoError
 from videochat_r1.evaluation.answering.prompt_stream import group_by_video, shard_of, stream_prompts
 from videochat_r1.geometry import Span
-from videochat_r1.sample import Sample, SpanTarget, Video
+from videochat_r1.sample import CaptionTarget, Pictures, Sample, SpanTarget, Video
 
 
 class Builder:
@@ -50,6 +50,12 @@ def test_questions_of_one_video_follow_each_other_in_one_thread() -> None:
     found = ids(stream_prompts(Builder(), make(4), 2, ahead=2))
     of_one_thread = [name for name in found if name.startswith(("v0", "v2"))]
     assert of_one_thread == ["v0_0", "v0_1", "v0_2", "v2_0", "v2_1", "v2_2"]
+
+
+def test_what_shows_the_same_is_one_group() -> None:
+    media = [Pictures(("a",)), Video(path="a"), Pictures(("a", "b")), Video(path="a", end=1.0), Pictures(("a",))]
+    samples = [Sample(str(i), "captioning", one, "x", CaptionTarget("y")) for i, one in enumerate(media)]
+    assert [[one.id for one in group] for group in group_by_video(samples)] == [["0", "4"], ["1"], ["2"], ["3"]]
 
 
 @pytest.mark.parametrize("workers", [1, 4])

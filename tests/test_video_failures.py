@@ -17,15 +17,15 @@ from torch.utils.data import DataLoader
 from tests import video_files
 from tests.video_files import numbered_image, write_video
 from videochat_r1.errors import ConfigError, VideoError
-from videochat_r1.geometry import Span
-from videochat_r1.sample import Sample, SpanTarget, Video
-from videochat_r1.training.loader import load_prompt
+from videochat_r1.sample import CaptionTarget, Pictures, Sample, Video, media_in_row
+from videochat_r1.training.loader import BadSamples, load_prompt
 from videochat_r1.video import process
 from videochat_r1.video.backends import DEFAULT_BACKEND
 from videochat_r1.video.cache import FrameCache
 from videochat_r1.video.decode import SamplingRequest, decode
 from videochat_r1.video.frames import VideoBudget, load_frames
 from videochat_r1.video.process import close_process, decode_in_process
+from videochat_r1.video.stills import PictureBudget, load_pictures
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +106,26 @@ def test_decoder_that_gives_other_images_than_wanted(sound: Path, name: str, rea
 
 
 class Builder:
-    """Builds no prompt, but loads the video as the real one does."""
+    """Builds no prompt, but loads the video or the pictures as the real one does."""
 
     def build(self, sample: Sample) -> None:
-        FrameCache().load(sample.media, VideoBudget(backend=stub("return_too_many"), isolation="none"))
+        if isinstance(sample.media, Pictures):
+            load_pictures(sample.media, PictureBudget(), factor=28)
+        else:
+            FrameCache().load(sample.media, VideoBudget(backend=stub("return_too_many"), isolation="none"))
 
 
+@pytest.mark.parametrize("kind", ["video", "pictures"])
 @pytest.mark.parametrize("name", ["a.mp4", "nowhere.mp4", "half \ud83d.mp4", "a\0b.mp4", "x" * 300])
-def test_training_leaves_out_what_cannot_be_loaded(sound: Path, name: str) -> None:
-    target = SpanTarget(Span(0.0, 1.0), 2.0)
-    sample = Sample("1", "temporal_grounding", Video(path=str(sound.parent / name)), "when?", target)
+def test_training_leaves_out_what_cannot_be_loaded(sound: Path, name: str, kind: str) -> None:
+    path = str(sound.parent / name)
+    media = Video(path=path) if kind == "video" else Pictures((path,))
+    sample = Sample("1", "captioning", media, "what?", CaptionTarget("A dog."))
     loaded = load_prompt(Builder(), sample)  # type: ignore[arg-type]
     assert loaded.inputs is None and str(loaded.problem).startswith("VideoError: ")
+    bad = BadSamples(0.05)
+    bad.count([loaded], is_main_process=True)
+    assert bad.listed == [{"sample_id": "1", **media_in_row(media), "problem": loaded.problem}]
 
 
 @pytest.mark.parametrize("isolation", ["process", "none"])

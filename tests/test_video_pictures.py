@@ -196,9 +196,9 @@ def bomb() -> bytes:
     return bytes(content)
 
 
-def encoded(kind: str, keep: float = 1.0, at: int = 0, put: bytes = b"") -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.tile(QUARTERS, (2, 2, 1))).save(file, kind)
+def encoded(kind: str, keep: float = 1.0, at: int = 0, put: bytes = b"", size: tuple[int, int] | None = None) -> bytes:
+    file, image = io.BytesIO(), Image.fromarray(np.tile(QUARTERS, (2, 2, 1)))
+    (image if size is None else image.resize(size)).save(file, kind)
     content = bytearray(file.getvalue())
     content[at : at + len(put)] = put
     return bytes(content[: int(len(content) * keep)])
