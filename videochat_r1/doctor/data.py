@@ -8,39 +8,41 @@ from pathlib import Path
 from videochat_r1.datasets.base import media_key
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.doctor.flops import VideoGrid
+from videochat_r1.doctor.memory import ModelShape
 from videochat_r1.doctor.report import Section
 from videochat_r1.errors import ConfigError, DataError, VideoError, counted
 from videochat_r1.progress import progress_bar
 from videochat_r1.recipe import DataArguments
 from videochat_r1.sample import Sample, Video
 from videochat_r1.video.frames import VideoBudget, frame_size
-from videochat_r1.video.probe import probe
+from videochat_r1.video.probe import VideoInfo, probe
 from videochat_r1.video.sampling import TEMPORAL_PATCH, time_grid
-
-FACTOR = 28
 
 
 @dataclass(frozen=True, slots=True)
 class DataFindings:
-    """The section, how many samples an epoch has, and the video tokens of every video that was decoded."""
+    """The section, how many samples an epoch has, and every video that was decoded (none where no model's shape is known)."""
 
     section: Section
     samples_per_epoch: int
-    video_tokens: list[int]
+    videos: list[VideoGrid]
     tasks: tuple[str, ...]
 
 
-def check_data(data: DataArguments, seed: int, *, num_videos: int, progress: bool = False) -> DataFindings:
+def check_data(
+    data: DataArguments, seed: int, *, shape: ModelShape | None, num_videos: int, progress: bool = False
+) -> DataFindings:
     """Reads every entry of the mixture by itself, so that one report names all that is wrong.
 
     Args:
         data: of the resolved recipe.
         seed: of the recipe; it decides which samples come first.
+        shape: of the model that sees the videos; None where it is not known.
         num_videos: how many videos of each entry are looked for and decoded.
         progress: show a bar on stderr.
     """
     section = Section("data", {"data_root": data.data_root})
-    total, tokens, tasks = 0, list[int](), Counter[str]()
+    total, videos, tasks = 0, list[VideoGrid](), Counter[str]()
     if not data.mixture:
         section.problem("the recipe lists no data", "add at least one entry under `mixture`")
     for number, values in enumerate(data.mixture or []):
@@ -60,18 +62,19 @@ def check_data(data: DataArguments, seed: int, *, num_videos: int, progress: boo
         section.facts[f"{number + 1} {entry.label}"] = (
             f"{counted(len(samples), 'sample')} an epoch ({summary.read:,} published, {summary.usable:,} usable)"
         )
-        tokens += _check_videos(section, entry.label, samples, data.budget(), num_videos, progress)
+        found = _check_videos(section, entry.label, samples, data.budget(), num_videos, progress)
+        videos += [grid_of(*video, data.budget(), shape) for video in found if shape is not None]
     section.facts["samples per epoch"] = total
-    return DataFindings(section, total, tokens, tuple(tasks))
+    return DataFindings(section, total, videos, tuple(tasks))
 
 
 def _check_videos(
     section: Section, label: str, samples: Sequence[Sample], budget: VideoBudget, limit: int, progress: bool
-) -> list[int]:
-    """Video tokens of the first `limit` distinct videos; what is missing or broken becomes problems."""
+) -> list[tuple[Video, VideoInfo]]:
+    """The first `limit` distinct videos that decode; what is missing or broken becomes problems."""
     videos = list({media_key(sample.media): sample.media for sample in samples}.values())
     looked_at = videos[:limit]
-    missing, broken, tokens = list[str](), list[str](), list[int]()
+    missing, broken, sound = list[str](), list[str](), list[tuple[Video, VideoInfo]]()
     for video in progress_bar(looked_at, desc=f"videos of {label}", unit="video", disable=not progress, leave=False):
         absent = next((path for path in (video.frames or (str(video.path),)) if not _is_file(path)), None)
         if absent is not None:
@@ -82,9 +85,9 @@ def _check_videos(
         except VideoError as error:
             broken.append(str(error))
             continue
-        tokens.append(_tokens(video, info.duration, info.width, info.height, budget))
+        sound.append((video, info))
     section.facts[f"  videos of {label}"] = (
-        f"{len(tokens)} of the first {len(looked_at)} (of {len(videos):,}) are there and decode"
+        f"{len(sound)} of the first {len(looked_at)} (of {len(videos):,}) are there and decode"
     )
     if missing:
         section.problem(
@@ -96,7 +99,7 @@ def _check_videos(
             f"{label}: {len(broken)} of the first {len(looked_at)} videos cannot be decoded, such as {broken[0]}",
             "fetch them again; `videochat-r1 data prepare --decode` leaves out those that stay broken",
         )
-    return tokens
+    return sound
 
 
 def _is_file(path: str) -> bool:
@@ -107,29 +110,25 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def _tokens(video: Video, duration: float, width: int, height: int, budget: VideoBudget) -> int:
+def grid_of(video: Video, info: VideoInfo, budget: VideoBudget, shape: ModelShape) -> VideoGrid:
+    """A video after sampling and resizing; a list of images is used whole, up to `max_frames`."""
     if video.frames:
-        return tokens_of_frames(min(len(video.frames), budget.max_frames), width, height, budget)
-    return tokens_of_clip(duration, width, height, budget)
+        num_frames = min(len(video.frames), budget.max_frames)
+        return _grid(num_frames, info.duration, info.width, info.height, budget, shape)
+    return grid_of_clip(info.duration, info.width, info.height, budget, shape)
 
 
-def tokens_of_clip(duration: float, width: int, height: int, budget: VideoBudget) -> int:
-    """Video tokens of a clip: frames / 2 x height / 28 x width / 28 after sampling and resizing."""
-    return grid_of_clip(duration, width, height, budget).tokens
+def grid_of_clip(duration: float, width: int, height: int, budget: VideoBudget, shape: ModelShape) -> VideoGrid:
+    """A clip of so many seconds after sampling and resizing."""
+    times = time_grid(duration, budget.fps, budget.min_frames, budget.max_frames).times
+    return _grid(len(times), duration, width, height, budget, shape)
 
 
-def grid_of_clip(duration: float, width: int, height: int, budget: VideoBudget) -> VideoGrid:
-    """The same, along each axis."""
-    grid = time_grid(duration, budget.fps, budget.min_frames, budget.max_frames)
-    return _grid_of_frames(len(grid.times), width, height, budget)
-
-
-def tokens_of_frames(num_frames: int, width: int, height: int, budget: VideoBudget) -> int:
-    """Video tokens of so many frames of that original size; an odd last frame fills a pair of its own."""
-    return _grid_of_frames(num_frames, width, height, budget).tokens
-
-
-def _grid_of_frames(num_frames: int, width: int, height: int, budget: VideoBudget) -> VideoGrid:
-    steps = -(-num_frames // TEMPORAL_PATCH)
-    resized_width, resized_height = frame_size(width, height, steps * TEMPORAL_PATCH, budget, FACTOR)
-    return VideoGrid(steps, resized_height // FACTOR, resized_width // FACTOR)
+def _grid(
+    num_frames: int, duration: float, width: int, height: int, budget: VideoBudget, shape: ModelShape
+) -> VideoGrid:
+    """An odd last frame fills a pair of its own."""
+    steps, side = -(-num_frames // TEMPORAL_PATCH), shape.token_side
+    resized_width, resized_height = frame_size(width, height, steps * TEMPORAL_PATCH, budget, side)
+    times = steps * shape.family.seconds_tokens(duration)
+    return VideoGrid(steps, resized_height // side, resized_width // side, times)

@@ -26,9 +26,8 @@ from videochat_r1.doctor.recipe import (
 )
 from videochat_r1.doctor.recipe_memory import memory_parts
 from videochat_r1.errors import ConfigError, counted
-from videochat_r1.modeling.families import family_of, published_config, published_names
+from videochat_r1.modeling.families import published_config, published_names
 from videochat_r1.modeling.load import load_config
-from videochat_r1.modeling.sizes import decoder_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +164,9 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
     Raises:
         ConfigError: a model that is not known, or a layout that cannot give the recipe's prompts per update.
     """
-    config = resolve_config(recipe.model.model_name_or_path)
-    gpu, shape = GPUS[gpu_name], model_shape(config)
+    gpu, shape = GPUS[gpu_name], model_shape(resolve_config(recipe.model.model_name_or_path))
     passes = accumulation(recipe.args, processes)
-    work = _Work(recipe, config, assumptions, rows_per_process(recipe) * processes * passes)
+    work = _Work(recipe, shape, assumptions, rows_per_process(recipe) * processes * passes)
     ways = ("repeated", "shared") if recipe.kind == "grpo" else ("shared",)
     result: dict[str, Any] = {
         "recipe": recipe.path,
@@ -184,6 +182,7 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
             "completions": work.groups * work.completions,
             "prompt_tokens": work.prompt,
             "video_tokens": work.video.tokens,
+            "time_tokens": work.video.time_tokens,
             "completion_tokens": assumptions.completion_tokens,
         },
     }
@@ -201,7 +200,7 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
             processes,
             passes,
             shape,
-            work.video.tokens,
+            work.video,
             share_logps=shared,
             share_rollout=shared,
             gpu_bytes=gpu.gigabytes * GB,
@@ -237,13 +236,13 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
 class _Work:
     """Tokens and operations of one update over all GPUs; see `flops` for the letters."""
 
-    def __init__(self, recipe: Recipe, config: PretrainedConfig, assumptions: Assumptions, groups: int) -> None:
+    def __init__(self, recipe: Recipe, shape: ModelShape, assumptions: Assumptions, groups: int) -> None:
         args, model = recipe.args, recipe.model
         grpo = recipe.kind == "grpo"
         lora = model.lora is not None
-        self.decoder, self.tower = decoder_sizes(config), family_of(config).tower_sizes(config)
-        self.video = grid_of_clip(*assumptions.clip, recipe.data.budget())
-        self.prompt = self.video.tokens + PROMPT_TEXT_TOKENS
+        self.decoder, self.tower = shape.decoder, shape.tower
+        self.video = grid_of_clip(*assumptions.clip, recipe.data.budget(), shape)
+        self.prompt = self.video.prompt_tokens + PROMPT_TEXT_TOKENS
         self.length = assumptions.completion_tokens
         self.groups = groups
         self.completions: int = args.num_generations if grpo else 1
@@ -319,12 +318,13 @@ def _decode_seconds(
         together = min(together, max(1, recipe.args.rollout_batch_rows // work.completions))
     width = 2 if recipe.args.bf16 else 4
     # Of the input embedding, unless it is the head too, a step reads a few rows only.
-    unread = shape.vision_parameters + (0 if shape.tied else shape.vocabulary * shape.hidden)
+    sizes = shape.decoder
+    unread = shape.vision_parameters + (0 if shape.tied else sizes.vocabulary * sizes.hidden)
     prompt_copies = 1 if shared else work.completions
     keys = prompt_copies * work.prompt + work.completions * work.length / 2
-    read = width * (shape.parameters - unread + together * 2 * shape.layers * shape.key_width * keys)
-    computed = together * flops.decode(work.decoder, work.prompt, work.completions, work.length) / work.length
-    launching = 0.0 if recipe.args.use_vllm else shape.layers * assumptions.launch_ms / 1e3
+    read = width * (shape.parameters - unread + together * 2 * sizes.layers * sizes.key_width * keys)
+    computed = together * flops.decode(sizes, work.prompt, work.completions, work.length) / work.length
+    launching = 0.0 if recipe.args.use_vllm else sizes.layers * assumptions.launch_ms / 1e3
     step = max(
         launching,
         read / (gpu.terabytes * 1e12 * assumptions.bandwidth_use),
@@ -349,7 +349,7 @@ def to_text(result: Mapping[str, Any]) -> str:
         f"{model['name']}, {model['parameters']:,} parameters ({model['vision_parameters']:,} in the vision tower)",
         f"{gpu['number']} x {gpu['name']}: {gpu['gigabytes']:g} GB, {gpu['teraflops']:g} TFLOP/s, {gpu['terabytes']:g} TB/s",
         f"one update: {counted(update['prompts'], 'prompt')} of {update['prompt_tokens']:,} tokens ({update['video_tokens']:,} of "
-        f"video), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}",
+        f"video, {update['time_tokens']:,} of its times), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}",
         "assumed: " + ", ".join(f"{name} {value}" for name, value in result["assumptions"].items()),
     ]
     ways = [way for way in ("repeated", "shared") if way in result]

@@ -84,7 +84,7 @@ class VideoBudget:
         return SizedBudget(**{**vars(self), **unsaid})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SizedBudget(VideoBudget):
     """A budget whose limits all are numbers, as `VideoBudget.sized` gives it."""
 
