@@ -254,8 +254,8 @@ def test_the_benchmarks_coarse_frames_do_not_tell_the_answer(tmp_path: Path) -> 
         benchmark.write_video(video, replace(scene, episodes=episodes))
         flash = scene.episodes[0].flash
         close = replace(benchmark.COARSE, min_pixels=84 * 84, max_pixels=84 * 84, total_pixels=84 * 84 * 8)
-        coarse = load_frames(Video(path=str(video)), benchmark.COARSE)
-        closer = load_frames(Video(path=str(video)), close, times=(flash.start, flash.start + 0.25))
+        coarse = load_frames(Video(path=str(video)), benchmark.COARSE, factor=28)
+        closer = load_frames(Video(path=str(video)), close, times=(flash.start, flash.start + 0.25), factor=28)
         frames.append([one.pixels.int() for one in (coarse, closer)])
     own, *others = frames
     for other in others:

@@ -45,7 +45,7 @@ def builder(folder, processor, budget=BUDGET, **options):
 def test_ids_and_pixels_are_the_processors_own(folder, processor, sample):
     build = builder(folder, processor)
     inputs = build.build(sample)
-    frames = load_frames(sample.media, BUDGET)
+    frames = load_frames(sample.media, BUDGET, factor=28)
     expected = processor(
         text=[inputs.text], videos=[frames.pixels], do_resize=False, do_sample_frames=False, return_tensors="pt"
     )

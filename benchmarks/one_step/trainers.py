@@ -132,7 +132,7 @@ def trl_trainer(folder: Path, preset: Preset) -> TimedTRL:
     num_tokens = the_prompt(folder, preset).num_tokens
     processor = load_processor(folder / "model")
     processor.image_processor.size = {"shortest_edge": preset.side**2, "longest_edge": preset.side**2}
-    frames = load_frames(the_sample(folder, preset).media, budget(preset)).pixels[::2]
+    frames = load_frames(the_sample(folder, preset).media, budget(preset), factor=28).pixels[::2]
     images = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in frames]
 
     def length(text: str) -> int:

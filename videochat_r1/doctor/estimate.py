@@ -45,10 +45,9 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
     Raises:
         ConfigError: a model that is not known, or a layout that cannot give the recipe's prompts per update.
     """
-    config = resolve_config(recipe.model.model_name_or_path)
-    gpu, shape = GPUS[gpu_name], model_shape(config)
+    gpu, shape = GPUS[gpu_name], model_shape(resolve_config(recipe.model.model_name_or_path))
     passes = accumulation(recipe.args, processes)
-    work = Work(recipe, config, assumptions, rows_per_process(recipe) * processes * passes)
+    work = Work(recipe, shape, assumptions, rows_per_process(recipe) * processes * passes)
     ways = ("repeated", "shared") if recipe.kind == "grpo" else ("shared",)
     result: dict[str, Any] = {
         "recipe": recipe.path,
@@ -64,6 +63,7 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
             "completions": work.groups * work.completions,
             "prompt_tokens": work.prompt,
             "video_tokens": work.video.tokens,
+            "time_tokens": work.video.time_tokens,
             "completion_tokens": assumptions.completion_tokens,
         },
     }
@@ -81,7 +81,7 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
             processes,
             passes,
             shape,
-            work.video.tokens,
+            work.video,
             share_logps=shared,
             share_rollout=shared,
             gpu_bytes=gpu.gigabytes * GB,
@@ -130,7 +130,7 @@ def to_text(result: Mapping[str, Any]) -> str:
         f"{model['name']}, {model['parameters']:,} parameters ({model['vision_parameters']:,} in the vision tower)",
         f"{gpu['number']} x {gpu['name']}: {gpu['gigabytes']:g} GB, {gpu['teraflops']:g} TFLOP/s, {gpu['terabytes']:g} TB/s",
         f"one update: {counted(update['prompts'], 'prompt')} of {update['prompt_tokens']:,} tokens ({update['video_tokens']:,} of "
-        f"video), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}",
+        f"video, {update['time_tokens']:,} of its times), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}",
         "assumed: " + ", ".join(f"{name} {value}" for name, value in result["assumptions"].items()),
     ]
     ways = [way for way in ("repeated", "shared") if way in result]

@@ -3,16 +3,12 @@
 import math
 from dataclasses import asdict, dataclass
 
-from transformers import PretrainedConfig
-
 from videochat_r1.doctor import flops
 from videochat_r1.doctor.data import grid_of_clip
 from videochat_r1.doctor.gpus import Gpu
 from videochat_r1.doctor.memory import ModelShape
 from videochat_r1.doctor.recipe import PROMPT_TEXT_TOKENS, REFERENCE_CLIP, Recipe
 from videochat_r1.errors import ConfigError
-from videochat_r1.modeling.families import family_of
-from videochat_r1.modeling.sizes import decoder_sizes
 
 # Qwen's resizing refuses more.
 _LARGEST_ASPECT = 200
@@ -77,13 +73,13 @@ class Phases:
 class Work:
     """Tokens and operations of one update over all GPUs; see `flops` for the letters."""
 
-    def __init__(self, recipe: Recipe, config: PretrainedConfig, assumptions: Assumptions, groups: int) -> None:
+    def __init__(self, recipe: Recipe, shape: ModelShape, assumptions: Assumptions, groups: int) -> None:
         args, model = recipe.args, recipe.model
         grpo = recipe.kind == "grpo"
         lora = model.lora is not None
-        self.decoder, self.tower = decoder_sizes(config), family_of(config).tower_sizes(config)
-        self.video = grid_of_clip(*assumptions.clip, recipe.data.budget())
-        self.prompt = self.video.tokens + PROMPT_TEXT_TOKENS
+        self.decoder, self.tower = shape.decoder, shape.tower
+        self.video = grid_of_clip(*assumptions.clip, recipe.data.budget(), shape)
+        self.prompt = self.video.prompt_tokens + PROMPT_TEXT_TOKENS
         self.length = assumptions.completion_tokens
         self.groups = groups
         self.completions: int = args.num_generations if grpo else 1
@@ -159,12 +155,13 @@ def decode_seconds(
         together = min(together, max(1, recipe.args.rollout_batch_rows // work.completions))
     width = 2 if recipe.args.bf16 else 4
     # Of the input embedding, unless it is the head too, a step reads a few rows only.
-    unread = shape.vision_parameters + (0 if shape.tied else shape.vocabulary * shape.hidden)
+    sizes = shape.decoder
+    unread = shape.vision_parameters + (0 if shape.tied else sizes.vocabulary * sizes.hidden)
     prompt_copies = 1 if shared else work.completions
     keys = prompt_copies * work.prompt + work.completions * work.length / 2
-    read = width * (shape.parameters - unread + together * 2 * shape.layers * shape.key_width * keys)
-    computed = together * flops.decode(work.decoder, work.prompt, work.completions, work.length) / work.length
-    launching = 0.0 if recipe.args.use_vllm else shape.layers * assumptions.launch_ms / 1e3
+    read = width * (shape.parameters - unread + together * 2 * sizes.layers * sizes.key_width * keys)
+    computed = together * flops.decode(sizes, work.prompt, work.completions, work.length) / work.length
+    launching = 0.0 if recipe.args.use_vllm else sizes.layers * assumptions.launch_ms / 1e3
     step = max(
         launching,
         read / (gpu.terabytes * 1e12 * assumptions.bandwidth_use),

@@ -58,7 +58,6 @@ class PromptBuilder:
         if unknown:
             raise ConfigError(f"prompts for unknown tasks {unknown}; the tasks are {sorted(TASKS)}")
         self.processor = processor
-        self.budget = budget
         self.pictures = pictures or PictureBudget()
         self.thinking = thinking
         self.layout = layout
@@ -67,6 +66,7 @@ class PromptBuilder:
         self._load = load
         self.family = family_of(config)
         self.factor = self.family.token_side(config)
+        self.budget = budget.sized(self.factor)
         self._literal = LiteralText(processor.tokenizer)
         self._config = config
         self._placeholder_ids = [config.image_token_id, config.video_token_id]

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from videochat_r1.evaluation.reports.drawing import Lane, Series, film_strip, legend, line_chart, line_charts_file, time_line
+from videochat_r1.evaluation.reports.drawing import (
+    Lane,
+    Series,
+    film_strip,
+    legend,
+    line_chart,
+    line_charts_file,
+    time_line,
+)
 from videochat_r1.evaluation.reports.page import cards, example, grid, page, section, table
 from videochat_r1.geometry import Box, Span
 from videochat_r1.grpo.rollout_log import ROLLOUTS, read_rollouts
@@ -32,7 +40,7 @@ _SMOOTHED_STEPS = 21
 _OF_ONE = {"mIoU": "IoU"}
 
 # The videos as they are, at the rate at which the model sees them.
-_SHOWN = VideoBudget(fps=2.0, min_pixels=28 * 28, max_pixels=112 * 112, isolation="none")
+_SHOWN = VideoBudget(fps=2.0, total_pixels=1 << 24, min_pixels=1, max_pixels=112 * 112, isolation="none")
 
 
 def write_report(
@@ -176,7 +184,7 @@ def _chosen(indices: Sequence[int], rows: Mapping[str, Rows], metric: str) -> li
 
 
 def _example(note: str, sample: Sample, answers: Mapping[str, Mapping[str, Any]]) -> str:
-    shown = load_frames(sample.video, _SHOWN)
+    shown = load_frames(sample.video, _SHOWN, factor=1)
     frames: NDArray[np.uint8] = shown.pixels.permute(0, 2, 3, 1).numpy()
     target = next(iter(answers.values()))["target"]
     scores = ", ".join(

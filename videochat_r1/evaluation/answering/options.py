@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.answering.clue_options import ClueOptions, clue_options
+from videochat_r1.modeling.families import family_of
+from videochat_r1.modeling.load import load_config
 from videochat_r1.modeling.prompts import Layout
 from videochat_r1.rollout.base import SamplingSettings
 from videochat_r1.rollout.sampling import check_settings
@@ -117,8 +119,9 @@ class RunOptions:
         return [int.from_bytes(digest[:8], "big") >> 1]
 
     def settings(self, device: torch.device) -> dict[str, Any]:
-        """What answers depend on, as JSON."""
-        fields = asdict(self)
+        """What answers depend on, as JSON; the video's limits as the model's tokens make them."""
+        config = load_config(self.model)
+        fields = asdict(replace(self, video=self.video.sized(family_of(config).token_side(config))))
         for name in _WORK_FIELDS:
             del fields[name]
         for name in _WORK_VIDEO_FIELDS:

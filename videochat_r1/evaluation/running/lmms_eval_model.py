@@ -68,9 +68,9 @@ class VideoChatR1(lmms):  # type: ignore[misc]
         fps: float = 2.0,
         min_frames: int = 4,
         max_frames: int = 768,
-        total_pixels: int = 3584 * 28 * 28,
-        min_pixels: int = 16 * 28 * 28,
-        max_pixels: int = 768 * 28 * 28,
+        total_pixels: int | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
         max_batch_size: int | None = None,
     ) -> None:
         super().__init__()
