@@ -14,7 +14,7 @@ from videochat_r1.progress import progress_bar
 from videochat_r1.recipe import DataArguments
 from videochat_r1.sample import Media, Pictures, Sample, Video
 from videochat_r1.video.frames import VideoBudget, frame_size
-from videochat_r1.video.probe import probe
+from videochat_r1.video.probe import VideoInfo, probe
 from videochat_r1.video.process import read_in_process
 from videochat_r1.video.sampling import TEMPORAL_PATCH, time_grid
 from videochat_r1.video.stills import READ_SECONDS, still_size
@@ -90,7 +90,7 @@ def _check_files(
             missing.append(absent)
             continue
         try:
-            sound.append(_grid_of(media, data, shape))
+            sound.append(_shown_grid(media, data, shape))
         except VideoError as error:
             broken.append(str(error))
     section.facts[f"  {what} of {label}"] = (
@@ -117,10 +117,10 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def _grid_of(media: Media, data: DataArguments, shape: ModelShape | None) -> VideoGrid | None:
+def _shown_grid(media: Media, data: DataArguments, shape: ModelShape | None) -> VideoGrid | None:
     """What a sample shows after sampling and resizing; None where no model's shape is known. Raises VideoError.
 
-    A list of images is used whole, up to `max_frames`. Of pictures all count as the largest.
+    Of several pictures all count as the largest.
     """
     budget = data.budget()
     if isinstance(media, Pictures):
@@ -132,10 +132,13 @@ def _grid_of(media: Media, data: DataArguments, shape: ModelShape | None) -> Vid
         width, height = max(sides, key=lambda size: size[0] * size[1])
         return VideoGrid(len(sides), height // shape.token_side, width // shape.token_side, 0)
     info = probe(media, backend=budget.backend, timeout_seconds=budget.timeout_seconds)
-    if shape is None:
-        return None
-    if media.frames:
-        num_frames = min(len(media.frames), budget.max_frames)
+    return None if shape is None else grid_of(media, info, budget, shape)
+
+
+def grid_of(video: Video, info: VideoInfo, budget: VideoBudget, shape: ModelShape) -> VideoGrid:
+    """A video after sampling and resizing; a list of images is used whole, up to `max_frames`."""
+    if video.frames:
+        num_frames = min(len(video.frames), budget.max_frames)
         return _grid(num_frames, info.duration, info.width, info.height, budget, shape)
     return grid_of_clip(info.duration, info.width, info.height, budget, shape)
 
