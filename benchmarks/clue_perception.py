@@ -24,13 +24,14 @@ from tqdm import tqdm
 
 from videochat_r1.datasets.synthetic import FRAMES_PER_SECOND, SIDE, write_video
 from videochat_r1.datasets.synthetic_scene import BACKGROUND, COLOURS, Scene
-from videochat_r1.evaluation.answerer import Answerer
-from videochat_r1.evaluation.clue_perception import TASK, CluePerception, read
-from videochat_r1.evaluation.clue_segments import clue_segments
-from videochat_r1.evaluation.clue_view import ClueOptions, Look, closer_prompt, plan_look
-from videochat_r1.evaluation.predictions import Prediction
-from videochat_r1.evaluation.run_options import RunOptions
-from videochat_r1.evaluation.score_table import ScoreTable
+from videochat_r1.evaluation.answering.answerer import Answerer
+from videochat_r1.evaluation.answering.clue_options import ClueOptions
+from videochat_r1.evaluation.answering.options import RunOptions
+from videochat_r1.evaluation.clue_perception.passes import TASK, CluePerception, read
+from videochat_r1.evaluation.clue_perception.segments import clue_segments
+from videochat_r1.evaluation.clue_perception.view import Look, closer_prompt, plan_look
+from videochat_r1.evaluation.metrics.score_table import ScoreTable
+from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span, span_set_iou
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import load_config, load_model, load_processor

@@ -38,7 +38,8 @@ from transformers import PreTrainedModel  # noqa: E402
 from trl.trainer.utils import add_fused_lm_head  # noqa: E402
 
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix  # noqa: E402
-from videochat_r1.modeling.inputs import PromptInputs  # noqa: E402
+from videochat_r1.modeling.families import family_of  # noqa: E402
+from videochat_r1.modeling.inputs import Medium, PromptInputs  # noqa: E402
 from videochat_r1.modeling.load import load_model, load_processor  # noqa: E402
 from videochat_r1.modeling.positions import mrope_positions  # noqa: E402
 from videochat_r1.modeling.tiny import build_tiny  # noqa: E402
@@ -91,17 +92,10 @@ def the_prompt(model: PreTrainedModel, video_token: int, point: Point) -> Prompt
     text = torch.randint(10, 200, (TEXT_TOKENS,), generator=generator)
     half = TEXT_TOKENS // 2
     ids = torch.cat([text[:half], torch.full((point.steps * FRAME**2,), video_token), text[half:]])
-    video_grid_thw = torch.tensor([grid])
-    positions = mrope_positions(
-        ids,
-        video_token_id=video_token,
-        video_grid_thw=video_grid_thw,
-        grid_seconds=[float(step) for step in range(point.steps)],
-        merge_size=2,
-        tokens_per_second=2,
-    )
-    pixels = torch.randn(4 * point.steps * FRAME**2, 3 * 2 * 14 * 14, generator=generator)
-    return PromptInputs(ids, positions, pixels, video_grid_thw, 1.0, "")
+    patches = torch.randn(4 * point.steps * FRAME**2, 3 * 2 * 14 * 14, generator=generator)
+    video = Medium("video", patches, grid, 2, tuple(frame / 2 for frame in range(2 * point.steps)), 2.0)
+    pieces = family_of(model.config).pieces(video, model.config)
+    return PromptInputs(ids, mrope_positions(ids == video_token, pieces), (video,), "")
 
 
 def measure(model: PreTrainedModel, video_token: int, point: Point, repeats: int) -> dict[bool, float]:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from grpo_step import PRESETS, prepare, the_prompt
+from one_step.workload import PRESETS, prepare, the_prompt
 
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import load_model
@@ -40,7 +40,8 @@ def main() -> None:
     batched = copy.deepcopy(loop)
     install_batched_segments(batched)
     towers = {"loop": loop, "batched": batched}
-    print(f"{options.preset}: grid {prompt.video_grid_thw.tolist()}, {options.threads} threads")
+    (video,) = prompt.media
+    print(f"{options.preset}: grid {video.grid}, {options.threads} threads")
     medians = {}
     for what, backward in (("forward", False), ("forward and backward", True)):
         seconds = {name: [] for name in towers}
@@ -56,7 +57,8 @@ def main() -> None:
 def _once(tower: torch.nn.Module, prompt: PromptInputs, backward: bool) -> float:
     begin = time.perf_counter()
     with torch.set_grad_enabled(backward):
-        features = tower(prompt.pixel_values_videos, grid_thw=prompt.video_grid_thw).pooler_output
+        (video,) = prompt.media
+        features = tower(video.patches, grid_thw=torch.tensor([video.grid])).pooler_output
         if backward:
             features.sum().backward()
     return time.perf_counter() - begin

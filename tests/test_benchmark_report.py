@@ -12,10 +12,10 @@ from PIL import Image
 
 from tests.video_files import write_video
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
-from videochat_r1.evaluation.drawing import escaped
-from videochat_r1.evaluation.predictions import Prediction
-from videochat_r1.evaluation.results import write_results
-from videochat_r1.evaluation.score_answers import ScoringOptions, score_answers
+from videochat_r1.evaluation.reports.drawing import escaped
+from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
+from videochat_r1.evaluation.scoring.predictions import Prediction
+from videochat_r1.evaluation.scoring.results import write_results
 from videochat_r1.geometry import Box, Span
 from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, Pictures, Sample, SpanTarget, Video
 

@@ -15,21 +15,23 @@ from PIL import Image
 
 from tests.video_files import number_of, write_video
 from videochat_r1.cli import main
-from videochat_r1.evaluation.answerer import Answerer
-from videochat_r1.evaluation.clue_perception import (
+from videochat_r1.evaluation.answering.answerer import Answerer
+from videochat_r1.evaluation.answering.clue_options import ClueOptions
+from videochat_r1.evaluation.answering.options import RunOptions
+from videochat_r1.evaluation.clue_perception.passes import (
     FREE_TEMPLATE,
     TASK,
     CluePerception,
     clue_question,
     free_question,
 )
-from videochat_r1.evaluation.clue_view import ClueOptions, Plan, closer_prompt
-from videochat_r1.evaluation.predictions import Prediction
-from videochat_r1.evaluation.run_options import RunOptions
+from videochat_r1.evaluation.clue_perception.view import Plan, closer_prompt
+from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import ChoiceTarget, Sample, Video
 from videochat_r1.training.loader import load_prompt
 from videochat_r1.video.frames import VideoBudget, load_frames
@@ -60,7 +62,7 @@ class Scripted(Answerer):
         said = self.script.pop(0)
         assert len(said) == len(inputs)
         ids = [[*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id] for text in said]
-        return [Rollout(tokens, [0.0] * len(tokens), True) for tokens in ids]
+        return [Rollout(tokens, [0.0] * len(tokens), Ended.STOP) for tokens in ids]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +135,7 @@ def test_the_frames_are_those_of_the_segments(world: Path, answerer: Scripted) -
     text = answerer.builder.render_text("?")
     inputs, look = closer_prompt(answerer.builder, video, text, plan, "absolute", factor=28, load=load)
     assert seen == [16, 20, 48, 52] and look.fps == 2.0
-    assert inputs.video_grid_thw is not None and inputs.video_grid_thw.tolist() == [[2, 2, 4]]
+    assert inputs.media[0].grid == (2, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -252,8 +254,8 @@ def test_the_benchmarks_coarse_frames_do_not_tell_the_answer(tmp_path: Path) -> 
         benchmark.write_video(video, replace(scene, episodes=episodes))
         flash = scene.episodes[0].flash
         close = replace(benchmark.COARSE, min_pixels=84 * 84, max_pixels=84 * 84, total_pixels=84 * 84 * 8)
-        coarse = load_frames(Video(path=str(video)), benchmark.COARSE)
-        closer = load_frames(Video(path=str(video)), close, times=(flash.start, flash.start + 0.25))
+        coarse = load_frames(Video(path=str(video)), benchmark.COARSE, factor=28)
+        closer = load_frames(Video(path=str(video)), close, times=(flash.start, flash.start + 0.25), factor=28)
         frames.append([one.pixels.int() for one in (coarse, closer)])
     own, *others = frames
     for other in others:

@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.evaluation.clue_segments import (
+from videochat_r1.evaluation.answering.clue_options import ClueOptions
+from videochat_r1.evaluation.clue_perception.segments import (
     clip_time,
     clue_segments,
     longest_segments,
     segment_times,
     video_spans,
 )
-from videochat_r1.evaluation.clue_view import ClueOptions, Look, plan_look
+from videochat_r1.evaluation.clue_perception.view import Look, plan_look
 from videochat_r1.geometry import Span
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import VideoInfo

@@ -21,8 +21,9 @@ GRPO = {"loss": 0.1, "frac_reward_zero_std": 0.5, "grad_norm": 1.25, "step_time"
         ({"loss": 0.5, "grad_norm": 1.0}, "step     7  loss 0.5000  grad 1.00"),
         ({"loss": 0.0, "data/bad_samples": 3.0}, "step     7  loss 0.0000  left out so far 3"),
         (
-            GRPO | {"reward": 1.41, "tracking/reward": 1.5, "tracking/rewards/iou/mean": 0.55, "data/bad_samples": 0.0},
-            "step     7  reward 1.410  tracking 1.50 (iou 0.55)  grad 1.25  tokens 18  s/step 2.00",
+            GRPO | {"reward": 1.41, "tracking/reward": 1.5, "tracking/rewards/iou/mean": 0.55, "data/bad_samples": 0.0}
+            | {"tracking/ended/stop": 0.75, "tracking/ended/length": 0.25, "tracking/ended/unscored": 0.0},
+            "step     7  reward 1.410  tracking 1.50 (iou 0.55, length 0.25)  grad 1.25  tokens 18  s/step 2.00",
         ),
         (GRPO | {"data/bad_samples": 2.0}, "step     7  no rollout scored  grad 1.25  tokens 18  s/step 2.00  left out so far 2"),
         (

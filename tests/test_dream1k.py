@@ -8,10 +8,10 @@ import pytest
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
-from videochat_r1.evaluation.judged_scores import NO_JUDGE, check_judge
-from videochat_r1.evaluation.predictions import Prediction
-from videochat_r1.evaluation.score_answers import ScoringOptions, score_answers
-from videochat_r1.evaluation.summary import result_table
+from videochat_r1.evaluation.reports.summary import result_table
+from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
+from videochat_r1.evaluation.scoring.judged import NO_JUDGE, check_judge
+from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.judge.prompts import PROMPT_VERSION
 from videochat_r1.judge.rule_server import RuleJudgeServer

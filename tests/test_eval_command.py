@@ -18,9 +18,9 @@ from tests.video_files import write_video
 from videochat_r1.cli import main
 from videochat_r1.commands.eval import parse
 from videochat_r1.errors import ConfigError, DataError, DivergedError
-from videochat_r1.evaluation.predictions import SCORED_KEYS
-from videochat_r1.evaluation.run_folder import RunFolder
-from videochat_r1.evaluation.summary import PAPER, TABLE_1, paper_table
+from videochat_r1.evaluation.reports.summary import PAPER, TABLE_1, paper_table
+from videochat_r1.evaluation.running.folder import RunFolder
+from videochat_r1.evaluation.scoring.predictions import SCORED_KEYS
 
 SPANS = {"V0": [[0.0, 1.0]], "V1": [[0.5, 1.5], [1.0, 2.0]], "V2": [[0.0, 2.0], [0.5, 1.0], [1.0, 3.0]], "V3": [[0, 1]]}
 IDS = [f"{video}_{index}" for video, spans in SPANS.items() for index in range(len(spans))]
@@ -115,6 +115,7 @@ def test_limit_scores_the_first_samples_and_leaves_other_predictions_alone(folde
         ([*gold()[1:], {"id": "V0_0", "completion": 3}], ["line 7: completion is no text"]),
         ([*gold()[1:], ["V0_0", "x"]], ["line 7: not an object"]),
         ([*gold()[1:], {"id": "V0_0", "completion": "", "failure": 3}], ["line 7: failure is no text"]),
+        ([*gold()[1:], {"id": "V0_0", "completion": "", "ended": [3]}], ["line 7: ended is none of stop, length, "]),
         (
             [*gold()[1:], '{"id": "V0_0", "completion": "", "x": ' + "[" * 60 + "]" * 60 + "}"],
             ["nested more than 50 deep"],
@@ -401,6 +402,7 @@ def test_a_model_is_run_and_everything_recorded(world: Path) -> None:
     found = results(world / "plain")
     assert found["num_samples"] == 7
     assert found["failures"]["video_error"] == {"count": 1, "first": ["V3_0"]}
+    assert found["ended"]["video_error"] == pytest.approx(1 / 7) and sum(found["ended"].values()) == pytest.approx(1)
     settings = found["settings"]
     assert settings["model"] == str(world / "model") and settings["dtype"] == "float32"
     assert settings["video"]["fps"] == 2.0 and settings["temperature"] == 0.0 and settings["thinking"] is False
@@ -448,7 +450,7 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_a_row(world: Path) -> 
 import os, signal
 from pathlib import Path
 from tests import test_eval_command
-from videochat_r1.evaluation.run_folder import AnswerWriter
+from videochat_r1.evaluation.running.folder import AnswerWriter
 
 add, calls = AnswerWriter.add, []
 

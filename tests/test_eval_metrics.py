@@ -1,28 +1,32 @@
 """Metrics of the benchmarks against values worked out by hand; baselines against the known ones of the real files."""
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from videochat_r1.evaluation.baselines import best_constant_interval, chance, compute_baselines, majority_answer
+from videochat_r1.evaluation.baselines.trivial import best_constant_interval, chance, compute_baselines, majority_answer
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
-from videochat_r1.evaluation.grounding_metrics import (
+from videochat_r1.evaluation.metrics.grounding import (
     moment_scores,
     nextgqa_scores,
     overlap_and_precision,
 )
-from videochat_r1.evaluation.predictions import Prediction
-from videochat_r1.evaluation.score_answers import ScoringOptions, failure_of, score_answers
-from videochat_r1.evaluation.score_table import ScoreTable
-from videochat_r1.evaluation.tracking_metrics import (
+from videochat_r1.evaluation.metrics.score_table import ScoreTable
+from videochat_r1.evaluation.metrics.tracking import (
     DenseTruth,
     interpolate_boxes,
     rectangle_ious,
     sequence_scores,
     to_pixels,
 )
+from videochat_r1.evaluation.reports.summary import result_table
+from videochat_r1.evaluation.scoring.answers import ScoringOptions, failure_of, score_answers
+from videochat_r1.evaluation.scoring.predictions import Prediction, read_row
 from videochat_r1.geometry import Box, Span
+from videochat_r1.rollout.ended import shares_in_words
 from videochat_r1.sample import ChoiceTarget, LabelTarget, Sample, SpanTarget, Video
 
 # --- temporal grounding ---------------------------------------------------------------------------------------------
@@ -186,13 +190,53 @@ def test_groups_are_sorted_by_number_and_keep_their_counts() -> None:
         (Prediction("a", None), "no_completion"),
         (Prediction("a", None, "video_error"), "video_error"),
         (Prediction("a", "  "), "empty_completion"),
-        (Prediction("a", "<answer>5 to", extra={"finished": False}), "cut_off"),
+        (Prediction("a", "<answer>5 to", extra={"ended": "length"}), "cut_off"),
         (Prediction("a", "no idea"), "unparsable"),
     ],
 )
 def test_kinds_of_failure(prediction: Prediction, kind: str) -> None:
     assert failure_of(prediction, None) == kind
     assert failure_of(Prediction("a", "x"), Span(0, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "read"),
+    [
+        ({"finished": False}, {"ended": "length"}),
+        ({"finished": True, "num_tokens": 3}, {"ended": "stop", "num_tokens": 3}),
+        ({"finished": "yesterday"}, {"finished": "yesterday"}),
+        ({"failure": "prompt_error"}, {"failure": "prompt_error", "ended": "prompt_error"}),
+        ({"failure": "video_error", "ended": "video_error"}, {"failure": "video_error", "ended": "video_error"}),
+        ({"failure": "asleep"}, {"failure": "asleep"}),
+        ({"ended": "length"}, {"ended": "length"}),
+        ({}, {}),
+    ],
+    ids=str,
+)
+def test_rows_say_why_they_ended_whichever_version_wrote_them(row: dict[str, Any], read: dict[str, Any]) -> None:
+    failure = read.pop("failure", None)
+    assert read_row(json.dumps({"id": "a", "completion": None} | row)) == Prediction("a", None, failure, read)
+
+
+@pytest.mark.parametrize(
+    ("ended", "shares"),
+    [
+        (["stop", "length", "stop", "video_error"], "stop 50.0 %, length 25.0 %, video_error 25.0 %"),
+        (["stop"] * 4, "stop 100.0 %"),
+        (["stop", None, "stop", "stop"], None),
+        ([None] * 4, None),
+    ],
+)
+def test_results_have_the_shares_of_why_answers_ended_where_all_say_it(ended: list[Any], shares: str | None) -> None:
+    samples = [moment(str(index), Span(10, 20)) for index in range(4)]
+    answers = [
+        Prediction(str(index), "<answer>10 to 20</answer>", extra={} if one is None else {"ended": one})
+        for index, one in enumerate(ended)
+    ]
+    results = score_answers(BENCHMARKS["charades_sta"], samples, answers, ScoringOptions(bootstrap=10)).results
+    assert (shares_in_words(results["ended"]) if "ended" in results else None) == shares
+    table = result_table(results | {"settings": {}})
+    assert (f"\nended: {shares}\n" in table) == (shares is not None)
 
 
 def moment(name: str, span: Span, duration: float = 100.0) -> Sample:

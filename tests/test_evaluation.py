@@ -10,15 +10,16 @@ from tests.task_targets import TARGETS
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation import drawing, report
-from videochat_r1.evaluation.blind import best_blind, blind_answers, constant_spans, mean_metrics
-from videochat_r1.evaluation.harness import evaluate
-from videochat_r1.evaluation.metrics import bootstrap_interval, by_sample, mean_scores, paired_interval
+from videochat_r1.evaluation.answering.harness import evaluate
+from videochat_r1.evaluation.baselines.blind import best_blind, blind_answers, constant_spans, mean_metrics
+from videochat_r1.evaluation.metrics.bootstrap import bootstrap_interval, by_sample, mean_scores, paired_interval
+from videochat_r1.evaluation.reports import drawing, page
 from videochat_r1.geometry import Box, Span
 from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, load_processor, vision_token_ids
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.sample import (
     BoxesTarget,
@@ -64,7 +65,7 @@ def test_interval_has_the_width_of_the_central_limit():
 def test_interval_does_not_depend_on_blocks(monkeypatch):
     values = np.random.default_rng(1).random(50).tolist()
     whole = bootstrap_interval(values, seed=3, num_resamples=200)
-    monkeypatch.setattr("videochat_r1.evaluation.metrics._BLOCK_ENTRIES", 50 * 7)
+    monkeypatch.setattr("videochat_r1.evaluation.metrics.bootstrap._BLOCK_ENTRIES", 50 * 7)
     assert bootstrap_interval(values, seed=3, num_resamples=200) == whole
 
 
@@ -219,11 +220,11 @@ class Parrot:
 
     @staticmethod
     def key(prompt):
-        return prompt.text, prompt.pixel_values_videos.sum().item()
+        return prompt.text, prompt.media[0].patches.sum().item()
 
     def generate(self, prompts, *, num_generations, settings, noise_seeds=None):
         assert num_generations == 1
-        return [[Rollout([*self.answers[self.key(p)], self.eos], [], True)] for p in prompts]
+        return [[Rollout([*self.answers[self.key(p)], self.eos], [], Ended.STOP)] for p in prompts]
 
 
 def test_gold_answers_score_one_and_rows_keep_the_order(setting, tmp_path):
@@ -281,20 +282,20 @@ def svg_of(markup):
 def test_nothing_that_a_model_writes_becomes_markup():
     evil = '<script>alert("x")</script><img src=http://a.b/c>&'
     parts = [
-        report.section(evil, report.table([evil], [[evil]]), evil),
-        report.example(evil, {evil: evil}, [drawing.time_line([drawing.Lane(evil, "truth", [Span(0, 1)])], 2.0)]),
-        report.cards([(evil, evil, evil)]),
+        page.section(evil, page.table([evil], [[evil]]), evil),
+        page.example(evil, {evil: evil}, [drawing.time_line([drawing.Lane(evil, "truth", [Span(0, 1)])], 2.0)]),
+        page.cards([(evil, evil, evil)]),
         drawing.line_chart(evil, [drawing.Series(evil, "after", [(0, 0.1), (1, 0.9)])], x_label=evil),
         drawing.histogram(evil, {evil: [0.5]}, {evil: "before"}),
     ]
-    text = report.page(evil, evil, parts)
+    text = page.page(evil, evil, parts)
     assert "<script" not in text and "<img" not in text
     assert text.count("&lt;script&gt;") >= 12
 
 
 def test_pages_load_nothing():
     frames = np.zeros((2, 8, 8, 3), dtype=np.uint8)
-    text = report.page("t", "s", [drawing.film_strip(frames)])
+    text = page.page("t", "s", [drawing.film_strip(frames)])
     assert set(re.findall(r'(?:src|href)="([a-z]+):', text)) == {"data"}
     assert "@import" not in text and "http" not in text
 

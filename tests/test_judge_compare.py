@@ -12,7 +12,7 @@ import pytest
 
 from videochat_r1.cli import main
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation.agreement import (
+from videochat_r1.evaluation.metrics.agreement import (
     advantages,
     agreement,
     kendall_tau_b,
@@ -22,7 +22,7 @@ from videochat_r1.evaluation.agreement import (
     same_best,
     spearman,
 )
-from videochat_r1.evaluation.compare_judges import read_captions
+from videochat_r1.evaluation.scoring.compare_judges import read_captions
 from videochat_r1.judge.rule_server import RuleJudgeServer
 
 ROOT = Path(__file__).resolve().parent.parent

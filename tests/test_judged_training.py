@@ -103,6 +103,12 @@ def plain_run(folder):
     return trainer, weights_of(trainer)
 
 
+def unscored_shares(trainer) -> set[float]:
+    """Of every update and task."""
+    entries = trainer.state.log_history
+    return {value for entry in entries for name, value in entry.items() if name.endswith("/ended/unscored")}
+
+
 def test_every_rollout_is_judged_once_while_the_step_goes_on(plain_run):
     trainer, _ = plain_run
     rows = rollouts(trainer)
@@ -110,9 +116,9 @@ def test_every_rollout_is_judged_once_while_the_step_goes_on(plain_run):
     for row in rows:
         (text,) = captions([row["completion"]], [row["generation"]])
         assert row["rewards"]["answered"] == (1.0 if "dog" in text else 0.5)
-        assert row["unscored"] is None
+        assert row["problem"] is None and row["ended"] in ("stop", "length")
     assert 0 < sum(logged(trainer, "judge/requests")) <= len(rows)
-    assert logged(trainer, "rewards/unscored_share") == [0.0] * 3
+    assert unscored_shares(trainer) == {0.0}
 
 
 def test_an_unscored_rollout_leaves_its_groups_mean_and_std_and_gets_no_advantage(folder, server):
@@ -126,7 +132,7 @@ def test_an_unscored_rollout_leaves_its_groups_mean_and_std_and_gets_no_advantag
         unscored = group.pop(2)
         assert unscored["advantage"] == 0.0 and unscored["reward"] is None
         assert set(unscored["rewards"].values()) == {None}, "not even its format counts"
-        assert "HTTP 500" in unscored["unscored"]
+        assert unscored["ended"] == "unscored" and "HTTP 500" in unscored["problem"]
         values = [row["reward"] for row in group]
         mean, std = statistics.fmean(values), statistics.stdev(values)
         for row in group:
@@ -135,7 +141,7 @@ def test_an_unscored_rollout_leaves_its_groups_mean_and_std_and_gets_no_advantag
     assert trainer.unscored.total == 4
     level = sum(len({row["reward"] for row in group}) == 1 for group in groups)
     assert sum(logged(trainer, "frac_reward_zero_std")) == pytest.approx(level / 2)
-    assert logged(trainer, "rewards/unscored_share") == [0.25, 0.25]
+    assert unscored_shares(trainer) == {0.25}
 
 
 def test_above_the_configured_share_the_run_stops(folder, server):
@@ -159,7 +165,7 @@ def test_an_outage_in_mid_training_is_waited_for(folder, server, plain_run):
     began = time.monotonic()
     trainer.train()
     assert time.monotonic() - began > 0.7
-    assert not any(row["unscored"] for row in rollouts(trainer))
+    assert not any(row["problem"] for row in rollouts(trainer))
     after = weights_of(trainer)
     assert all(torch.equal(value, after[name]) for name, value in plain_run[1].items())
 
@@ -218,7 +224,7 @@ def test_ranks_agree_to_pause_and_to_stop(folder):
     assert f"Training has stopped. The same command goes on after update {step}" in said
     rows = logged_rollouts(output)
     assert [row["step"] for row in rows] == [number for number in range(1, step + 1) for _ in range(8)]
-    assert not any(row["unscored"] for row in rows)
+    assert not any(row["problem"] for row in rows)
 
 
 # --- a recipe -----------------------------------------------------------------------------------------------------------
@@ -230,7 +236,7 @@ def caption_recipe(folder, server, **changes):
     rows = [{"video": f"{index % 4}.mp4", "caption": "A man opens a door.", "id": index} for index in range(4)]
     (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     if not (folder / "model_qwen2_vl").exists():
-        make_trainer(folder, model_type="qwen2_vl")
+        make_trainer(folder, family="qwen2_vl")
     values = {
         "model_name_or_path": str(folder / "model_qwen2_vl"),
         "data_root": str(folder),
@@ -424,7 +430,7 @@ def test_a_run_goes_on_where_one_reward_is_odd_and_stops_where_all_are(folder, g
     trainer = with_rewards(folder, sometimes, max_unscored_share=0.5, max_steps=3)
     trainer.train()
     assert len(logged(trainer, "reward")) == 3
-    spoilt = [row["unscored"] for row in rollouts(trainer)[::4]]
+    spoilt = [row["problem"] for row in rollouts(trainer)[::4]]
     assert [bool(reason) for reason in spoilt] == [given is not None] * 4 + [False] * 2
     trainer = with_rewards(folder, always, max_steps=3)
     if given is None:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "videochat_r1"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+PROGRAMS = sorted([*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "examples").rglob("*.py")])
+TRAINER = PACKAGE / "grpo" / "trainer.py"
+MAX_LINES, MAX_TRAINER_LINES = 400, 650
 
 # Low to high. Parts of one row may not import each other; a part may import itself and every row above its own.
 LAYERS = (
@@ -35,22 +39,46 @@ LAYERS = (
     {"recipe"},
     {"training"},
     {"grpo"},
-    {"sft", "clue_perception"},
+    {"sft"},
     {"evaluation"},
     {"quickstart", "doctor"},
     {"commands"},
     {"cli"},
 )
-HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
-TORCH_FREE = [part for part, height in HEIGHT.items() if height < HEIGHT["video"]]
+ROOMS = (
+    {"metrics"},
+    {"benchmarks"},
+    {"baselines", "reports"},
+    {"scoring"},
+    {"answering"},
+    {"clue_perception"},
+    {"running"},
+)
+"""The same, of the rooms of `evaluation`."""
+
+
+def heights(layers: tuple[set[str], ...]) -> dict[str, int]:
+    return {part: height for height, layer in enumerate(layers) for part in layer}
+
+
+HEIGHTS = {"videochat_r1": heights(LAYERS), "videochat_r1.evaluation": heights(ROOMS)}
+TORCH_FREE = [part for part, height in HEIGHTS["videochat_r1"].items() if height < HEIGHTS["videochat_r1"]["video"]]
+TORCH_FREE += [
+    f"evaluation.{room}"
+    for room, height in HEIGHTS["videochat_r1.evaluation"].items()
+    if height < HEIGHTS["videochat_r1.evaluation"]["answering"]
+]
 HEAVY = {"torch", "torchvision", "transformers", "trl", "accelerate", "deepspeed", "peft", "vllm"}
 
 
-def part_of(path: Path) -> str:
-    """`videochat_r1/grpo/trainer.py` -> `grpo`; the package's own `__init__` -> ``."""
-    relative = path.relative_to(PACKAGE)
-    name = relative.parts[0].removesuffix(".py")
-    return "" if name == "__init__" else name
+def name_of(path: Path) -> str:
+    """`videochat_r1/grpo/__init__.py` -> `videochat_r1.grpo`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def part_of(name: str, whole: str) -> str:
+    """Of a module in a package: `videochat_r1.grpo.trainer` in `videochat_r1` -> `grpo`; empty for what is no part of it."""
+    return name.removeprefix(f"{whole}.").split(".")[0] if name.startswith(f"{whole}.") else ""
 
 
 def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -64,8 +92,27 @@ def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
 
 
+def modules_run(tree: ast.AST, names: set[str]) -> Iterator[str]:
+    """Those of `names` that are imported: `from a import b` means the module `a.b` where there is one, else `a`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in names)
+        elif isinstance(node, ast.ImportFrom) and node.module in names:
+            full = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if name in names else node.module for name in full)
+
+
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
+
+
+PARTS = {whole: {part_of(name_of(path), whole) for path in MODULES} - {""} for whole in HEIGHTS}
+
+
+def torch_free_modules() -> list[Path]:
+    return [
+        path for path in MODULES if any(f"{name_of(path)}.".startswith(f"videochat_r1.{part}.") for part in TORCH_FREE)
+    ]
 
 
 def tracked_files() -> list[Path]:
@@ -77,39 +124,58 @@ def tracked_files() -> list[Path]:
     return [path for name in listing.split("\0") if name and (path := ROOT / name).is_file()]
 
 
-def test_every_part_has_its_layer() -> None:
-    unknown = {part_of(path) for path in MODULES} - set(HEIGHT) - {""}
-    assert not unknown, f"add {unknown} to LAYERS in {Path(__file__).name}, above all that it imports"
+@pytest.mark.parametrize("whole", HEIGHTS)
+def test_every_part_has_its_layer(whole: str) -> None:
+    unknown = PARTS[whole] - set(HEIGHTS[whole])
+    assert not unknown, f"add {unknown} to {Path(__file__).name}, above all that it imports"
+    gone = set(HEIGHTS[whole]) - PARTS[whole]
+    assert not gone, f"{whole} has no {gone} any more"
 
 
-@pytest.mark.parametrize("part", sorted({part_of(path) for path in MODULES} & set(HEIGHT)))
-def test_imports_point_downwards(part: str) -> None:
-    upward = []
-    for path in MODULES:
-        if part_of(path) != part:
-            continue
-        for line, name in imported_modules(parsed(path)):
-            target = name.removeprefix("videochat_r1.").split(".")[0]
-            inside = name.startswith("videochat_r1.") and target in HEIGHT and target != part
-            if inside and HEIGHT[target] >= HEIGHT[part]:
-                upward.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+@pytest.mark.parametrize("whole, part", [(whole, part) for whole in HEIGHTS for part in sorted(PARTS[whole])])
+def test_imports_point_downwards(whole: str, part: str) -> None:
+    height = HEIGHTS[whole]
+    upward = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in MODULES
+        if part_of(name_of(path), whole) == part
+        for line, name in imported_modules(parsed(path))
+        if (target := part_of(name, whole)) in height and target != part and height[target] >= height[part]
+    ]
     assert not upward, upward
 
 
-def test_layers_below_video_name_no_heavy_library() -> None:
+def test_no_module_imports_itself_in_a_circle() -> None:
+    names = {name_of(path) for path in MODULES}
+    imports = {name_of(path): set(modules_run(parsed(path), names)) for path in MODULES}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' <- '.join(error.args[1])}")
+
+
+def test_files_stay_small_enough_to_be_read() -> None:
+    most = {path: MAX_LINES for path in [*MODULES, *PROGRAMS]} | {TRAINER: MAX_TRAINER_LINES}
+    lines = {path: len(path.read_text().splitlines()) for path in most}
+    long = [
+        f"{path.relative_to(ROOT)}: {lines[path]} of {most[path]} lines" for path in most if lines[path] > most[path]
+    ]
+    assert not long, f"split where a reader would look for a part: {long}"
+
+
+def test_torch_free_parts_name_no_heavy_library() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
-        for path in MODULES
-        if part_of(path) in TORCH_FREE
+        for path in torch_free_modules()
         for line, name in imported_modules(parsed(path))
         if name.split(".")[0] in HEAVY
     ]
     assert not found, found
 
 
-def test_layers_below_video_start_without_torch() -> None:
-    names = [part for part in TORCH_FREE if (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").exists()]
-    code = "import importlib, sys\n" + "".join(f"importlib.import_module('videochat_r1.{name}')\n" for name in names)
+def test_torch_free_parts_start_without_torch() -> None:
+    code = "import importlib, sys\n"
+    code += "".join(f"importlib.import_module('{name_of(path)}')\n" for path in torch_free_modules())
     code += "sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stderr
@@ -130,7 +196,7 @@ def test_module_keeps_the_house_rules(path: Path) -> None:
             assert node.type is not None and not names & {"Exception", "BaseException"}, f"{where}: broad except"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in {"eval", "exec"}, f"{where}: {node.func.id} of data"
-            if part_of(path) not in {"cli", "commands"}:
+            if part_of(name_of(path), "videochat_r1") not in {"cli", "commands"}:
                 assert node.func.id != "print", f"{where}: the library logs, only the console command prints"
         if isinstance(node, ast.Import | ast.ImportFrom):
             imported = {alias.name for alias in node.names} | {getattr(node, "module", "") or ""}

@@ -55,8 +55,8 @@ def adapter() -> Iterator[ModuleType]:
 
         sys.modules["lmms_eval.api.model"].lmms = Lmms
         sys.modules["lmms_eval.models.registry_v2"].ModelManifest = ModelManifest
-    yield importlib.import_module("videochat_r1.evaluation.lmms_eval_model")
-    for name in [*added, "videochat_r1.evaluation.lmms_eval_model"]:
+    yield importlib.import_module("videochat_r1.evaluation.running.lmms_eval_model")
+    for name in [*added, "videochat_r1.evaluation.running.lmms_eval_model"]:
         sys.modules.pop(name, None)
 
 

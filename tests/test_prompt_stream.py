@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from videochat_r1.errors import VideoError
-from videochat_r1.evaluation.prompt_stream import group_by_video, shard_of, stream_prompts
+from videochat_r1.evaluation.answering.prompt_stream import group_by_video, shard_of, stream_prompts
 from videochat_r1.geometry import Span
 from videochat_r1.sample import CaptionTarget, Pictures, Sample, SpanTarget, Video
 
@@ -84,6 +84,7 @@ def test_a_broken_video_is_reported_and_the_others_come() -> None:
     broken = Sample("b", "temporal_grounding", Video(path="broken.mp4"), "x", target, 5.0)
     prompts = list(stream_prompts(Builder(), [broken, *make(2, 1)], 1, ahead=2))
     assert [prompt.problem for prompt in prompts] == ["VideoError: broken.mp4: no pictures", None, None]
+    assert [prompt.ended for prompt in prompts] == ["video_error", None, None]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 40])

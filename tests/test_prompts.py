@@ -45,19 +45,20 @@ def builder(folder, processor, budget=BUDGET, **options):
 def test_ids_and_pixels_are_the_processors_own(folder, processor, sample):
     build = builder(folder, processor)
     inputs = build.build(sample)
-    frames = load_frames(sample.media, BUDGET)
+    frames = load_frames(sample.media, BUDGET, factor=28)
     expected = processor(
         text=[inputs.text], videos=[frames.pixels], do_resize=False, do_sample_frames=False, return_tensors="pt"
     )
     assert torch.equal(inputs.input_ids, expected["input_ids"][0])
-    assert torch.equal(inputs.pixel_values_videos, expected["pixel_values_videos"])
-    assert torch.equal(inputs.video_grid_thw, expected["video_grid_thw"])
+    (video,) = inputs.media
+    assert torch.equal(video.patches, expected["pixel_values_videos"])
+    assert list(video.grid) == expected["video_grid_thw"][0].tolist()
 
 
 def test_time_positions_follow_the_sampled_rate(folder, processor, sample):
     # 10 frames at 5 a second: a temporal step is 0.4 s.
     inputs = builder(folder, processor).build(sample)
-    assert inputs.second_per_grid_ts == pytest.approx(0.4)
+    assert inputs.media[0].step_seconds[1] == pytest.approx(0.4) and inputs.media[0].sample_fps == 5.0
     video = inputs.input_ids == load_config(folder / "model").video_token_id
     per_step = int(video.sum()) // 5
     times = (inputs.position_ids[0][video][::per_step] - int(video.nonzero()[0])).tolist()
@@ -171,7 +172,7 @@ def test_a_long_prompt_gets_a_smaller_video_and_never_a_cut_one(folder, processo
     assert fitted.num_tokens <= limit and fitted.text == whole.text
     video_id = load_config(folder / "model").video_token_id
     num_placeholders = int((fitted.input_ids == video_id).sum())
-    assert num_placeholders == int(fitted.video_grid_thw.prod()) // 4
+    assert num_placeholders == fitted.media[0].num_tokens
     with pytest.raises(DataError, match="max_prompt_length is 40"):
         builder(folder, processor, max_prompt_length=40).build(sample)
 
@@ -184,7 +185,7 @@ def test_a_missing_video_is_an_error_of_its_own_kind(folder, processor, sample):
 
 def test_the_blank_prompt_is_a_real_one(folder, processor):
     blank = builder(folder, processor).blank()
-    assert blank.pixel_values_videos is not None and float(blank.pixel_values_videos.std()) < 1.0
+    assert float(blank.media[0].patches.std()) < 1.0
     assert blank.num_tokens < 40
 
 
@@ -201,7 +202,6 @@ def test_copies_to_the_host_are_waited_for(folder, processor, sample, monkeypatc
         waits.clear()
         moved = inputs.to(device)
         assert waits == [(torch.device(device).type, blocks)] * 3
-        assert moved.video_grid_thw is inputs.video_grid_thw
         assert moved.rendered == inputs.rendered
 
 

@@ -5,7 +5,10 @@ import logging
 
 import pytest
 
-from videochat_r1.grpo.rollout_log import Drawn, RolloutLog, drop_rollouts_after, read_rollouts, task_metrics
+from videochat_r1.grpo.reward_calls import Outcome
+from videochat_r1.grpo.rollout_log import Drawn, RolloutLog, drop_rollouts_after, read_rollouts
+from videochat_r1.rollout.base import Rollout
+from videochat_r1.rollout.ended import Ended
 
 COLUMNS = {
     "prompt": "When? \ud83d",
@@ -18,8 +21,18 @@ COLUMNS = {
 }
 
 
-def drawn(sample_id, count=2, usable=True):
-    return [Drawn({**COLUMNS, "sample_id": sample_id, "generation": g}, "<answer>0 to 2</answer>", 5, True, usable) for g in range(count)]  # fmt: skip
+def drawn(sample_id, *ended, reason=None):
+    """Rollouts that ended so before they were scored; the last one's reward failed for the reason, if there is one."""
+    reasons = [None] * (len(ended) - 1) + [reason]
+    return [
+        Drawn.of(
+            {**COLUMNS, "sample_id": sample_id, "generation": g},
+            "<answer>0 to 2</answer>",
+            Rollout([1] * 5, [0.0] * 5, Ended(how)),
+            Outcome(judged=True, reason=why, stop=False),
+        )
+        for g, (how, why) in enumerate(zip(ended, reasons, strict=True))
+    ]
 
 
 @pytest.fixture
@@ -27,9 +40,12 @@ def path(tmp_path):
     """Three updates of a group of two each, and a group that was left out."""
     log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou", "style", "style"], [1.0, 2.0, 3.0], 2)
     for step in (1, 2, 3):
-        rows = [*drawn("left out", usable=False), *drawn(f"é{step}")]
+        rows = [
+            *drawn("left out", "video_error", "video_error"),
+            *drawn(f"é{step}", "length", "stop", reason="judge is late"),
+        ]
         nan = float("nan")
-        log.score(step, rows, [[nan] * 3, [nan] * 3, [1.0, nan, 1.0], [nan] * 3], [None, None, None, "judge is late"])
+        log.score(step, rows, [[nan] * 3, [nan] * 3, [1.0, nan, 1.0], [nan] * 3])
         log.write([9.0, 0.0, 0.0, 0.5, -0.5])
     return tmp_path / "rollouts.jsonl"
 
@@ -40,9 +56,10 @@ def test_a_line_holds_a_group_and_says_once_what_its_completions_share(path):
     assert [group["step"] for group in groups] == [1, 2, 3], "the updates that they lead to"
     first = groups[0]
     assert (first["sample_id"], first["prompt"], first["target"]) == ("é1", "When? \ud83d", COLUMNS["target"])
-    assert [(one["generation"], one["reward"], one["advantage"], one["unscored"]) for one in first["rollouts"]] == [
-        (0, 4.0, 0.5, None),
-        (1, None, -0.5, "judge is late"),
+    seen = ("generation", "reward", "advantage", "ended", "problem")
+    assert [tuple(one[name] for name in seen) for one in first["rollouts"]] == [
+        (0, 4.0, 0.5, "length", None),
+        (1, None, -0.5, "unscored", "judge is late"),
     ]
     assert not first.keys() & first["rollouts"][0].keys()
 
@@ -95,7 +112,26 @@ def test_a_damaged_log_is_gone_on_with_and_the_line_is_named(path, damage, caplo
 
 def test_metrics_of_rollouts_that_nothing_scored_are_left_out():
     log = RolloutLog(None, ["iou"], [1.0], 2)
-    metrics = log.score(1, drawn("a"), [[float("nan")]] * 2, ["late", "late"])
+    metrics = log.score(1, drawn("a", "stop", reason="late") * 2, [[float("nan")]] * 2)
     log.write([0.0, 0.0])
     assert "temporal_grounding/reward" not in metrics and metrics["temporal_grounding/frac_reward_zero_std"] == 1.0
-    assert log.score(1, drawn("a", usable=False), [[float("nan")]] * 2, [None] * 2) == task_metrics([], 2) == {}
+
+
+@pytest.mark.parametrize("reason", [None, "late"])
+@pytest.mark.parametrize("how", ["stop", "length", "video_error", "prompt_error"])
+def test_each_rollout_counts_once_in_the_shares_of_why_it_ended(how, reason):
+    log = RolloutLog(None, ["iou"], [1.0], 4)
+    rows = drawn("a", "stop", "stop", "stop", how, reason=reason)
+    metrics = log.score(1, rows, [[1.0]] * 4)
+    expected = dict.fromkeys(Ended, 0.0) | {"stop": 0.75}
+    expected["unscored" if reason and Ended(how).drawn else how] += 0.25
+    shares = {name: value for name, value in metrics.items() if "/ended/" in name}
+    assert shares == {f"temporal_grounding/ended/{name}": share for name, share in expected.items()}
+    assert rows[-1].ended.scored == (how in ("stop", "length") and reason is None)
+
+
+def test_a_step_of_which_nothing_was_drawn_has_nothing_but_shares():
+    log = RolloutLog(None, ["iou"], [1.0], 2)
+    metrics = log.score(1, drawn("a", "prompt_error", "prompt_error"), [[float("nan")]] * 2)
+    assert {name for name, value in metrics.items() if value} == {"temporal_grounding/ended/prompt_error"}
+    assert len(metrics) == len(Ended)

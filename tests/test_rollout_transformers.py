@@ -12,24 +12,25 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 from tests.host_waits import counted_host_waits
-from tests.tiny_prompts import MODEL_TYPES, PAD, make_prompt
+from tests.tiny_prompts import PAD, make_prompt, plain_arguments
 from tests.tiny_prompts import make_model as make_flat_model
 from videochat_r1.errors import ConfigError
-from videochat_r1.grpo.shared_prefix import completion_logps, encode_video, install_shared_prefix
+from videochat_r1.grpo.shared_prefix import completion_logps, encode_media, install_shared_prefix
 from videochat_r1.modeling.attention_kernels import MATH
+from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.tiny import ModelType
 from videochat_r1.rollout import prefix_cache, transformers_engine
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.sampling import TokenSampler, inverse_cdf, uniform_noise
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 
 TEMPERATURE = 0.8
 
 
-def make_model(model_type: ModelType = "qwen2_5_vl") -> PreTrainedModel:
+def make_model(family: str = "qwen2_5_vl") -> PreTrainedModel:
     """With sharp predictions, so that a wrong position changes tokens."""
-    model = make_flat_model(model_type, tied=False)
+    model = make_flat_model(family, tied=False)
     with torch.no_grad():
         model.lm_head.weight.mul_(8)
     return model
@@ -70,9 +71,9 @@ def seeds(num_prompts: int, num_generations: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.4])
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_greedy_equals_generate(model_type: ModelType, penalty: float) -> None:
-    plain = make_model(model_type)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_equals_generate(family: str, penalty: float) -> None:
+    plain = make_model(family)
     model = copy.deepcopy(plain)
     prompts = ragged_prompts(model)
     settings = sampling(model, 16, temperature=0.0, repetition_penalty=penalty)
@@ -81,8 +82,7 @@ def test_greedy_equals_generate(model_type: ModelType, penalty: float) -> None:
         expected = plain.generate(
             input_ids=prompt.input_ids[None],
             position_ids=prompt.position_ids[:, None],
-            pixel_values_videos=prompt.pixel_values_videos,
-            video_grid_thw=prompt.video_grid_thw,
+            **plain_arguments([prompt]),
             suppress_tokens=list(vision_ids(model)),
             repetition_penalty=penalty,
             max_new_tokens=16,
@@ -104,9 +104,9 @@ def test_greedy_notices_wrong_positions() -> None:
     assert ids_of(made)[0] != ids_of(made)[1]
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_logps_are_the_trainers(model_type: ModelType) -> None:
-    model = make_model(model_type)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logps_are_the_trainers(family: str) -> None:
+    model = make_model(family)
     add_fused_lm_head(model, temperature=TEMPERATURE, outputs=("log_probs", "entropy"))
     install_shared_prefix(model)
     prompts = ragged_prompts(model)
@@ -263,9 +263,7 @@ def test_each_prompt_is_encoded_and_prefilled_once_without_padding() -> None:
     TransformersEngine(model, PAD).generate(
         prompts, num_generations=5, settings=sampling(model, 4), noise_seeds=seeds(3, 5)
     )
-    assert patches == [
-        (sum(int(prompt.video_grid_thw.prod()) for prompt in prompts if prompt.video_grid_thw is not None),)
-    ]
+    assert patches == [(sum(len(medium.patches) for prompt in prompts for medium in prompt.media),)]
     assert rows == [(1, sum(prompt.num_tokens - 1 for prompt in prompts))] + [(15, 1)] * 4
     assert last_mlp[0] == (1, 0)
 
@@ -312,7 +310,7 @@ def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
     )
     flat = [rollout for group in groups for rollout in group]
     lengths = [len(rollout.completion_ids) for rollout in flat]
-    assert all(rollout.finished for rollout in flat)
+    assert {rollout.ended for rollout in flat} == {Ended.STOP}
     assert len(rows) - 1 == max(lengths) < 400
     assert rows[1] == (24, 1)
     assert rows[-1][0] < 12
@@ -327,12 +325,12 @@ def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
     "changes",
     [{"temperature": 0.0}, {}, {"top_k": 20, "top_p": 0.9, "min_p": 0.01}, {"repetition_penalty": 1.3}],
 )
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_between_two_checks_for_the_end_the_host_waits_for_nothing(
-    model_type: ModelType, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    family: str, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transformers_engine, "_STEPS_BETWEEN_CHECKS", {})
-    model = make_model(model_type)
+    model = make_model(family)
     settings = sampling(model, 7, eos_token_ids=tuple(range(100, 400)), **changes)
     waits: list[dict[str, int]] = []
     decode = TransformersEngine._decode
@@ -346,15 +344,13 @@ def test_between_two_checks_for_the_end_the_host_waits_for_nothing(
     groups = TransformersEngine(model, PAD).generate(
         ragged_prompts(model), num_generations=4, settings=settings, noise_seeds=seeds(3, 4)
     )
-    assert any(rollout.finished for group in groups for rollout in group)
+    assert any(rollout.ended == Ended.STOP for group in groups for rollout in group)
     assert waits == [{}]
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_autocast_keeps_keys_and_values_in_its_precision(
-    model_type: ModelType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = make_model(model_type)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_autocast_keeps_keys_and_values_in_its_precision(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(family)
     dtypes: set[torch.dtype] = set()
     attend = prefix_cache.SharedPrefixCache.attend
 
@@ -370,12 +366,12 @@ def test_autocast_keeps_keys_and_values_in_its_precision(
     assert dtypes == {torch.bfloat16}
 
 
-def test_length_limit_leaves_rollouts_unfinished() -> None:
+def test_a_rollout_at_the_length_limit_ended_for_it() -> None:
     model = make_model()
     (group,) = TransformersEngine(model, PAD).generate(
         ragged_prompts(model)[:1], num_generations=2, settings=sampling(model, 6), noise_seeds=seeds(1, 2)
     )
-    assert [(len(rollout.completion_ids), rollout.finished) for rollout in group] == [(6, False)] * 2
+    assert [(len(rollout.completion_ids), rollout.ended) for rollout in group] == [(6, Ended.LENGTH)] * 2
 
 
 @pytest.mark.parametrize("takes_bias", [True, False])
@@ -406,11 +402,11 @@ def test_features_computed_once_give_the_same_rollouts() -> None:
     prompts, settings = ragged_prompts(model), sampling(model, 8)
     engine = TransformersEngine(model, PAD)
     expected = engine.generate(prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2))
-    features = [encode_video(model, prompt) for prompt in prompts]
+    features = [encode_media(model, prompt) for prompt in prompts]
     patches: list[tuple[int, ...]] = []
     count_calls(model.base_model.visual, patches)
     made = engine.generate(
-        prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2), video_features=features
+        prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2), media_features=features
     )
     assert ids_of(made) == ids_of(expected)
     assert patches == []

@@ -14,14 +14,15 @@ import torch
 from accelerate import Accelerator
 from peft import LoraConfig
 
+from tests.tiny_prompts import plain_arguments
 from tests.tiny_runs import make_trainer
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, load_processor, vision_token_ids
+from videochat_r1.modeling.media_features import encode_media
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_tiny
-from videochat_r1.modeling.video_features import encode_video
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.video.frames import Frames, VideoBudget
@@ -55,8 +56,7 @@ def trainer_logps(model: torch.nn.Module, prompt: PromptInputs, rollout: Rollout
     logits = model(
         input_ids=torch.cat([prompt.input_ids, completion])[None],
         position_ids=torch.cat([prompt.position_ids, positions.expand(3, -1)], 1)[:, None],
-        pixel_values_videos=prompt.pixel_values_videos,
-        video_grid_thw=prompt.video_grid_thw,
+        **plain_arguments([prompt]),
     ).logits[0, prompt.num_tokens - 1 : -1]
     return (logits / temperature).log_softmax(-1).gather(1, completion[:, None])[:, 0]
 
@@ -129,7 +129,7 @@ def test_greedy_output_is_that_of_transformers(world: SimpleNamespace) -> None:
     )
     theirs = world.generation.generate(world.prompts, num_generations=1, settings=greedy)
     assert [group[0].completion_ids for group in theirs] == [group[0].completion_ids for group in ours]
-    assert [group[0].finished for group in theirs] == [group[0].finished for group in ours]
+    assert [group[0].ended for group in theirs] == [group[0].ended for group in ours]
     assert len({tuple(group[0].completion_ids) for group in theirs}) == 3
     for a, b in zip(theirs, ours, strict=True):
         assert a[0].logps == pytest.approx(b[0].logps, abs=1e-4)
@@ -152,8 +152,8 @@ def test_inputs_are_those_of_vllms_own_processor(world: SimpleNamespace) -> None
         )
         item = theirs["mm_kwargs"]["video"][0].get_data()
         assert theirs["prompt_token_ids"] == prompt.input_ids.tolist()
-        assert torch.allclose(item["pixel_values_videos"], prompt.pixel_values_videos, atol=1e-5)
-        assert item["video_grid_thw"].tolist() == prompt.video_grid_thw[0].tolist()
+        assert torch.allclose(item["pixel_values_videos"], prompt.media[0].patches, atol=1e-5)
+        assert tuple(item["video_grid_thw"].tolist()) == prompt.media[0].grid
 
 
 def test_positions_are_the_trainers(world: SimpleNamespace) -> None:
@@ -176,10 +176,11 @@ def test_vllm_alone_would_misplace_some_videos(world: SimpleNamespace) -> None:
     """Why positions are given: at 2 fps vLLM's are ours, at other rates and with a repeated frame they need not be."""
 
     def own(prompt: PromptInputs) -> torch.Tensor:
-        steps, height, width = (int(v) for v in prompt.video_grid_thw[0])
+        (video,) = prompt.media
+        steps, height, width = video.grid
         data = {
             "video_grid_thw": SimpleNamespace(data=torch.tensor([steps, height, width])),
-            "second_per_grid_ts": SimpleNamespace(data=torch.tensor(prompt.second_per_grid_ts)),
+            "second_per_grid_ts": SimpleNamespace(data=torch.tensor(2 / (video.sample_fps or 0.0))),
         }
         place = SimpleNamespace(offset=prompt.input_ids.tolist().index(world.model.config.video_token_id))
         feature = SimpleNamespace(modality="video", mm_position=place, data=data)
@@ -217,11 +218,11 @@ def test_a_shifted_position_or_pixel_shows(world: SimpleNamespace) -> None:
     prompt = world.prompts[1]
     positions = prompt.position_ids.clone()
     positions[0, prompt.num_tokens // 2] += 1
-    pixels = prompt.pixel_values_videos.clone()
+    pixels = prompt.media[0].patches.clone()
     pixels[0] += 1
     for other in (
         replace(prompt, position_ids=positions),
-        replace(prompt, pixel_values_videos=pixels),
+        replace(prompt, media=(replace(prompt.media[0], patches=pixels),)),
     ):
         groups = world.generation.generate(
             [other], num_generations=2, settings=world.settings, noise_seeds=seeds_of(1, 2)
@@ -308,14 +309,14 @@ def test_only_a_frozen_vision_tower_keeps_its_features(world: SimpleNamespace) -
 def test_features_of_a_frozen_tower_take_the_place_of_pixels(world: SimpleNamespace) -> None:
     videos: list[int] = []
     world.generation.sync_weights()
-    features = [encode_video(world.model, prompt) for prompt in world.prompts]
+    features = [encode_media(world.model, prompt) for prompt in world.prompts]
     with hooked(world.vllm_model.visual, lambda call: videos.append(1)):
         groups = world.generation.generate(
             world.prompts,
             num_generations=2,
             settings=world.settings,
             noise_seeds=seeds_of(3, 2),
-            video_features=features,
+            media_features=features,
         )
     assert not videos
     assert largest_difference(world.model, world.prompts, groups, 1.0) < 1e-4
@@ -323,7 +324,7 @@ def test_features_of_a_frozen_tower_take_the_place_of_pixels(world: SimpleNamesp
 
 def test_a_prompt_without_video(world: SimpleNamespace) -> None:
     ids = torch.tensor(world.processor.tokenizer("When is the object visible?")["input_ids"])
-    prompt = PromptInputs(ids, torch.arange(len(ids)).expand(3, -1), None, None, None, "")
+    prompt = PromptInputs(ids, torch.arange(len(ids)).expand(3, -1), (), "")
     groups = world.generation.generate([prompt], num_generations=2, settings=world.settings, noise_seeds=seeds_of(1, 2))
     assert largest_difference(world.model, [prompt], groups, 1.0) < 1e-4
 
@@ -359,20 +360,20 @@ def test_options_that_cannot_work_with_video(tmp_path: Path, option: str, value:
 @pytest.mark.parametrize("kind", ["untied", "lora"])
 def test_grpo_with_vllm(tmp_path: Path, kind: str) -> None:
     """Three updates that change all weights (untied embeddings, Qwen2-VL), or an adapter; TRL's correction is in use."""
-    model_type = "qwen2_vl" if kind == "untied" else "qwen2_5_vl"
+    family = "qwen2_vl" if kind == "untied" else "qwen2_5_vl"
     if kind == "untied":
         build_tiny(
-            tmp_path / f"model_{model_type}",
+            tmp_path / f"model_{family}",
             hidden=64,
             layers=2,
             vision_hidden=32,
             tie_word_embeddings=False,
-            model_type=model_type,
+            family=family,
         )
     lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj", "down_proj"])
     trainer = make_trainer(
         tmp_path,
-        model_type=model_type,
+        family=family,
         peft_config=lora if kind == "lora" else None,
         use_vllm=True,
         temperature=0.8,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from tests.tiny_prompts import plain_arguments
 from tests.tiny_runs import Source, make_corpus, make_trainer, write_train_manifest
 from videochat_r1 import sft
 from videochat_r1.errors import ConfigError
@@ -83,8 +84,7 @@ def test_the_loss_is_the_mean_likelihood_of_the_gold_answers(folder):
             logits = model(
                 input_ids=ids[None],
                 position_ids=torch.cat([prompt.position_ids, after], dim=1)[:, None],
-                pixel_values_videos=prompt.pixel_values_videos,
-                video_grid_thw=prompt.video_grid_thw,
+                **plain_arguments([prompt]),
             ).logits[0]
         logps = logits.log_softmax(-1)[prompt.num_tokens - 1 : -1].gather(1, torch.tensor(answer)[:, None])
         per_sample.append(-logps.mean())

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +17,12 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 from tests.tiny_prompts import (
-    MODEL_TYPES,
     PAD,
     make_completions,
+    make_media_prompt,
     make_model,
     make_prompt,
+    plain_arguments,
     ragged_batch,
     shift_one_position,
     without_last_token,
@@ -29,15 +31,15 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.packing import pack_rows, token_counts
 from videochat_r1.grpo.shared_prefix import (
     completion_logps,
-    encode_video,
+    encode_media,
     install_shared_prefix,
     sharing_pays,
     verify_shared,
 )
 from videochat_r1.modeling import attention_kernels
+from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.packed_attention import PackedLayout, pack_groups
-from videochat_r1.modeling.tiny import ModelType
 
 TEMPERATURE = 0.9
 TOLERANCE = 1e-5
@@ -56,12 +58,12 @@ def logps_and_gradients(
     mask: torch.Tensor,
     *,
     share_prompt: bool,
-    video_features: Sequence[torch.Tensor | None] | None = None,
+    media_features: Sequence[torch.Tensor | None] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     model.zero_grad()
     logps, entropy = completion_logps(
         model, prompts, ids, mask, share_prompt=share_prompt, compute_entropy=True, pad_token_id=PAD,
-        video_features=video_features,
+        media_features=media_features,
     )  # fmt: skip
     assert entropy is not None
     weights = torch.randn(logps.shape, generator=torch.Generator().manual_seed(3)).to(logps.device)
@@ -70,27 +72,44 @@ def logps_and_gradients(
     return logps.detach(), entropy.detach(), torch.cat(grads)
 
 
-def largest_difference(model: torch.nn.Module, *batch, video_features=None) -> tuple[float, float]:
+def largest_difference(model: torch.nn.Module, *batch, media_features=None) -> tuple[float, float]:
     """Largest absolute difference of log-probabilities and entropies, relative one of gradients."""
-    shared = logps_and_gradients(model, *batch, share_prompt=True, video_features=video_features)
+    shared = logps_and_gradients(model, *batch, share_prompt=True, media_features=media_features)
     repeated = logps_and_gradients(model, *batch, share_prompt=False)
     values = max(float((shared[i] - repeated[i]).abs().max()) for i in (0, 1))
     return values, float((shared[2] - repeated[2]).norm() / repeated[2].norm())
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [True, False])
-def test_ragged_groups_equal_repeated_prompts(model_type: ModelType, tied: bool) -> None:
-    model = prepare(make_model(model_type, tied=tied))
+def test_ragged_groups_equal_repeated_prompts(family: str, tied: bool) -> None:
+    model = prepare(make_model(family, tied=tied))
     logps, gradients = largest_difference(model, *ragged_batch(model))
     assert logps < TOLERANCE
     assert gradients < TOLERANCE
 
 
-def test_repeated_prompts_equal_the_plain_model_row_by_row() -> None:
-    plain = make_model()
+def mixed_batch(model: torch.nn.Module) -> tuple[list[PromptInputs], torch.Tensor, torch.Tensor]:
+    """A group that is shown two pictures, one that is shown a video, and one that is shown a picture."""
+    pictures = make_media_prompt(model, 1, "image", [(1, 4, 6), (1, 4, 4)])
+    video, picture = make_prompt(model, 2, (2, 4, 4), 1.3), make_media_prompt(model, 3, "image", [(1, 6, 4)])
+    return [pictures, pictures, video, video, picture], *make_completions([7, 3, 5, 8, 4])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_and_videos_in_one_row_equal_repeated_prompts(family: str) -> None:
+    model = prepare(make_model(family))
+    logps, gradients = largest_difference(model, *mixed_batch(model))
+    assert logps < TOLERANCE
+    assert gradients < TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("batch", [ragged_batch, mixed_batch])
+def test_repeated_prompts_equal_the_plain_model_row_by_row(family: str, batch: Callable[..., Any]) -> None:
+    plain = make_model(family)
     model = prepare(copy.deepcopy(plain))
-    prompts, ids, mask = ragged_batch(model)
+    prompts, ids, mask = batch(model)
     logps, entropy = completion_logps(
         model, prompts, ids, mask, share_prompt=False, compute_entropy=True, pad_token_id=PAD
     )
@@ -100,8 +119,7 @@ def test_repeated_prompts_equal_the_plain_model_row_by_row() -> None:
         logits = plain(
             input_ids=torch.cat([prompt.input_ids, ids[row, :length]])[None],
             position_ids=torch.cat([prompt.position_ids, following.expand(3, -1)], 1)[:, None],
-            pixel_values_videos=prompt.pixel_values_videos,
-            video_grid_thw=prompt.video_grid_thw,
+            **plain_arguments([prompt]),
         ).logits[0, prompt.num_tokens - 1 : -1]
         expected = torch.log_softmax(logits[:length] / TEMPERATURE, -1)
         torch.testing.assert_close(logps[row, :length], expected.gather(1, ids[row, :length, None])[:, 0])
@@ -132,7 +150,7 @@ def test_part_of_a_group_gives_the_rows_of_the_whole() -> None:
 def test_prompts_without_video() -> None:
     model = prepare(make_model())
     ids = torch.randint(10, 250, (12,))
-    text = PromptInputs(ids, torch.arange(12).expand(3, -1), None, None, None, "")
+    text = PromptInputs(ids, torch.arange(12).expand(3, -1), (), "")
     video = make_prompt(model, 2, (2, 4, 4), 0.7)
     logps, gradients = largest_difference(model, [text, text, video], *make_completions([5, 3, 4]))
     assert logps < TOLERANCE
@@ -158,8 +176,8 @@ def test_frozen_tower_with_features_computed_once() -> None:
     model = prepare(make_model())
     model.base_model.visual.requires_grad_(False)
     batch = ragged_batch(model)
-    features = {id(prompt): encode_video(model, prompt) for prompt in batch[0]}
-    logps, gradients = largest_difference(model, *batch, video_features=[features[id(prompt)] for prompt in batch[0]])
+    features = {id(prompt): encode_media(model, prompt) for prompt in batch[0]}
+    logps, gradients = largest_difference(model, *batch, media_features=[features[id(prompt)] for prompt in batch[0]])
     assert logps < TOLERANCE
     assert gradients < TOLERANCE
 
@@ -173,9 +191,9 @@ def test_vision_tower_sees_each_video_once() -> None:
     assert patches == [4 * 4 * 6 + 3 * 4 * 4]
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_gradient_checkpointing(model_type: ModelType) -> None:
-    model = prepare(make_model(model_type))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_checkpointing(family: str) -> None:
+    model = prepare(make_model(family))
     batch = ragged_batch(model)
     expected = logps_and_gradients(model, *batch, share_prompt=True)
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -257,7 +275,7 @@ def test_every_comparison_with_repeated_prompts_notices_one_wrong_entry(variant:
         wrapped = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     elif variant == "frozen tower":
         model.base_model.visual.requires_grad_(False)
-        made = {id(prompt): encode_video(model, prompt) for prompt in prompts}
+        made = {id(prompt): encode_media(model, prompt) for prompt in prompts}
         features = [made[id(prompt)] for prompt in prompts]
     elif variant == "checkpointing":
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -272,7 +290,7 @@ def test_every_comparison_with_repeated_prompts_notices_one_wrong_entry(variant:
         prompts = [shift_one_position(prompts[0])] * own + prompts[own:]
     elif wrong == "mask":
         mask = without_last_token(mask)
-    shared = logps_and_gradients(wrapped, prompts, ids, mask, share_prompt=True, video_features=features)
+    shared = logps_and_gradients(wrapped, prompts, ids, mask, share_prompt=True, media_features=features)
     logps = (shared[0] - repeated[0]).abs().max()
     gradients = (shared[2] - repeated[2]).norm() / repeated[2].norm()
     if wrong == "nothing":
@@ -440,8 +458,7 @@ def test_installing_changes_nothing_for_ordinary_forwards(tmp_path: Path) -> Non
         "input_ids": torch.stack([prompt.input_ids] * 2),
         "position_ids": prompt.position_ids[:, None].expand(-1, 2, -1),
         "attention_mask": torch.ones(2, prompt.num_tokens, dtype=torch.long).index_fill(1, torch.tensor([0]), 0),
-        "pixel_values_videos": torch.cat([prompt.pixel_values_videos] * 2),  # type: ignore[list-item]
-        "video_grid_thw": torch.cat([prompt.video_grid_thw] * 2),  # type: ignore[list-item]
+        **plain_arguments([prompt] * 2),
     }
     # The vision tower adds up in another order.
     torch.testing.assert_close(model(**inputs).logits, plain(**inputs).logits, atol=1e-6, rtol=1e-6)
@@ -519,7 +536,7 @@ def test_packed_row_has_no_padding_and_scores_every_segment_token() -> None:
 def test_sharing_pays_where_it_saves_tokens() -> None:
     def text(num_tokens: int) -> PromptInputs:
         ids = torch.arange(num_tokens)
-        return PromptInputs(ids, ids.expand(3, -1), None, None, None, "")
+        return PromptInputs(ids, ids.expand(3, -1), (), "")
 
     def mask(*lengths: int) -> torch.Tensor:
         return make_completions(lengths)[1]

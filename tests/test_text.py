@@ -16,7 +16,7 @@ from videochat_r1.cli import main
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.errors import ConfigError, DataError, counted, first_ten, shown
-from videochat_r1.evaluation.predictions import read_predictions
+from videochat_r1.evaluation.scoring.predictions import read_predictions
 from videochat_r1.judge import read_judge_config
 from videochat_r1.options import read_yaml
 from videochat_r1.recipe import ModelArguments, parse_recipe

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLProcessor, Qwen2VLProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from videochat_r1.modeling.tiny import build_tiny, build_tokenizer
+from videochat_r1.modeling.families import FAMILIES
+from videochat_r1.modeling.tiny import build_processor, build_tiny, build_tokenizer
 
 
 def build_small(path: Path, **options) -> None:
@@ -18,16 +19,17 @@ def test_default_size_is_about_a_million_parameters(tmp_path):
     assert 1.0e6 < sum(tensor.numel() for tensor in weights.values()) < 2.0e6
 
 
-@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen2_vl"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [True, False])
-def test_plain_transformers_loads_model_and_processor(tmp_path, model_type, tied):
-    build_small(tmp_path, model_type=model_type, tie_word_embeddings=tied)
+def test_plain_transformers_loads_model_and_processor(tmp_path, family, tied):
+    build_small(tmp_path, family=family, tie_word_embeddings=tied)
     model = AutoModelForImageTextToText.from_pretrained(tmp_path)
     processor = AutoProcessor.from_pretrained(tmp_path)
-    assert type(processor) is {"qwen2_5_vl": Qwen2_5_VLProcessor, "qwen2_vl": Qwen2VLProcessor}[model_type]
-    assert model.config.model_type == model_type
+    assert type(processor) is type(build_processor(build_tokenizer(), family))
+    assert model.config.model_type == family
     assert (model.lm_head.weight is model.get_input_embeddings().weight) == tied
-    video = torch.randint(0, 255, (4, 3, 56, 28), dtype=torch.uint8)
+    side = FAMILIES[family].token_side(model.config)
+    video = torch.randint(0, 255, (4, 3, 2 * side, side), dtype=torch.uint8)
     chat = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "When?"}]}]
     text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     inputs = processor(text=[text], videos=[video], return_tensors="pt", do_sample_frames=False, do_resize=False)

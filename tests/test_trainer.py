@@ -27,8 +27,8 @@ from videochat_r1.grpo import trainer as grpo_trainer
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.shared_prefix import SharedPrefixDifference, completion_logps
 from videochat_r1.grpo.trainer import VideoGRPOTrainer, noise_seed
+from videochat_r1.modeling.media_features import unwrap
 from videochat_r1.modeling.tiny import build_tiny
-from videochat_r1.modeling.video_features import unwrap
 from videochat_r1.modeling.vision_segments import ATTENTION_NAME
 from videochat_r1.recipe import ModelArguments
 from videochat_r1.sample import Sample, Video
@@ -104,12 +104,21 @@ def test_metrics_are_kept_per_task(plain_run):
     tasks = {row["task"] for row in rows}
     logged = {name for entry in trainer.state.log_history for name in entry}
     for task in tasks:
-        for name in ("rewards/format/mean", "rewards/iou/std", "frac_reward_zero_std", "completions/clipped_ratio"):
+        for name in ("rewards/format/mean", "rewards/iou/std", "frac_reward_zero_std", "ended/length"):
             assert f"{task}/{name}" in logged
         assert f"{task}/parse_rate" in logged and f"{task}/completions/mean_length" in logged
     assert ("temporal_grounding/whole_video_ratio" in logged) == ("temporal_grounding" in tasks)
     assert ("temporal_grounding/past_end_ratio" in logged) == ("temporal_grounding" in tasks)
     assert not {"tracking/whole_video_ratio", "tracking/past_end_ratio"} & set(logged)
+
+
+def test_what_ended_for_its_length_is_what_trl_takes_for_truncated(plain_run):
+    trainer, _, rows = plain_run
+    clipped = history_value(trainer, "completions/clipped_ratio")
+    for step, share in enumerate(clipped, start=1):
+        ended = [row["ended"] for row in rows if row["step"] == step]
+        assert ended.count("length") / len(ended) == share
+    assert len(clipped) == trainer.state.global_step
 
 
 def test_repeating_prompts_gives_the_same_weights(plain_run, folder):
@@ -213,7 +222,7 @@ def test_every_loss_type_of_trl_trains(folder, loss_type):
         {"num_iterations": 2, "prompts_per_step": 4, "per_device_train_batch_size": 8},
         {"gradient_checkpointing": True},
         {"bf16": True},
-        {"model_type": "qwen2_vl"},
+        {"family": "qwen2_vl"},
         {"freeze": True},
         {"peft_config": LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")},
         {"dataloader_num_workers": 2},
@@ -353,6 +362,7 @@ def test_a_bad_video_is_left_out_counted_and_listed(folder):
     assert {row["sample_id"] for row in logged_rollouts(folder / "bad")} == {samples[1].id}
     assert history_value(trainer, "data/bad_samples") == [1.0]
     assert trainer.bad_samples.listed[0]["sample_id"] == "broken"
+    assert history_value(trainer, f"{broken.task}/ended/video_error") == [1.0]
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo", "bnpo"])

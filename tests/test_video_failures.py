@@ -25,7 +25,7 @@ from videochat_r1.video.cache import FrameCache
 from videochat_r1.video.decode import SamplingRequest, decode
 from videochat_r1.video.frames import VideoBudget, load_frames
 from videochat_r1.video.process import close_process, decode_in_process
-from videochat_r1.video.stills import PictureBudget, load_pictures
+from videochat_r1.video.stills import load_pictures
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def stub(name: str) -> str:
 
 
 def load(path: Path, backend: str = DEFAULT_BACKEND, **options: float) -> torch.Tensor:
-    return load_frames(Video(path=str(path)), budget(backend, **options)).pixels
+    return load_frames(Video(path=str(path)), budget(backend, **options), factor=28).pixels
 
 
 # --- decoders that misbehave ------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def test_process_killed_between_two_videos_is_started_again(sound: Path) -> None
 )
 def test_decoder_that_gives_other_images_than_wanted(sound: Path, name: str, reason: str, isolation: str) -> None:
     with pytest.raises(VideoError, match=reason):
-        load_frames(Video(path=str(sound)), VideoBudget(backend=stub(name), isolation=isolation))
+        load_frames(Video(path=str(sound)), VideoBudget(backend=stub(name), isolation=isolation), factor=28)
 
 
 class Builder:
@@ -110,9 +110,10 @@ class Builder:
 
     def build(self, sample: Sample) -> None:
         if isinstance(sample.media, Pictures):
-            load_pictures(sample.media, PictureBudget(), factor=28)
+            load_pictures(sample.media, (28 * 28, 28 * 28), factor=28)
         else:
-            FrameCache().load(sample.media, VideoBudget(backend=stub("return_too_many"), isolation="none"))
+            budget = VideoBudget(backend=stub("return_too_many"), isolation="none")
+            FrameCache().load(sample.media, budget, factor=28)
 
 
 @pytest.mark.parametrize("kind", ["video", "pictures"])
@@ -130,7 +131,9 @@ def test_training_leaves_out_what_cannot_be_loaded(sound: Path, name: str, kind:
 
 @pytest.mark.parametrize("isolation", ["process", "none"])
 def test_decoder_that_gives_views_is_as_good_as_one_that_gives_copies(sound: Path, isolation: str) -> None:
-    frames = load_frames(Video(path=str(sound)), VideoBudget(backend=stub("return_mirrored"), isolation=isolation))
+    frames = load_frames(
+        Video(path=str(sound)), VideoBudget(backend=stub("return_mirrored"), isolation=isolation), factor=28
+    )
     assert [video_files.number_of(image.permute(1, 2, 0).numpy()) for image in frames.pixels] == [0, 12, 25, 37]
 
 
@@ -174,8 +177,8 @@ def test_images_of_different_videos_may_differ_in_size(tmp_path: Path, sound: Pa
     Image.fromarray(np.tile(numbered_image(5), (4, 4, 1))).save(tmp_path / "large.png")
     large = Video(frames=(str(tmp_path / "large.png"),), frame_times=(0.0,))
     for _ in range(2):
-        assert load_frames(large, VideoBudget()).original_size == (512, 256)
-        assert load_frames(Video(path=str(sound)), VideoBudget()).original_size == (128, 64)
+        assert load_frames(large, VideoBudget(), factor=28).original_size == (512, 256)
+        assert load_frames(Video(path=str(sound)), VideoBudget(), factor=28).original_size == (128, 64)
 
 
 def test_video_left_in_the_middle_does_not_leak_into_the_next(sound: Path, tmp_path: Path) -> None:

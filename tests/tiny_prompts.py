@@ -1,23 +1,24 @@
 """Tiny random models whose attention notices a wrong position, and random prompts for them, built by hand."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.load import MODEL_CLASSES
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES, family_of
+from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs
 from videochat_r1.modeling.positions import mrope_positions
-from videochat_r1.modeling.tiny import ModelType, build_tokenizer, tiny_config
+from videochat_r1.modeling.tiny import build_tokenizer, tiny_config
 
-MODEL_TYPES: tuple[ModelType, ...] = ("qwen2_5_vl", "qwen2_vl")
 PAD = 0
 _tokenizer = cache(build_tokenizer)
 
 
-def make_model(model_type: ModelType = "qwen2_5_vl", *, tied: bool = True) -> PreTrainedModel:
+def make_model(family: str = DEFAULT_FAMILY, *, tied: bool = True) -> PreTrainedModel:
     """In evaluation mode. Queries and keys are scaled up, or attention would hardly depend on positions."""
     torch.manual_seed(1)
     config = tiny_config(
@@ -27,9 +28,9 @@ def make_model(model_type: ModelType = "qwen2_5_vl", *, tied: bool = True) -> Pr
         vision_hidden=32,
         vision_layers=2,
         tie_word_embeddings=tied,
-        model_type=model_type,
+        family=family,
     )
-    model = MODEL_CLASSES[model_type](config).eval()
+    model = FAMILIES[family].model_class(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "q_proj.weight" in name or "k_proj.weight" in name:
@@ -41,22 +42,44 @@ def make_prompt(
     model: torch.nn.Module, seed: int, grid: tuple[int, int, int], seconds: float, num_text: int = 9
 ) -> PromptInputs:
     """Random text around a random video whose temporal steps are `seconds` apart."""
+    return make_media_prompt(model, seed, "video", [grid], seconds, num_text)
+
+
+def make_media_prompt(
+    model: torch.nn.Module,
+    seed: int,
+    kind: MediumKind,
+    grids: Sequence[tuple[int, int, int]],
+    seconds: float = 0.5,
+    num_text: int = 9,
+) -> PromptInputs:
+    """Random text around random media, a token of text before each run of placeholders but the first."""
     generator = torch.Generator().manual_seed(seed)
-    steps, height, width = grid
-    video_token_id = model.config.video_token_id
+    config: Any = model.config
+    family, vision = family_of(config), config.vision_config
+    placeholder = config.video_token_id if kind == "video" else config.image_token_id
+    values = 3 * vision.temporal_patch_size * vision.patch_size**2
     text = torch.randint(10, 250, (num_text,), generator=generator)
-    input_ids = torch.cat([text[:3], torch.full((steps * height * width // 4,), video_token_id), text[3:]])
-    video_grid_thw = torch.tensor([grid])
-    positions = mrope_positions(
-        input_ids,
-        video_token_id=video_token_id,
-        video_grid_thw=video_grid_thw,
-        grid_seconds=[step * seconds for step in range(steps)],
-        merge_size=2,
-        tokens_per_second=4,
+    media, pieces, runs = [], [], []
+    for grid in grids:
+        patches = torch.randn(math.prod(grid), values, generator=generator)
+        times = tuple(frame * seconds / 2 for frame in range(2 * grid[0])) if kind == "video" else ()
+        media.append(Medium(kind, patches, grid, 2, times, 2 / seconds if kind == "video" else None))
+        pieces += family.pieces(media[-1], config)
+    for piece in pieces:
+        runs += [text[2:3]] * bool(runs) + [torch.full((piece.num_tokens,), placeholder)]
+    input_ids = torch.cat([text[:3], *runs, text[3:]])
+    return PromptInputs(input_ids, mrope_positions(input_ids == placeholder, pieces), tuple(media), "")
+
+
+def plain_arguments(prompts: Sequence[PromptInputs]) -> dict[str, torch.Tensor]:
+    """The prompts' media as transformers' own forward and `generate` take them; all of one kind."""
+    media = [medium for prompt in prompts for medium in prompt.media]
+    names = (
+        ("pixel_values_videos", "video_grid_thw") if media[0].kind == "video" else ("pixel_values", "image_grid_thw")
     )
-    pixels = torch.randn(steps * height * width, 3 * 2 * 14 * 14, generator=generator)
-    return PromptInputs(input_ids, positions, pixels, video_grid_thw, seconds, "")
+    values = torch.cat([medium.patches for medium in media]), torch.tensor([medium.grid for medium in media])
+    return dict(zip(names, values, strict=True))
 
 
 def shift_one_position(prompt: PromptInputs) -> PromptInputs:

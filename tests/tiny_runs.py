@@ -120,12 +120,12 @@ DEFAULTS = {
 
 
 def make_trainer(
-    folder: Path, *, samples=None, peft_config=None, callbacks=(), freeze=False, model_type="qwen2_5_vl", **overrides
+    folder: Path, *, samples=None, peft_config=None, callbacks=(), freeze=False, family="qwen2_5_vl", **overrides
 ):
     """A trainer over the toy corpus; model and videos are made on first use of the folder."""
-    model_path = folder / f"model_{model_type}"
+    model_path = folder / f"model_{family}"
     if not model_path.exists():
-        build_tiny(model_path, hidden=64, layers=2, vision_hidden=32, model_type=model_type)
+        build_tiny(model_path, hidden=64, layers=2, vision_hidden=32, family=family)
     entries = overrides.pop("reward_entries", None) or [
         *({"name": name} for name in ("format", "iou", "accuracy")),
         {"name": f"{__name__}:chatty_parse_reward"},

@@ -1,6 +1,6 @@
 """Tables of names, and `package.module:Name` for what a user adds from outside.
 
-Wherever a recipe, a manifest or a flag names a task, corpus, benchmark, reward or video backend, it may name one of the
+Wherever a recipe, a manifest or a flag names a task, corpus, benchmark, reward, model family or video backend, it may name one of the
 table's entries, or one of the user's own by the module that holds it.
 """
 
@@ -58,6 +58,11 @@ class Table(Mapping[str, T], Generic[T]):
     def shipped(self) -> Mapping[str, T]:
         """The entries without what comes from outside."""
         return self._entries
+
+    @property
+    def loaded(self) -> tuple[T, ...]:
+        """The shipped entries, and those from outside that were looked up in this process so far."""
+        return *self._entries.values(), *(entry for _, entry in self._outside.values())
 
     def __contains__(self, name: object) -> bool:
         """Whether a look-up gives an entry; a name from outside that cannot be loaded raises."""

@@ -26,6 +26,7 @@ from videochat_r1.grpo.shared_prefix import completion_logps, first_dropout, ins
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.recipe import DataArguments, ModelArguments
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.tasks import TASKS
 from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
@@ -185,7 +186,8 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, ResumableTrainer, Tr
         if length <= self.args.max_completion_length:
             return prompt
         limit = f"max_completion_length={self.args.max_completion_length}"
-        return LoadedPrompt(prompt.sample, None, f"its gold answer has {length} tokens, more than {limit}")
+        problem = f"its gold answer has {length} tokens, more than {limit}"
+        return LoadedPrompt(prompt.sample, None, problem, Ended.PROMPT_ERROR)
 
     def _gold_ids(self, prompt: LoadedPrompt) -> list[int]:
         """The gold answer and the token that ends a turn."""

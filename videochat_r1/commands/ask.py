@@ -91,10 +91,10 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
     """
     # Only here: mistakes in the arguments must not wait seconds for torch.
     with loading("torch and transformers"):
-        from videochat_r1.evaluation.answerer import Answerer, pick_device
-        from videochat_r1.evaluation.clue_perception import FREE_TEMPLATE, TASK, CluePerception, free_question
-        from videochat_r1.evaluation.run_options import RunOptions
-        from videochat_r1.evaluation.score_answers import CLUE_PERCEPTION
+        from videochat_r1.evaluation.answering.answerer import Answerer, pick_device
+        from videochat_r1.evaluation.answering.options import RunOptions
+        from videochat_r1.evaluation.clue_perception.passes import FREE_TEMPLATE, TASK, CluePerception, free_question
+        from videochat_r1.evaluation.scoring.answers import CLUE_PERCEPTION
         from videochat_r1.training.loader import LoadedPrompt
 
     run = RunOptions.of({**vars(arguments), "batch_size": 1, "workers": 1, "retry_failed": False})
@@ -102,7 +102,7 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
     device = pick_device(run.device)
     answerer = Answerer(run, device, templates=None if template is None else {TASK.name: template})
     question = free_question(video, arguments.question, options)
-    prompt = LoadedPrompt(question, answerer.builder.build(question), None)
+    prompt = LoadedPrompt(question, answerer.builder.build(question))
     with CluePerception(answerer, run.clue_perception) as passes:
         (prediction,) = passes.answer([prompt])
     record = prediction.extra[CLUE_PERCEPTION]
@@ -128,8 +128,8 @@ def ask_about_pictures(arguments: argparse.Namespace, pictures: Pictures, option
         VideoError: a picture cannot be used.
     """
     with loading("torch and transformers"):
-        from videochat_r1.evaluation.answerer import Answerer, pick_device
-        from videochat_r1.evaluation.run_options import RunOptions
+        from videochat_r1.evaluation.answering.answerer import Answerer, pick_device
+        from videochat_r1.evaluation.answering.options import RunOptions
         from videochat_r1.training.loader import LoadedPrompt
 
     target = ChoiceTarget(tuple(options), "A") if options else CaptionTarget("")
@@ -139,7 +139,7 @@ def ask_about_pictures(arguments: argparse.Namespace, pictures: Pictures, option
     template = run.prompt if options or run.prompt is not None else PICTURE_TEMPLATE
     device = pick_device(run.device)
     answerer = Answerer(run, device, templates=None if template is None else {task.name: template})
-    (prediction,) = answerer.answer([LoadedPrompt(question, answerer.builder.build(question), None)])
+    (prediction,) = answerer.answer([LoadedPrompt(question, answerer.builder.build(question))])
     completion = prediction.completion or ""
     return {
         "question": arguments.question,

@@ -13,10 +13,10 @@ from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_p
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
 from videochat_r1.evaluation.benchmarks.base import ALL, SUBTITLE_CHARS
-from videochat_r1.evaluation.results import RESULTS, read_results
-from videochat_r1.evaluation.score_answers import ScoringOptions
-from videochat_r1.evaluation.score_files import recorded_options, rescore, score_predictions
-from videochat_r1.evaluation.summary import paper_table, result_table
+from videochat_r1.evaluation.reports.summary import paper_table, result_table
+from videochat_r1.evaluation.scoring.answers import ScoringOptions
+from videochat_r1.evaluation.scoring.files import recorded_options, rescore, score_predictions
+from videochat_r1.evaluation.scoring.results import RESULTS, read_results
 from videochat_r1.judge import read_judge_config
 from videochat_r1.options import nearest, read_yaml
 from videochat_r1.video.probe import durations
@@ -178,8 +178,8 @@ def shard(text: str) -> tuple[int, int]:
 def _run(arguments: argparse.Namespace) -> int:
     # Only here: scoring must not wait seconds for torch.
     with loading("torch and transformers"):
-        from videochat_r1.evaluation.run import run_benchmark
-        from videochat_r1.evaluation.run_options import RunOptions
+        from videochat_r1.evaluation.answering.options import RunOptions
+        from videochat_r1.evaluation.running.run import run_benchmark
 
     results = run_benchmark(
         arguments.benchmark,

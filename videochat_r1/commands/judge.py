@@ -12,7 +12,7 @@ from typing import Any
 
 from videochat_r1.commands.logs import show_library_logs
 from videochat_r1.errors import ConfigError, counted
-from videochat_r1.evaluation.compare_judges import compare, read_captions
+from videochat_r1.evaluation.scoring.compare_judges import compare, read_captions
 from videochat_r1.judge import Judge, JudgeConfig, read_judge_config
 from videochat_r1.judge.rule_server import FAULTS, MODEL, QUICK_FAULTS, RuleJudgeServer
 

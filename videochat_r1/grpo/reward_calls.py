@@ -39,9 +39,6 @@ class Outcome(NamedTuple):
     stop: bool
 
 
-NOT_JUDGED = Outcome(judged=False, reason=None, stop=False)
-
-
 class RewardCalls:
     """Wraps reward functions. TRL turns both None and NaN into NaN; these wrappers see the difference before.
 
@@ -177,12 +174,6 @@ class UnscoredRollouts:
                 f"{self.max_share}; the last for: {'; '.join(str(reason) for reason, _ in reasons.most_common(3))}"
             )
         return None
-
-
-def unscored_share(outcomes: Sequence[Outcome]) -> float | None:
-    """Share of the judged rollouts that are unscored; None where none was judged."""
-    judged = [outcome.reason is not None for outcome in outcomes if outcome.judged]
-    return sum(judged) / len(judged) if judged else None
 
 
 def lone_share(rewards: torch.Tensor, num_generations: int) -> float:

@@ -11,6 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from videochat_r1.grpo.reward_calls import Outcome
+from videochat_r1.rollout.base import Rollout
+from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Target
 from videochat_r1.tasks import TASKS
 
@@ -26,7 +29,7 @@ _OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt",
 class ScoredCompletion:
     """One rollout with what was made of it. `step` counts from 1, as console and checkpoints do: the update it leads to.
 
-    `rewards` holds None where a reward does not apply, and everywhere in an `unscored` rollout, which says there why it is.
+    `rewards` holds None where a reward does not apply, and everywhere in a rollout that `ended` unscored; `problem` says why.
     """
 
     step: int
@@ -44,10 +47,10 @@ class ScoredCompletion:
     reward: float | None
     advantage: float
     num_tokens: int
-    finished: bool
+    ended: Ended
     whole_video: bool | None
     past_end: bool | None
-    unscored: str | None = None
+    problem: str | None = None
 
 
 def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) -> dict[str, float]:
@@ -71,7 +74,6 @@ def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) 
             metrics[f"{task}/reward"] = statistics.fmean(sums)
         metrics[f"{task}/frac_reward_zero_std"] = _zero_variance_share(rows, num_generations)
         metrics[f"{task}/completions/mean_length"] = statistics.fmean(row.num_tokens for row in rows)
-        metrics[f"{task}/completions/clipped_ratio"] = statistics.fmean(not row.finished for row in rows)
         metrics[f"{task}/parse_rate"] = statistics.fmean(row.parsed is not None for row in rows)
         for name, seen in (
             ("whole_video_ratio", [row.whole_video for row in rows if row.whole_video is not None]),
@@ -99,15 +101,34 @@ class Drawn(NamedTuple):
         columns: what reward functions see of its row.
         completion: the text.
         num_tokens: of the completion.
-        finished: False when the length limit cut it off.
-        usable: False for the stand-in of a sample that was left out.
+        ended: why it did; the stand-in of a sample that was left out is not `drawn`.
+        outcome: what became of its rewards.
     """
 
     columns: Mapping[str, Any]
     completion: str
     num_tokens: int
-    finished: bool
-    usable: bool
+    ended: Ended
+    outcome: Outcome
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any], completion: str, rollout: Rollout, outcome: Outcome) -> "Drawn":
+        """A rollout whose rewards could not be found out ended unscored, however its text did."""
+        unscored = rollout.ended.drawn and outcome.reason is not None
+        ended = Ended.UNSCORED if unscored else rollout.ended
+        return cls(columns, completion, len(rollout.completion_ids), ended, outcome)
+
+
+def ended_metrics(drawn: Sequence[Drawn]) -> dict[str, float]:
+    """`{task}/ended/{reason}`: shares of all rollouts of a task, those that never began included."""
+    by_task: dict[str, list[str]] = defaultdict(list)
+    for one in drawn:
+        by_task[one.columns["task"]].append(one.ended)
+    return {
+        f"{task}/ended/{reason}": share
+        for task, reasons in sorted(by_task.items())
+        for reason, share in ended_shares(reasons).items()
+    }
 
 
 class RolloutLog:
@@ -130,37 +151,32 @@ class RolloutLog:
         self._drawn: Sequence[Drawn] = ()
         self._scored: list[ScoredCompletion] = []
 
-    def score(
-        self, step: int, drawn: Sequence[Drawn], rewards: Sequence[Sequence[float]], reasons: Sequence[str | None]
-    ) -> dict[str, float]:
-        """Take the rollouts of all ranks; returns `task_metrics` of those that are usable.
+    def score(self, step: int, drawn: Sequence[Drawn], rewards: Sequence[Sequence[float]]) -> dict[str, float]:
+        """Take the rollouts of all ranks; returns `ended_metrics` of all and `task_metrics` of those that were drawn.
 
         Args:
             step: the update that they lead to.
             drawn: all of them, in whole groups.
             rewards: of each, NaN for none.
-            reasons: why a rollout is unscored, None where it is not.
         """
         self._drawn = drawn
         self._scored = [
-            self._of(step, one, values, reason)
-            for one, values, reason in zip(drawn, rewards, reasons, strict=True)
-            if one.usable
+            self._of(step, one, values) for one, values in zip(drawn, rewards, strict=True) if one.ended.drawn
         ]
-        return task_metrics(self._scored, self._num_generations)
+        return {**task_metrics(self._scored, self._num_generations), **ended_metrics(drawn)}
 
     def write(self, advantages: Sequence[float]) -> None:
         """Add a line per group; `advantages` end with those of the rollouts that were scored last."""
         if self._path is None:
             return
-        usable = [index for index, one in enumerate(self._drawn) if one.usable]
+        usable = [index for index, one in enumerate(self._drawn) if one.ended.drawn]
         offset = len(advantages) - len(self._drawn)
         rows = [
             replace(row, advantage=advantages[offset + index]) for row, index in zip(self._scored, usable, strict=True)
         ]
         append_rollouts(self._path, rows, self._num_generations)
 
-    def _of(self, step: int, one: Drawn, values: Sequence[float], reason: str | None) -> ScoredCompletion:
+    def _of(self, step: int, one: Drawn, values: Sequence[float]) -> ScoredCompletion:
         columns = one.columns
         target = TASKS[columns["task"]].target_from_json(columns["target"])
         weighted = [v * w for v, w in zip(values, self._weights, strict=True) if not math.isnan(v)]
@@ -179,8 +195,8 @@ class RolloutLog:
             reward=sum(weighted) if weighted else None,
             advantage=0.0,
             num_tokens=one.num_tokens,
-            finished=one.finished,
-            unscored=reason,
+            ended=one.ended,
+            problem=one.outcome.reason,
             **parse_completion(columns["task"], one.completion, target),
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.rollout.ended import Ended
 
 # Rewards that differ by less than about 5e-7 are equal up to rounding. Where TRL divides them by their own group's
 # std + 1e-4, such a difference still shows as an advantage of up to 5e-3, and a real one as more.
@@ -25,14 +26,14 @@ class RowContext:
     Args:
         prompts: one per row, the same object for the rows of a group.
         features: of each row's video, for a frozen vision tower; None computes them.
-        valid: False for rows whose video could not be read.
+        left_out: why nothing is drawn for a row; None where something is.
         noise: seed of each row's sampling noise.
         columns: what reward functions see of each row.
     """
 
     prompts: list[PromptInputs] = field(default_factory=list)
     features: list[torch.Tensor | None] | None = None
-    valid: list[bool] = field(default_factory=list)
+    left_out: list[Ended | None] = field(default_factory=list)
     noise: list[int] = field(default_factory=list)
     columns: list[dict[str, Any]] = field(default_factory=list)
 

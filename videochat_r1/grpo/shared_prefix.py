@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import PretrainedConfig
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.packing import IGNORED, TokenRows, pack_rows, repeat_rows, token_counts
 from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.media_features import encode_media, media_arguments, unwrap
 from videochat_r1.modeling.prefix_attention import has_prefix_attention, install_prefix_attention
-from videochat_r1.modeling.video_features import encode_video, unwrap, video_arguments
 
 __all__ = [
     "SharedPrefixDifference",
     "completion_logps",
-    "encode_video",
+    "encode_media",
     "first_dropout",
     "install_shared_prefix",
     "refuse_dropout",
@@ -60,7 +61,7 @@ def completion_logps(
     share_prompt: bool,
     compute_entropy: bool,
     pad_token_id: int,
-    video_features: Sequence[torch.Tensor | None] | None = None,
+    media_features: Sequence[torch.Tensor | None] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probability and entropy of every completion token, (B, C) each, 0 where masked; entropy None unless asked for.
 
@@ -72,7 +73,7 @@ def completion_logps(
         share_prompt: compute each group's prompt once instead of once per completion.
         compute_entropy: also give the entropy over the whole vocabulary.
         pad_token_id: fills rows of repeated prompts.
-        video_features: one per completion as `encode_video` gives them, for a frozen vision tower; None computes them.
+        media_features: one per completion as `encode_media` gives them, for a frozen vision tower; None computes them.
 
     Raises:
         ConfigError: the model is not prepared, or sharing with dropout in training.
@@ -88,8 +89,8 @@ def completion_logps(
         rows = pack_rows(prompts, completion_ids, completion_mask)
     else:
         rows = repeat_rows(prompts, completion_ids, completion_mask, pad_token_id)
-    features = None if video_features is None else [video_features[row] for row in rows.prompt_rows]
-    outputs = model(**_forward_arguments(rows, features))
+    features = None if media_features is None else [media_features[row] for row in rows.prompt_rows]
+    outputs = model(**_forward_arguments(unwrap(model).config, rows, features))
     logps = _unpack(outputs.log_probs, rows.labels, completion_mask)
     return logps, _unpack(outputs.entropy, rows.labels, completion_mask) if compute_entropy else None
 
@@ -110,7 +111,7 @@ def verify_shared(
     completion_mask: torch.Tensor,
     *,
     pad_token_id: int,
-    video_features: Sequence[torch.Tensor | None] | None = None,
+    media_features: Sequence[torch.Tensor | None] | None = None,
 ) -> SharedPrefixDifference:
     """How far shared prompts are from repeated ones on these completions; arguments as in `completion_logps`."""
     (shared, shared_entropy), (repeated, repeated_entropy) = (
@@ -122,7 +123,7 @@ def verify_shared(
             share_prompt=share_prompt,
             compute_entropy=True,
             pad_token_id=pad_token_id,
-            video_features=video_features,
+            media_features=media_features,
         )
         for share_prompt in (True, False)
     )
@@ -132,14 +133,15 @@ def verify_shared(
     )
 
 
-def _forward_arguments(rows: TokenRows, features: Sequence[torch.Tensor | None] | None) -> dict[str, Any]:
+def _forward_arguments(
+    config: PretrainedConfig, rows: TokenRows, features: Sequence[torch.Tensor | None] | None
+) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "input_ids": rows.input_ids,
         "position_ids": rows.position_ids,
         "attention_mask": rows.attention_mask,
         "shift_labels": rows.labels,
         "fused_lm_head": True,
-        **video_arguments(rows.prompts, features, rows.input_ids.device),
+        **media_arguments(config, rows.input_ids, rows.prompts, features),
     }
     if rows.layout is not None:
         arguments |= {"shared_prefix": rows.layout, "scored_positions": rows.scored_positions}

@@ -35,7 +35,7 @@ from trl.models import unwrap_model_for_generation
 
 from videochat_r1.errors import ConfigError, DivergedError, JudgeError
 from videochat_r1.grpo.config import VideoGRPOConfig
-from videochat_r1.grpo.reward_calls import NOT_JUDGED, RewardCalls, UnscoredRollouts, lone_share, unscored_share
+from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.rollout_log import ROLLOUTS, Drawn, RolloutLog, drop_rollouts_after
 from videochat_r1.grpo.rows import (
     RowContext,
@@ -55,8 +55,8 @@ from videochat_r1.grpo.shared_prefix import (
 )
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
+from videochat_r1.modeling.media_features import encode_media, has_frozen_tower, tower_parameters
 from videochat_r1.modeling.prompts import PromptBuilder
-from videochat_r1.modeling.video_features import encode_video, has_frozen_tower, unwrap
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.sample import Sample, media_columns
@@ -270,7 +270,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         step = self.state.global_step
         rows = RowContext(
             prompts=self._repeated(prompts),
-            valid=self._repeated([prompt.inputs is not None for prompt in loaded]),
+            left_out=self._repeated([prompt.ended for prompt in loaded]),
             noise=[noise_seed(self.args.seed, step, draw, prompt.sample, g) for prompt in loaded for g in generations],
             columns=[
                 {**self._columns(prompt.sample, inputs), "generation": g}
@@ -280,7 +280,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         )
         with self._in_hand(rows):
             output = super()._generate_and_score_completions(rows.columns)
-        leave_out_rows(output, torch.tensor(rows.valid, device=output["completion_mask"].device))
+        drawn = [rollout.ended.drawn for rollout in self._rollouts]
+        leave_out_rows(output, torch.tensor(drawn, device=output["completion_mask"].device))
         if self.multi_objective_aggregation == "sum_then_normalize" and self.scale_rewards != "batch":
             # The deviation of fewer than two rewards is NaN, which TRL does not count as zero.
             self._metrics["train"]["frac_reward_zero_std"][-1] += self._lone_share
@@ -304,7 +305,9 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         log-probabilities go on to TRL, which weighs completions by how far they are from the trainer's."""
         size = self.num_generations
         firsts = range(0, len(self._rows.prompts), size)
-        wanted = [first for first in firsts if self._rows.valid[first]]
+        nothing = [self._tokenizer.eos_token_id], [math.nan if self.use_vllm else 0.0]
+        made = {first: [Rollout(*nothing, why)] * size for first in firsts if (why := self._rows.left_out[first])}
+        wanted = [first for first in firsts if first not in made]
         groups, problem = [], None
         with profiling_context(self, "rollout"), self._rollout_engine() as engine:
             features = self._rows.features
@@ -314,7 +317,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
                     num_generations=size,
                     settings=self._sampling,
                     noise_seeds=[self._rows.noise[first : first + size] for first in wanted],
-                    **({} if features is None else {"video_features": [features[first] for first in wanted]}),
+                    **({} if features is None else {"media_features": [features[first] for first in wanted]}),
                 )
             except DivergedError as error:
                 problem = error
@@ -325,9 +328,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             raise ConfigError(
                 f"the rollout engine drew vision tokens {sorted(vision)}, which it was told never to draw"
             )
-        nothing = Rollout([self._tokenizer.eos_token_id], [math.nan if self.use_vllm else 0.0], True)
-        made = dict(zip(wanted, groups, strict=True))
-        self._rollouts = [rollout for first in firsts for rollout in made.get(first, [nothing] * size)]
+        made |= zip(wanted, groups, strict=True)
+        self._rollouts = [rollout for first in firsts for rollout in made[first]]
         logps = [rollout.logps for rollout in self._rollouts] if self.use_vllm else None
         completion_ids = [rollout.completion_ids for rollout in self._rollouts]
         self._begin_judging(completion_ids)
@@ -359,9 +361,9 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
                 self._last_loaded_step = self.state.global_step
             if self._tower_is_frozen:
                 model = self.accelerator.unwrap_model(self.model_wrapped)
-                tower = list(unwrap(model).model.visual.parameters())
+                tower = tower_parameters(model)
                 with self._dist.gather_params(tower), self.accelerator.autocast():
-                    self._encode_videos(model)
+                    self._encode_media(model)
             yield self.vllm_generation
             return
         with (
@@ -374,40 +376,26 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             self.accelerator.autocast(),
         ):
             if self._tower_is_frozen:
-                self._encode_videos(model)
+                self._encode_media(model)
             yield TransformersEngine(model, self._tokenizer.pad_token_id, max_batch_rows=self.args.rollout_batch_rows)
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: list[str], completion_ids_list: list[list[int]]
     ) -> torch.Tensor:
-        """TRL's, with the rows of unusable videos and those that could not be judged unscored on all ranks: a reward missing
+        """TRL's, without those of rows that nothing was drawn for or that could not be judged, on all ranks: a reward missing
         beside others would count as 0 in TRL's sum. The scored rows are kept for the log."""
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        valid = gather_object(self._rows.valid)
-        outcomes = [
-            outcome if ok else NOT_JUDGED
-            for ok, outcome in zip(valid, gather_object(self._reward_calls.take(len(inputs))), strict=True)
-        ]
-        usable = [ok and outcome.reason is None for ok, outcome in zip(valid, outcomes, strict=True)]
-        rewards[~torch.tensor(usable, device=rewards.device)] = torch.nan
+        outcomes = self._reward_calls.take(len(inputs))
+        rows = zip(inputs, completions, self._rollouts, outcomes, strict=True)
+        drawn = gather_object([Drawn.of(*row) for row in rows])
+        rewards[torch.tensor([not one.ended.scored for one in drawn], device=rewards.device)] = torch.nan
         self._lone_share = lone_share(rewards, self.num_generations)
-        if (share := unscored_share(outcomes)) is not None:
-            self._metrics["train"]["rewards/unscored_share"].append(share)
-        problem = self.unscored.count(outcomes, is_main_process=self.accelerator.is_main_process)
+        judged = [one.outcome for one in drawn if one.ended.drawn]
+        problem = self.unscored.count(judged, is_main_process=self.accelerator.is_main_process)
         if problem is not None:
             self._stop_with_checkpoint(problem)
-        drawn = gather_object(
-            [
-                Drawn(row, completion, len(rollout.completion_ids), rollout.finished, ok)
-                for row, completion, rollout, ok in zip(
-                    inputs, completions, self._rollouts, self._rows.valid, strict=True
-                )
-            ]
-        )
         if self.accelerator.is_main_process:
-            reasons = [outcome.reason for outcome in outcomes]
-            step = self.state.global_step + 1
-            for name, value in self._rollout_log.score(step, drawn, rewards.tolist(), reasons).items():
+            for name, value in self._rollout_log.score(self.state.global_step + 1, drawn, rewards.tolist()).items():
                 self._metrics["train"][name].append(value)
         return rewards
 
@@ -446,11 +434,11 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             **media_columns(sample.media),
         }
 
-    def _encode_videos(self, model: Any) -> None:
+    def _encode_media(self, model: Any) -> None:
         """With a frozen tower, the features that rollout, policy, old policy and reference will all use."""
         if self._placeholder_features is None:
-            self._placeholder_features = encode_video(model, self._blank())
-        features = [encode_video(model, prompt) for prompt in self._rows.prompts[:: self.num_generations]]
+            self._placeholder_features = encode_media(model, self._blank())
+        features = [encode_media(model, prompt) for prompt in self._rows.prompts[:: self.num_generations]]
         self._rows.features = self._repeated(features)
 
     def _weigh_rows(self, output: dict[str, Any]) -> None:
@@ -516,7 +504,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
                 share_prompt=self.args.share_prompt and sharing_pays(rows[0], rows[2]),
                 compute_entropy=compute_entropy,
                 pad_token_id=self._tokenizer.pad_token_id,
-                video_features=used_features,
+                media_features=used_features,
             )
         if not len(used):
             nothing = logps.sum() * 0.0 + torch.zeros_like(mask, dtype=logps.dtype)

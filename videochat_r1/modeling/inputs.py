@@ -1,30 +1,85 @@
 """Model inputs of one prompt: the one object that rollout, policy, old policy, reference and evaluation all take."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
 from videochat_r1.modeling.literal_text import readable
 
+MediumKind = Literal["video", "image"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Medium:
+    """A video or a picture of a prompt. N patches, merge_size ** 2 of which are one token.
+
+    Args:
+        kind: which placeholder stands for its tokens.
+        patches: (N, patch values) float.
+        grid: temporal, vertical and horizontal patches; a picture is one temporal step.
+        merge_size: patches of a token's side.
+        frame_seconds: of a video, the time of each of its own frames: one that is repeated to fill the last step has none.
+        sample_fps: of a video, frames per second of its grid.
+    """
+
+    kind: MediumKind
+    patches: torch.Tensor
+    grid: tuple[int, int, int]
+    merge_size: int
+    frame_seconds: tuple[float, ...] = ()
+    sample_fps: float | None = None
+
+    @property
+    def steps(self) -> int:
+        """Temporal steps, each of the frames of one patch."""
+        return self.grid[0]
+
+    @property
+    def rows(self) -> int:
+        """Of tokens."""
+        return self.grid[1] // self.merge_size
+
+    @property
+    def columns(self) -> int:
+        """Of tokens."""
+        return self.grid[2] // self.merge_size
+
+    @property
+    def num_tokens(self) -> int:
+        """Placeholders in the prompt."""
+        return self.steps * self.rows * self.columns
+
+    @property
+    def step_seconds(self) -> tuple[float, ...]:
+        """Time of the first frame of each temporal step; none of a picture."""
+        return self.frame_seconds[:: self._frames_per_step]
+
+    @property
+    def mean_seconds(self) -> tuple[float, ...]:
+        """Mean time of the first and the last frame of each temporal step; a repeated frame has the time of its original."""
+        size, times = self._frames_per_step, self.frame_seconds
+        return tuple((times[i] + times[min(i + size, len(times)) - 1]) / 2 for i in range(0, len(times), size))
+
+    @property
+    def _frames_per_step(self) -> int:
+        return -(-len(self.frame_seconds) // self.steps) or 1
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptInputs:
-    """A prompt with its video, ready for the model. Letters: P prompt tokens, N vision patches before merging.
+    """A prompt with what it shows, ready for the model. P prompt tokens.
 
     Args:
-        input_ids: (P,) long, video placeholders expanded to one per merged patch.
+        input_ids: (P,) long, placeholders expanded to one per token of a medium.
         position_ids: (3, P) long, M-RoPE positions (time, height, width) from the true timestamps.
-        pixel_values_videos: (N, patch values) float, or None for a prompt without video.
-        video_grid_thw: (1, 3) long, on the host: temporal, vertical and horizontal patches; None without video.
-        second_per_grid_ts: seconds between two temporal grid steps; None without video.
+        media: what it shows, in order: one video, or one or several pictures.
         rendered: the prompt as marked text (`LiteralText`), placeholders not expanded, to be built again for other frames.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    pixel_values_videos: torch.Tensor | None
-    video_grid_thw: torch.Tensor | None
-    second_per_grid_ts: float | None
+    media: tuple[Medium, ...]
     rendered: str
 
     @property
@@ -43,7 +98,7 @@ class PromptInputs:
         return int(self.position_ids.max()) + 1
 
     def to(self, device: torch.device | str) -> "PromptInputs":
-        """The same inputs on another device; the grid stays where it is, as only the host reads it.
+        """The same inputs on another device.
 
         Copies to the host are waited for, because what takes them reads them at once.
         """
@@ -56,5 +111,5 @@ class PromptInputs:
             self,
             input_ids=move(self.input_ids),
             position_ids=move(self.position_ids),
-            pixel_values_videos=None if self.pixel_values_videos is None else move(self.pixel_values_videos),
+            media=tuple(replace(medium, patches=move(medium.patches)) for medium in self.media),
         )

@@ -14,21 +14,14 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2VLForConditionalGeneration,
 )
 from transformers.utils.logging import set_tqdm_hook
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.families import family_of
 from videochat_r1.progress import progress_bar
 
 logger = logging.getLogger(__name__)
-
-MODEL_CLASSES: dict[str, type[PreTrainedModel]] = {
-    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
-    "qwen2_vl": Qwen2VLForConditionalGeneration,
-}
-"""`model_type` of config.json -> class."""
 
 _SECONDS_SILENT = 5
 
@@ -49,10 +42,10 @@ def load_config(path: str | Path) -> PretrainedConfig:
         raise ConfigError(
             f"cannot read a model config from {str(path)!r}: {error}. Give a model folder, or a hub name that can be reached."
         ) from error
-    if config.model_type not in MODEL_CLASSES:
-        raise ConfigError(
-            f"{str(path)!r} is of type {config.model_type!r}; this project trains {', '.join(sorted(MODEL_CLASSES))}"
-        )
+    try:
+        family_of(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     return config
 
 
@@ -111,7 +104,7 @@ def load_model(
     # Bars of what takes a moment would stand between the lines of a run, here and when the model is saved.
     set_tqdm_hook(lambda factory, positional, named: progress_bar(*positional, **{**named, "delay": _SECONDS_SILENT}))
     try:
-        model, info = MODEL_CLASSES[config.model_type].from_pretrained(
+        model, info = family_of(config).model_class.from_pretrained(
             str(path), dtype=dtype, attn_implementation=attn_implementation, output_loading_info=True, **kwargs
         )
     except OSError as error:

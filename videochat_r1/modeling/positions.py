@@ -1,12 +1,13 @@
 """M-RoPE positions, computed in this one place from the true timestamps.
 
-Qwen2-VL and Qwen2.5-VL checkpoints were trained with text that starts, after a video, at 1 + the maximum over all three
-axes. Releases of transformers disagree about that (and about fractional seconds), so positions are never left to them:
-every forward, and every rollout engine, is given the ones from here.
+The checkpoints were trained with text that starts, after a video or a picture, at 1 + the maximum over all three axes.
+Releases of transformers disagree about that (and about fractional seconds), so positions are never left to them: every
+forward, and every rollout engine, is given the ones from here.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -14,73 +15,69 @@ import torch
 _ROUNDING = 1e-6
 
 
-def temporal_positions(grid_seconds: Sequence[float], tokens_per_second: float | None) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of placeholders that is one grid of tokens.
+
+    Args:
+        times: position of each temporal step relative to the start of the run.
+        rows: of tokens in a step.
+        columns: of tokens in a step.
+    """
+
+    times: tuple[int, ...]
+    rows: int
+    columns: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the run."""
+        return len(self.times) * self.rows * self.columns
+
+    def positions(self) -> torch.Tensor:
+        """(3, tokens) time, row and column of each token, the run's start at 0."""
+        axes = (torch.tensor(self.times), torch.arange(self.rows), torch.arange(self.columns))
+        return torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
+
+
+def temporal_positions(grid_seconds: Sequence[float], tokens_per_second: float) -> tuple[int, ...]:
     """Position of each temporal grid step relative to the video's start.
 
     Args:
         grid_seconds: time of each step's first frame, in seconds.
-        tokens_per_second: positions per second (Qwen2.5-VL); None counts the steps instead (Qwen2-VL).
+        tokens_per_second: positions per second.
 
     Returns:
         floor(seconds * tokens_per_second): fractional seconds count, as in Qwen2.5-VL's own training code.
     """
-    if tokens_per_second is None:
-        return list(range(len(grid_seconds)))
-    return [math.floor(seconds * tokens_per_second + _ROUNDING) for seconds in grid_seconds]
+    return tuple(math.floor(seconds * tokens_per_second + _ROUNDING) for seconds in grid_seconds)
 
 
-def mrope_positions(
-    input_ids: torch.Tensor,
-    *,
-    video_token_id: int,
-    video_grid_thw: torch.Tensor | None,
-    grid_seconds: Sequence[float],
-    merge_size: int,
-    tokens_per_second: float | None,
-) -> torch.Tensor:
+def mrope_positions(is_placeholder: torch.Tensor, pieces: Sequence[Piece]) -> torch.Tensor:
     """(3, P) long: time, height and width position of every prompt token.
 
-    Text counts up by one on all three axes. A video's tokens share its start and add, per axis, their time, row and
-    column on the merged grid. What follows starts at 1 + the maximum over all three axes.
+    Text counts up by one on all three axes. The tokens of a piece share its start and add, per axis, their time, row and
+    column. What follows starts at 1 + the maximum over all three axes.
 
     Args:
-        input_ids: (P,) with one placeholder per merged patch.
-        video_token_id: the placeholder.
-        video_grid_thw: (1, 3) patches before merging; None for a prompt without video.
-        grid_seconds: true time of each temporal step; may jump, e.g. between two clips of one video.
-        merge_size: patches per token along each spatial axis.
-        tokens_per_second: see `temporal_positions`.
+        is_placeholder: (P,) bool, where the prompt has placeholders.
+        pieces: the runs of placeholders, in order.
 
     Raises:
-        ValueError: when placeholders and grid do not match.
+        ValueError: when placeholders and pieces do not match.
     """
-    num_tokens = int(input_ids.shape[0])
-    is_video = input_ids == video_token_id
-    num_video = int(is_video.sum())
-    if num_video == 0:
-        return torch.arange(num_tokens).expand(3, -1).clone()
-    if video_grid_thw is None:
-        raise ValueError(f"{num_video} video placeholders but no grid")
-    steps, height, width = (int(value) for value in video_grid_thw[0])
-    height, width = height // merge_size, width // merge_size
-    if num_video != steps * height * width or steps != len(grid_seconds):
-        raise ValueError(
-            f"{num_video} video placeholders and {len(grid_seconds)} times do not match a merged grid of {steps} x {height} x {width}"
-        )
-    begin = int(is_video.nonzero()[0])
-    end = begin + num_video
-    if not bool(is_video[begin:end].all()):
-        raise ValueError("the video placeholders are not in one piece")
-
-    times = torch.tensor(temporal_positions(grid_seconds, tokens_per_second))
-    video = torch.stack(
-        [
-            times.view(-1, 1, 1).expand(steps, height, width).reshape(-1),
-            torch.arange(height).view(1, -1, 1).expand(steps, height, width).reshape(-1),
-            torch.arange(width).view(1, 1, -1).expand(steps, height, width).reshape(-1),
-        ]
-    )
-    before = torch.arange(begin).expand(3, -1)
-    video = video + begin
-    after = torch.arange(num_tokens - end).expand(3, -1) + int(video.max()) + 1
-    return torch.cat([before, video, after], dim=1)
+    places = is_placeholder.nonzero().flatten().tolist()
+    if len(places) != (expected := sum(piece.num_tokens for piece in pieces)):
+        raise ValueError(f"{len(places)} placeholders do not match grids of {expected} tokens")
+    parts = []
+    taken = used = position = 0
+    for piece in pieces:
+        begin, size = places[used], piece.num_tokens
+        if places[used + size - 1] != begin + size - 1:
+            raise ValueError(f"the placeholders of a grid of {size} tokens are not in one piece")
+        parts.append(torch.arange(begin - taken).expand(3, -1) + position)
+        parts.append(piece.positions() + (position + begin - taken))
+        position = int(parts[-1].max()) + 1
+        taken, used = begin + size, used + size
+    parts.append(torch.arange(len(is_placeholder) - taken).expand(3, -1) + position)
+    return torch.cat(parts, dim=1)

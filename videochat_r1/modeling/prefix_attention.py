@@ -40,8 +40,8 @@ def install_prefix_attention(model: PreTrainedModel) -> None:
     Idempotent.
 
     Raises:
-        ConfigError: the text decoder has sliding-window layers, whose masks this attention does not have, or the model
-            is spread over several devices.
+        ConfigError: the text decoder has layers of another attention, whose masks this one does not have, no more layers
+            than levels of DeepStack, or is spread over several devices.
     """
     if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
         raise ConfigError("sharing the prompt needs the whole model on one device, not a device_map over several")
@@ -49,8 +49,17 @@ def install_prefix_attention(model: PreTrainedModel) -> None:
     AttentionInterface.register(ATTENTION_NAME, _attention)
     AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
     config = model.base_model.language_model.config
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        raise ConfigError("sharing the prompt needs full attention in every layer; set use_sliding_window to false")
+    if others := sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"}):
+        raise ConfigError(
+            f"sharing the prompt needs full attention in every layer, this model has {', '.join(others)}; "
+            "set use_sliding_window to false if it is that"
+        )
+    levels = len(getattr(model.config.vision_config, "deepstack_visual_indexes", ()))
+    if levels >= config.num_hidden_layers:
+        raise ConfigError(
+            f"{levels} levels of DeepStack need more decoder layers than {config.num_hidden_layers}: they are added to every "
+            "token of a layer's output, but the last layer computes scored tokens only"
+        )
     last_layer = model.base_model.language_model.layers[-1]
     last_layer.forward = MethodType(_last_layer_forward, last_layer)
     if config._attn_implementation == ATTENTION_NAME:
@@ -101,7 +110,7 @@ def _last_layer_forward(
     shared_prefix: Any = None,
     **kwargs: Any,
 ) -> torch.Tensor:
-    """The decoder layer's own forward, which Qwen2-VL and Qwen2.5-VL have in common, for scored tokens only.
+    """The decoder layer's own forward, which the families have in common, for scored tokens only.
 
     Args:
         layer: the last decoder layer.

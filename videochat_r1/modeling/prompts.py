@@ -1,6 +1,6 @@
 """From a sample to model inputs: read its video, render its prompt, compute its positions. Runs in loader workers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -8,13 +8,14 @@ import torch
 from transformers import PretrainedConfig, ProcessorMixin
 
 from videochat_r1.errors import ConfigError, DataError, shown
-from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.families import family_of
+from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs
 from videochat_r1.modeling.literal_text import LiteralText
 from videochat_r1.modeling.positions import mrope_positions
-from videochat_r1.sample import Sample, Video
+from videochat_r1.sample import Media, Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.video.frames import Frames, VideoBudget, load_frames
-from videochat_r1.video.stills import PictureBudget
+from videochat_r1.video.stills import PictureBudget, Still, load_pictures
 
 Layout = Literal["video_first", "text_first"]
 
@@ -57,72 +58,105 @@ class PromptBuilder:
         if unknown:
             raise ConfigError(f"prompts for unknown tasks {unknown}; the tasks are {sorted(TASKS)}")
         self.processor = processor
-        self.budget = budget
         self.pictures = pictures or PictureBudget()
         self.thinking = thinking
         self.layout = layout
         self.templates = dict(templates or {})
         self.max_prompt_length = max_prompt_length
         self._load = load
+        self.family = family_of(config)
+        self.factor = self.family.token_side(config)
+        self.budget = budget.sized(self.factor)
         self._literal = LiteralText(processor.tokenizer)
-        self._video_token = processor.video_token
-        self._video_token_id: int = config.video_token_id
+        self._config = config
+        self._placeholder_ids = [config.image_token_id, config.video_token_id]
         self._merge_size = int(config.vision_config.spatial_merge_size)
         self._temporal_patch = int(config.vision_config.temporal_patch_size)
-        self._factor = int(config.vision_config.patch_size) * self._merge_size
-        # Qwen2-VL's positions count temporal steps; only Qwen2.5-VL's carry seconds.
-        self._tokens_per_second: float | None = getattr(config.vision_config, "tokens_per_second", None)
-        if config.model_type == "qwen2_vl":
-            self._tokens_per_second = None
 
     def build(self, sample: Sample) -> PromptInputs:
         """Model inputs of one sample.
 
         Raises:
-            VideoError: its video cannot be used.
+            VideoError: its video or a picture cannot be used.
             DataError: its prompt cannot be brought under `max_prompt_length`.
         """
-        inputs = self.from_frames(self.frames(sample.video), self.render(sample))
+        inputs = self.from_media(self.media(sample.media), self.render(sample))
         if self.max_prompt_length is None or inputs.num_tokens <= self.max_prompt_length:
             return inputs
         return self._rebudgeted(sample, inputs)
 
     def frames(self, video: Video) -> Frames:
         """The video's frames within the budget, sized for this model. Raises VideoError."""
-        return self._load(video, self.budget, factor=self._factor)
+        return self._load(video, self.budget, factor=self.factor)
+
+    def media(self, media: Media, tokens: int | None = None) -> tuple[Medium, ...]:
+        """A video or pictures within the budget.
+
+        Args:
+            media: where they are.
+            tokens: most tokens of all of them together, whatever the budget says; None for the budget's own.
+
+        Raises:
+            VideoError: one cannot be used.
+        """
+        area = self.factor**2
+        if isinstance(media, Video):
+            budget = self.budget
+            if tokens is not None:
+                least = min(self.budget.min_pixels, area)
+                budget = replace(self.budget, total_pixels=tokens * area, min_pixels=least)
+            return (self._video(self._load(media, budget, factor=self.factor)),)
+        least, most = self.pictures.limits(self.family.picture_pixels)
+        if tokens is not None:
+            most = max(1, tokens // len(media.paths)) * area
+            least = min(least, area)
+        return tuple(map(self._picture, load_pictures(media, (least, most), factor=self.factor)))
 
     def render(self, sample: Sample) -> str:
         """See `render_text`, of the sample's instruction."""
         instruction = TASKS[sample.task].instruction(
             sample, thinking=self.thinking, template=self.templates.get(sample.task)
         )
-        return self.render_text(instruction)
+        if isinstance(sample.media, Video):
+            return self.render_text(instruction)
+        return self.render_text(instruction, "image", len(sample.media.paths))
 
-    def render_text(self, instruction: str) -> str:
-        """The chat prompt of a free instruction about a video, as marked text (`LiteralText`) with one video placeholder.
+    def render_text(self, instruction: str, kind: MediumKind = "video", count: int = 1) -> str:
+        """The chat prompt of a free instruction about a video or pictures, as marked text (`LiteralText`).
+
+        Args:
+            instruction: the words.
+            kind: of the media, in whose places placeholders stand.
+            count: how many there are.
 
         Raises:
-            ConfigError: the model's chat template does not show one video.
+            ConfigError: the model's chat template does not show them.
         """
-        parts: list[dict[str, Any]] = [{"type": "video"}, {"type": "text", "text": self._literal.mark(instruction)}]
-        if self.layout == "text_first":
-            parts.reverse()
-        rendered = self.processor.apply_chat_template(
-            [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
-        )
-        if rendered.count(self._video_token) != 1:
-            raise ConfigError(
-                f"the model folder's chat template makes {rendered.count(self._video_token)} video placeholders of one video: "
-                "copy chat_template.json or chat_template.jinja of the release into it"
+        media: list[dict[str, Any]] = [{"type": kind} for _ in range(count)]
+        words: list[dict[str, Any]] = [{"type": "text", "text": self._literal.mark(instruction)}]
+        parts = words + media if self.layout == "text_first" else media + words
+        rendered = str(
+            self.processor.apply_chat_template(
+                [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
             )
-        return str(rendered)
+        )
+        mark = self.family.mark(kind, self.processor)
+        if (found := rendered.count(mark)) != count:
+            raise ConfigError(
+                f"the model folder's chat template writes {mark} {found} times for {count} of kind {kind}: copy "
+                "chat_template.json or chat_template.jinja of the release into it"
+            )
+        return rendered
 
     def answer_ids(self, text: str) -> list[int]:
         """Token ids of an answer that the model shall learn to give, without the one that ends it."""
         return self._literal.encode(self._literal.mark(text))
 
     def from_frames(self, frames: Frames, rendered: str) -> PromptInputs:
-        """Model inputs of a rendered prompt and decoded frames."""
+        """Model inputs of a rendered prompt and a decoded video."""
+        return self.from_media((self._video(frames),), rendered)
+
+    def _video(self, frames: Frames) -> Medium:
         processed = self.processor.video_processor(
             videos=[frames.pixels],
             do_resize=False,
@@ -131,36 +165,44 @@ class PromptBuilder:
             cap_pixels_per_frame=False,
             return_tensors="pt",
         )
-        grid = processed["video_grid_thw"]
-        num_video_tokens = int(grid.prod()) // self._merge_size**2
-        expanded = rendered.replace(self._video_token, self._video_token * num_video_tokens)
-        input_ids = torch.tensor(self._literal.encode(expanded))
-        positions = mrope_positions(
-            input_ids,
-            video_token_id=self._video_token_id,
-            video_grid_thw=grid,
-            grid_seconds=frames.timestamps[:: self._temporal_patch],
+        return Medium(
+            kind="video",
+            patches=processed["pixel_values_videos"],
+            grid=tuple(processed["video_grid_thw"][0].tolist()),
             merge_size=self._merge_size,
-            tokens_per_second=self._tokens_per_second,
-        )
-        return PromptInputs(
-            input_ids=input_ids,
-            position_ids=positions,
-            pixel_values_videos=processed["pixel_values_videos"],
-            video_grid_thw=grid,
-            second_per_grid_ts=self._temporal_patch / frames.sample_fps,
-            rendered=rendered,
+            frame_seconds=frames.timestamps[: frames.num_frames],
+            sample_fps=frames.sample_fps,
         )
 
+    def _picture(self, still: Still) -> Medium:
+        processed = self.processor.image_processor(images=[still.pixels], do_resize=False, return_tensors="pt")
+        return Medium(
+            kind="image",
+            patches=processed["pixel_values"],
+            grid=tuple(processed["image_grid_thw"][0].tolist()),
+            merge_size=self._merge_size,
+        )
+
+    def from_media(self, media: Sequence[Medium], rendered: str) -> PromptInputs:
+        """Model inputs of a rendered prompt and what it shows: one video, or one or several pictures."""
+        mark = self.family.mark(media[0].kind, self.processor)
+        before, *after = rendered.split(mark)
+        texts = [self.family.medium_text(medium, self.processor) for medium in media]
+        expanded = before + "".join(text + part for text, part in zip(texts, after, strict=True))
+        input_ids = torch.tensor(self._literal.encode(expanded))
+        is_placeholder = torch.isin(input_ids, torch.tensor(self._placeholder_ids))
+        pieces = [piece for medium in media for piece in self.family.pieces(medium, self._config)]
+        return PromptInputs(input_ids, mrope_positions(is_placeholder, pieces), tuple(media), rendered)
+
     def blank(self) -> PromptInputs:
-        """A shortest possible clip of black frames, for the place of a video that cannot be read."""
-        pixels = torch.zeros(self._temporal_patch, 3, self._factor, self._factor, dtype=torch.uint8)
+        """A shortest possible clip of black frames, for the place of a sample that cannot be read."""
+        pixels = torch.zeros(self._temporal_patch, 3, self.factor, self.factor, dtype=torch.uint8)
         times = tuple(index / self.budget.fps for index in range(self._temporal_patch))
         frames = Frames(
             pixels=pixels,
             timestamps=times,
             duration=self._temporal_patch / self.budget.fps,
-            original_size=(self._factor, self._factor),
+            original_size=(self.factor, self.factor),
             sample_fps=self.budget.fps,
             num_frames=self._temporal_patch,
         )
@@ -169,19 +211,12 @@ class PromptBuilder:
     def _rebudgeted(self, sample: Sample, inputs: PromptInputs) -> PromptInputs:
         """The prompt again with fewer pixels, so that it fits."""
         limit = self.max_prompt_length or 0
-        num_video_tokens = int((inputs.input_ids == self._video_token_id).sum())
-        tokens_left = limit - (inputs.num_tokens - num_video_tokens)
+        tokens_left = limit - (inputs.num_tokens - sum(medium.num_tokens for medium in inputs.media))
         if tokens_left > 0:
-            area = self._factor**2
-            smaller = replace(
-                self.budget,
-                total_pixels=tokens_left * area,
-                min_pixels=min(self.budget.min_pixels, area),
-            )
-            inputs = self.from_frames(self._load(sample.video, smaller, factor=self._factor), inputs.rendered)
+            inputs = self.from_media(self.media(sample.media, tokens_left), inputs.rendered)
             if inputs.num_tokens <= limit:
                 return inputs
         raise DataError(
-            f"sample {shown(sample.id)!r} needs {inputs.num_tokens} prompt tokens even with its video at the smallest size; "
+            f"sample {shown(sample.id)!r} needs {inputs.num_tokens} prompt tokens even with what it shows at the smallest size; "
             f"max_prompt_length is {limit}. Raise it, lower video.fps or video.max_frames, or leave the sample out."
         )

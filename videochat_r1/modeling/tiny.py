@@ -1,4 +1,4 @@
-"""A Qwen2.5-VL (or Qwen2-VL) of about a million parameters, made from its config: the real architecture and processor classes, no model hub.
+"""A model of about a million parameters of any family, made from its config: the real architecture and processor classes, no model hub.
 
 The quickstart trains it and the tests run on it. Its tokenizer is a byte-level BPE with Qwen's special tokens, trained on
 text like the tasks' answers, so that a number is one token and an answer with 8 boxes about 45.
@@ -6,29 +6,14 @@ text like the tasks' answers, so that a number is one token and an answer with 8
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    GenerationConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    ProcessorMixin,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
-    Qwen2VLConfig,
-    Qwen2VLForConditionalGeneration,
-    Qwen2VLImageProcessor,
-    Qwen2VLProcessor,
-)
-from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerFast, ProcessorMixin
 
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.saving import save_model_folder
-
-ModelType = Literal["qwen2_5_vl", "qwen2_vl"]
 
 EOS_TOKEN = "<|im_end|>"
 PAD_TOKEN = "<|endoftext|>"
@@ -100,15 +85,9 @@ def build_tokenizer(texts: Iterable[str] | None = None) -> PreTrainedTokenizerFa
     return fast
 
 
-def build_processor(tokenizer: PreTrainedTokenizerFast, model_type: ModelType = "qwen2_5_vl") -> ProcessorMixin:
-    """The processor class that real checkpoints of this type use, around the given tokenizer."""
-    processor_class = Qwen2_5_VLProcessor if model_type == "qwen2_5_vl" else Qwen2VLProcessor
-    return processor_class(
-        image_processor=Qwen2VLImageProcessor(),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(),
-        chat_template=_CHAT_TEMPLATE,
-    )
+def build_processor(tokenizer: PreTrainedTokenizerFast, family: str = DEFAULT_FAMILY) -> ProcessorMixin:
+    """The processor class that real checkpoints of this family use, around the given tokenizer."""
+    return FAMILIES[family].tiny_processor(tokenizer, _CHAT_TEMPLATE)
 
 
 def tiny_config(
@@ -119,7 +98,7 @@ def tiny_config(
     vision_hidden: int,
     vision_layers: int,
     tie_word_embeddings: bool,
-    model_type: ModelType,
+    family: str,
     initializer_range: float = 0.02,
 ) -> PretrainedConfig:
     """The config: `hidden` and `layers` of the language model (heads of 32), `vision_*` of the vision tower (4 heads).
@@ -152,21 +131,15 @@ def tiny_config(
         "tie_word_embeddings": tie_word_embeddings,
         "initializer_range": initializer_range,
     }
-    vision: dict[str, Any]
-    if model_type == "qwen2_vl":
-        vision = {"depth": vision_layers, "embed_dim": vision_hidden, "hidden_size": hidden, "mlp_ratio": 2}
-        heads = {"num_heads": 4, "initializer_range": initializer_range}
-        return Qwen2VLConfig(vision_config={**vision, **heads}, **shared)
-    vision = {
+    tower = {
         "depth": vision_layers,
-        "hidden_size": vision_hidden,
-        "intermediate_size": vision_hidden * 2,
-        "out_hidden_size": hidden,
-        "num_heads": 4,
+        "width": vision_hidden,
+        "intermediate": vision_hidden * 2,
+        "heads": 4,
+        "out": hidden,
         "initializer_range": initializer_range,
     }
-    scope = {"fullatt_block_indexes": [vision_layers - 1], "window_size": 56, "tokens_per_second": 2}
-    return Qwen2_5_VLConfig(vision_config={**vision, **scope}, **shared)
+    return FAMILIES[family].tiny_config(shared, tower)
 
 
 def build_tiny(
@@ -177,7 +150,7 @@ def build_tiny(
     vision_hidden: int = 64,
     vision_layers: int = 2,
     tie_word_embeddings: bool = True,
-    model_type: ModelType = "qwen2_5_vl",
+    family: str = DEFAULT_FAMILY,
     texts: Iterable[str] | None = None,
     initializer_range: float = 0.02,
     seed: int = 0,
@@ -194,7 +167,7 @@ def build_tiny(
         vision_hidden: width of the vision tower, a multiple of 16.
         vision_layers: its depth; the last layer attends to the whole frame.
         tie_word_embeddings: whether output and input embeddings are one tensor.
-        model_type: which architecture.
+        family: which architecture, as in `FAMILIES`.
         texts: what the tokenizer is trained on, see `build_tokenizer`.
         initializer_range: deviation of the random weights. The large models' 0.02 is made for widths of thousands; to
             learn quickly this one needs about hidden ** -0.5.
@@ -208,17 +181,13 @@ def build_tiny(
         vision_hidden=vision_hidden,
         vision_layers=vision_layers,
         tie_word_embeddings=tie_word_embeddings,
-        model_type=model_type,
+        family=family,
         initializer_range=initializer_range,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = (
-            Qwen2VLForConditionalGeneration(config)
-            if model_type == "qwen2_vl"
-            else Qwen2_5_VLForConditionalGeneration(config)
-        )
+        model = FAMILIES[family].model_class(config)
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
     )
-    save_model_folder(model, build_processor(tokenizer, model_type), path)
+    save_model_folder(model, build_processor(tokenizer, family), path)

@@ -14,7 +14,12 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids, get_vision_window_index
+from transformers.vision_utils import (
+    get_vision_cu_seqlens,
+    get_vision_interpolation_indices_and_weights,
+    get_vision_position_ids,
+    get_vision_window_index,
+)
 
 ATTENTION_NAME = "sdpa_by_length_as_flash"
 """Name under which transformers finds the attention. "flash" in it makes transformers hand over all segments at once."""
@@ -56,6 +61,9 @@ def _forward(tower: Any, hidden_states: torch.Tensor, grid_thw: torch.Tensor, **
     windows = (tower.window_size, tower.patch_size) if hasattr(tower, "window_size") else None
     grid = tuple((int(steps), int(height), int(width)) for steps, height, width in grid_thw.tolist())
     made = _arguments(grid, int(tower.spatial_merge_size), windows, hidden_states.device)
+    if hasattr(tower, "num_grid_per_side"):
+        table = (tower.num_grid_per_side, tower.interpolation_mode, tower.interpolation_align_corners)
+        made = made | _learned_places(grid, int(tower.spatial_merge_size), *table, hidden_states.device)
     return ordinary(tower, hidden_states, grid_thw, **{**made, **kwargs})
 
 
@@ -92,6 +100,18 @@ def _arguments(
     arguments["cu_seqlens"] = _segments(frames, frame_of_token.repeat_interleave(unit), device)
     arguments["max_seqlen"] = int(frames.max())
     return arguments
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _learned_places(
+    grid: tuple[tuple[int, int, int], ...], merge_size: int, side: int, mode: str, corners: bool, device: torch.device
+) -> dict[str, Any]:
+    """Keyword arguments that say where each patch lies in the tower's learned grid of side x side places."""
+    indices, weights = get_vision_interpolation_indices_and_weights(
+        torch.tensor(grid), side, mode=mode, align_corners=corners, spatial_merge_size=merge_size
+    )
+    return {"interp_indices": indices.to(device), "interp_weights": weights.to(device)}
 
 
 def _segments(lengths: torch.Tensor, segment: torch.Tensor, device: torch.device) -> Segments:

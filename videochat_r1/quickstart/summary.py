@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from videochat_r1.evaluation.blind import BlindResult, best_blind
-from videochat_r1.evaluation.metrics import by_sample, mean_scores, paired_interval
+from videochat_r1.evaluation.baselines.blind import BlindResult, best_blind
+from videochat_r1.evaluation.metrics.bootstrap import by_sample, mean_scores, paired_interval
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
 

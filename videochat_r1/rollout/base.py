@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.rollout.ended import Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,12 @@ class Rollout:
         completion_ids: sampled tokens, the ending one included when there is one.
         logps: log-probability of each under the whole vocabulary at this temperature, before suppression and truncation:
             the same quantity the trainer computes.
-        finished: False when the length limit cut it off.
+        ended: why it did.
     """
 
     completion_ids: list[int]
     logps: list[float]
-    finished: bool
+    ended: Ended
 
 
 class RolloutEngine(Protocol):

@@ -9,6 +9,7 @@ import torch
 
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.rollout.sampling import uniform_noise
 
@@ -107,7 +108,8 @@ class DecodingRows:
     def rollouts(self) -> list[list[Rollout]]:
         """What was drawn, group by group."""
         tokens, logps = self._tokens.tolist(), self._logps.tolist()
-        lengths, ended = self._lengths.tolist(), self._ended.tolist()
+        lengths = self._lengths.tolist()
+        ended = [Ended.STOP if stopped else Ended.LENGTH for stopped in self._ended.tolist()]
         flat = [
             Rollout(tokens[row][: lengths[row]], logps[row][: lengths[row]], ended[row]) for row in range(len(lengths))
         ]

@@ -13,9 +13,9 @@ from transformers import DynamicCache
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.media_features import media_arguments, unwrap
 from videochat_r1.modeling.packed_attention import pack_groups
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
-from videochat_r1.modeling.video_features import unwrap, video_arguments
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.decoding_rows import DecodingRows
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
@@ -58,7 +58,7 @@ class TransformersEngine:
         num_generations: int,
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
-        video_features: Sequence[torch.Tensor | None] | None = None,
+        media_features: Sequence[torch.Tensor | None] | None = None,
     ) -> list[list[Rollout]]:
         """See `RolloutEngine`. Greedy log-probabilities are at temperature 1.
 
@@ -67,14 +67,14 @@ class TransformersEngine:
             num_generations: G.
             settings: how to draw.
             noise_seeds: G per prompt; may be None only when greedy.
-            video_features: one per prompt as `encode_video` gives them, for a frozen vision tower; None computes them.
+            media_features: one per prompt as `encode_media` gives them, for a frozen vision tower; None computes them.
 
         Raises:
             ConfigError: settings out of range.
             DivergedError: the model's logits are NaN or infinite.
             ValueError: seeds or features that do not fit the prompts, or a prompt of one token.
         """
-        _check_arguments(prompts, num_generations, settings, noise_seeds, video_features)
+        _check_arguments(prompts, num_generations, settings, noise_seeds, media_features)
         sampler = TokenSampler(settings, self._model.config.get_text_config().vocab_size, self._model.device)
         size = len(prompts) if self._max_batch_rows is None else self._max_batch_rows // num_generations
         rollouts: list[list[Rollout]] = []
@@ -88,7 +88,7 @@ class TransformersEngine:
                 cache = SharedPrefixCache(
                     self._model.config.get_text_config().num_hidden_layers, num_generations, settings.max_new_tokens
                 )
-                self._prefill(cache, prompts[part], None if video_features is None else video_features[part])
+                self._prefill(cache, prompts[part], None if media_features is None else media_features[part])
                 self._decode(cache, rows, sampler, settings.max_new_tokens)
                 rollouts += rows.rollouts()
         refuse_diverged(rollouts)
@@ -107,13 +107,17 @@ class TransformersEngine:
             lengths = [prompt.num_tokens - 1 for prompt in part]
             prefilled = DynamicCache()
             self._model.base_model(
-                input_ids=torch.cat([prompt.input_ids[:-1].to(device) for prompt in part]).unsqueeze(0),
                 position_ids=torch.cat([prompt.position_ids[:, :-1].to(device) for prompt in part], 1).unsqueeze(1),
                 use_cache=True,
                 shared_prefix=pack_groups([(length, ()) for length in lengths], device),
                 scored_positions=torch.empty(0, dtype=torch.long, device=device),
                 **{self._cache_argument: prefilled},
-                **video_arguments(part, None if features is None else features[begin:end], device),
+                **media_arguments(
+                    self._model.config,
+                    torch.cat([prompt.input_ids[:-1].to(device) for prompt in part]).unsqueeze(0),
+                    part,
+                    None if features is None else features[begin:end],
+                ),
             )
             cache.add_prompts(prefilled, lengths)
 
@@ -164,7 +168,7 @@ def _check_arguments(
     num_generations: int,
     settings: SamplingSettings,
     noise_seeds: Sequence[Sequence[int]] | None,
-    video_features: Sequence[torch.Tensor | None] | None,
+    media_features: Sequence[torch.Tensor | None] | None,
 ) -> None:
     if num_generations < 1:
         raise ConfigError(f"num_generations is {num_generations}, expected at least 1")
@@ -175,7 +179,7 @@ def _check_arguments(
         raise ValueError(
             f"expected {num_generations} noise seeds for each of {len(prompts)} prompts, got {[len(s) for s in noise_seeds]}"
         )
-    if video_features is not None and len(video_features) != len(prompts):
-        raise ValueError(f"{len(video_features)} video features for {len(prompts)} prompts")
+    if media_features is not None and len(media_features) != len(prompts):
+        raise ValueError(f"{len(media_features)} video features for {len(prompts)} prompts")
     if any(prompt.num_tokens < 2 for prompt in prompts):
         raise ValueError("a prompt needs at least two tokens")

@@ -26,13 +26,18 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.sampling import check_settings, refuse_diverged
 from videochat_r1.rollout.vllm_model import ModelControls, loadable_weights
 
 # A whole prompt should be prefilled in one step; prompts shorter than this share one.
 _LEAST_BATCHED_TOKENS = 4096
+_MOST_PICTURES = 16
+# What vLLM's models call the patches of a medium.
+_PATCHES = {"video": "pixel_values_videos", "image": "pixel_values"}
 # vLLM's CPU build would otherwise take a share of the machine's memory, which other processes may have taken.
 _CPU_CACHE_BYTES = 1 << 30
 
@@ -86,7 +91,7 @@ class VLLMEngine:
                 # No sampling defaults from the checkpoint.
                 generation_config="vllm",
                 logprobs_mode="raw_logprobs",
-                limit_mm_per_prompt={"video": 1, "image": 0},
+                limit_mm_per_prompt={"video": 1, "image": _MOST_PICTURES},
                 # Pixels come processed.
                 mm_device_do_normalize=False,
                 mm_processor_cache_gb=0,
@@ -94,8 +99,8 @@ class VLLMEngine:
         self._model = self.llm.llm_engine.model_executor.driver_worker.model_runner.get_model()
         self._controls = ModelControls(self._model)
         config = self.llm.model_config.hf_config
-        self._video_token_id = int(config.video_token_id)
-        self._merge_size = int(config.vision_config.spatial_merge_size)
+        self._family = family_of(config)
+        self._placeholder_ids = torch.tensor([config.image_token_id, config.video_token_id])
         self._vocabulary_size = int(config.get_text_config().vocab_size)
         self._request_ids = map(str, count())
 
@@ -106,7 +111,7 @@ class VLLMEngine:
         num_generations: int,
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
-        video_features: Sequence[torch.Tensor | None] | None = None,
+        media_features: Sequence[torch.Tensor | None] | None = None,
     ) -> list[list[Rollout]]:
         """See `RolloutEngine`. Greedy log-probabilities are at temperature 1.
 
@@ -117,7 +122,7 @@ class VLLMEngine:
             num_generations: G.
             settings: how to draw.
             noise_seeds: G per prompt; may be None only when greedy.
-            video_features: one per prompt as `encode_video` gives them, for a frozen vision tower; None computes them.
+            media_features: one per prompt as `encode_media` gives them, for a frozen vision tower; None computes them.
 
         Raises:
             ConfigError: settings out of range, or a vLLM that does not do as this engine relies on.
@@ -130,7 +135,7 @@ class VLLMEngine:
         if longest > (limit := self.llm.model_config.max_model_len):
             raise ConfigError(f"prompt and completion may take {longest} tokens, vLLM was started for {limit}")
         with self._controls.requests(settings.temperature or 1.0):
-            features = video_features or [None] * len(prompts)
+            features = media_features or [None] * len(prompts)
             requests = [self._request(prompt, video) for prompt, video in zip(prompts, features, strict=True)]
             for request, row in zip(requests, seeds, strict=True):
                 for seed in row:
@@ -175,32 +180,34 @@ class VLLMEngine:
     def _request(self, prompt: PromptInputs, features: torch.Tensor | None) -> Any:
         """What vLLM's own processor would give its engine, made from the trainer's tensors."""
         input_ids = prompt.input_ids.tolist()
-        if prompt.pixel_values_videos is None or prompt.video_grid_thw is None:
+        if not prompt.media:
             return tokens_input(input_ids)
-        first, num_video = input_ids.index(self._video_token_id), input_ids.count(self._video_token_id)
-        grid = prompt.video_grid_thw.cpu()
-        if num_video * self._merge_size**2 != int(grid.prod()):
-            raise ValueError(f"{num_video} video placeholders do not match a grid of {grid.tolist()}")
-        positions = prompt.position_ids.cpu()
+        kind = prompt.media[0].kind
+        sizes = [medium.num_tokens for medium in prompt.media]
+        places = torch.isin(prompt.input_ids.cpu(), self._placeholder_ids).nonzero().flatten().split(sizes)
+        grids = torch.tensor([medium.grid for medium in prompt.media])
         if features is None:
-            name, values, sizes = "pixel_values_videos", prompt.pixel_values_videos, grid.prod(-1)
+            name, values = _PATCHES[kind], torch.cat([medium.patches.cpu() for medium in prompt.media])
+            flat = grids.prod(-1)
         else:
-            name, values, sizes = "video_embeds", features, torch.tensor([num_video])
-        video = BatchFeature({name: values.cpu(), "video_grid_thw": grid})
+            # What comes with the features of a token (DeepStack) lies beside them, as vLLM splits it.
+            name, values, flat = f"{kind}_embeds", features.flatten(1).cpu(), torch.tensor(sizes)
         fields = {
-            name: MultiModalFieldConfig.flat_from_sizes("video", sizes),
-            "video_grid_thw": MultiModalFieldConfig.batched("video", keep_on_cpu=True),
+            name: MultiModalFieldConfig.flat_from_sizes(kind, flat),
+            f"{kind}_grid_thw": MultiModalFieldConfig.batched(kind, keep_on_cpu=True),
         }
-        # Keys and values can be shared where tokens, pixels and positions are the same; the text's follow from these.
-        timing = positions[:, first : first + num_video] - first
-        identifier = MultiModalHasher.hash_kwargs("blake3", **video, timing=timing)
-        self._controls.add_positions(identifier, input_ids, positions)
-        return mm_input(
-            input_ids,
-            MultiModalKwargsItems.from_hf_inputs(video, fields),
-            {"video": [identifier]},
-            {"video": [PlaceholderRange(offset=first, length=num_video)]},
-        )
+        items = MultiModalKwargsItems.from_hf_inputs(BatchFeature({name: values, f"{kind}_grid_thw": grids}), fields)
+        positions = prompt.position_ids.cpu()
+        ranges, identifiers = [], []
+        for medium, where, part, grid in zip(prompt.media, places, values.split(flat.tolist()), grids, strict=True):
+            begin, end = self._family.span(medium, int(where[0]), int(where[-1]))
+            is_embed = torch.isin(torch.arange(begin, end), where)
+            ranges.append(PlaceholderRange(begin, end - begin, None if bool(is_embed.all()) else is_embed))
+            # Keys and values can be shared where tokens, pixels and positions are the same; the text's follow from these.
+            timing = positions[:, begin:end] - begin
+            identifiers.append(MultiModalHasher.hash_kwargs("blake3", values=part, grid=grid, timing=timing))
+        self._controls.add_positions(identifiers, input_ids, positions)
+        return mm_input(input_ids, items, {kind: identifiers}, {kind: ranges})
 
 
 def _seeds(
@@ -250,7 +257,9 @@ def _rollout(output: RequestOutput, prompt: PromptInputs, settings: SamplingSett
     if clash := set(tokens) & set(settings.suppressed_token_ids):
         raise ConfigError(f"vLLM sampled the suppressed tokens {sorted(clash)}")
     logps = [entry[token].logprob for entry, token in zip(completion.logprobs, tokens, strict=True)]
-    return Rollout(tokens, logps, finished=completion.finish_reason == "stop")
+    if completion.finish_reason not in ("stop", "length"):
+        raise ConfigError(f"vLLM ended a request for {completion.finish_reason!r}; expected stop or length")
+    return Rollout(tokens, logps, Ended(completion.finish_reason))
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from vllm.platforms import current_platform
 
 from videochat_r1.errors import ConfigError
 
+# Identifiers of the media of a prompt, and its tokens.
+_Key = tuple[tuple[str, ...], tuple[int, ...]]
+
 
 class ModelControls:
     """Positions and temperature of the requests in flight, put into vLLM's model by replacing two of its methods.
@@ -41,8 +44,8 @@ class ModelControls:
                 "vLLM would normalise pixels that are normalised already: mm_device_do_normalize must be off"
             )
         self.temperature = 1.0
-        self._positions: dict[tuple[str, tuple[int, ...]], torch.Tensor] = {}
-        self._used: set[tuple[str, tuple[int, ...]]] = set()
+        self._positions: dict[_Key, torch.Tensor] = {}
+        self._used: set[_Key] = set()
         self._own_positions = model.get_mrope_input_positions
         self._own_logits = model.compute_logits
         model.get_mrope_input_positions = self._get_mrope_input_positions
@@ -67,15 +70,15 @@ class ModelControls:
             self._positions.clear()
             self._used.clear()
 
-    def add_positions(self, identifier: str, input_ids: Sequence[int], position_ids: torch.Tensor) -> None:
-        """Positions (3, P) of a prompt, known by the identifier of its video and its P tokens."""
-        self._positions[identifier, tuple(input_ids)] = position_ids
+    def add_positions(self, identifiers: Sequence[str], input_ids: Sequence[int], position_ids: torch.Tensor) -> None:
+        """Positions (3, P) of a prompt, known by the identifiers of its media and its P tokens."""
+        self._positions[tuple(identifiers), tuple(input_ids)] = position_ids
 
     def _get_mrope_input_positions(self, input_tokens: list[int], mm_features: list[Any]) -> tuple[torch.Tensor, int]:
         """Positions (3, P), and what has to be added to a completion token's index to give its position."""
         if not mm_features:
             return self._own_positions(input_tokens, mm_features)
-        key = (mm_features[0].identifier, tuple(input_tokens))
+        key = (tuple(feature.identifier for feature in mm_features), tuple(input_tokens))
         positions = self._positions[key]
         self._used.add(key)
         return positions, int(positions.max()) + 1 - len(input_tokens)

@@ -21,7 +21,7 @@ from trl.trainer import grpo_trainer
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.video_features import has_frozen_tower, unwrap
+from videochat_r1.modeling.media_features import has_frozen_tower, unwrap
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.vllm_engine import VLLMEngine
 
@@ -98,7 +98,7 @@ class VideoVLLMGeneration(VLLMGeneration):
         num_generations: int,
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
-        video_features: Sequence[torch.Tensor | None] | None = None,
+        media_features: Sequence[torch.Tensor | None] | None = None,
     ) -> list[list[Rollout]]:
         """See `VLLMEngine.generate`. With tensor parallelism the ranks of an engine generate all their prompts together."""
         if self.enable_sleep_mode:
@@ -108,7 +108,7 @@ class VideoVLLMGeneration(VLLMGeneration):
         nothing = [None] * len(prompts)
         mine = [
             (prompt.to("cpu"), seeds, None if features is None else features.cpu())
-            for prompt, seeds, features in zip(prompts, noise_seeds or nothing, video_features or nothing, strict=True)
+            for prompt, seeds, features in zip(prompts, noise_seeds or nothing, media_features or nothing, strict=True)
         ]
         everyone = [mine]
         rank = 0
@@ -125,7 +125,7 @@ class VideoVLLMGeneration(VLLMGeneration):
             num_generations=num_generations,
             settings=settings,
             noise_seeds=None if noise_seeds is None else [seeds for _, seeds, _ in rows if seeds is not None],
-            video_features=[features for _, _, features in rows],
+            media_features=[features for _, _, features in rows],
         )
         if self.enable_sleep_mode:
             self.llm.sleep(level=2)

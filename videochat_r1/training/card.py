@@ -13,7 +13,8 @@ import yaml
 from transformers import Trainer
 
 from videochat_r1.datasets.mixture import EntrySummary
-from videochat_r1.modeling.load import MODEL_CLASSES, load_config
+from videochat_r1.modeling.families import family_of
+from videochat_r1.modeling.load import load_config
 from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.recipe import DataArguments, ModelArguments
 
@@ -121,7 +122,7 @@ class ModelCard:
             shlex.join(["videochat-r1", "ask", *weights, "--video", "clip.mp4", *seen])
             + ' "What happens in the video?"'
         )
-        name = MODEL_CLASSES[load_config(base).model_type].__name__
+        name = family_of(load_config(base)).model_class.__name__
         imports = f"from transformers import AutoProcessor, {name}\n"
         load = f'model = {name}.from_pretrained("{base if is_adapter else folder}", dtype="auto")\n'
         if is_adapter:

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from videochat_r1.progress import progress_bar, write_line
+from videochat_r1.rollout.ended import Ended
 
 # Of every step of GRPO, whatever became of its rollouts.
 _GRPO_ONLY = "frac_reward_zero_std"
@@ -74,6 +75,8 @@ def summary_line(step: int, logs: dict[str, Any]) -> str:
         task, _, name = key.partition("/")
         if name == "reward" and (mean := _shown(logs, key, task, ".2f")):
             terms = [_shown(logs, f"{task}/rewards/{term}/mean", term, ".2f") for term in ("iou", "accuracy", "recall")]
+            reasons = [reason for reason in Ended if reason != Ended.STOP and logs.get(f"{task}/ended/{reason}")]
+            terms += [_shown(logs, f"{task}/ended/{reason}", reason, ".2f") for reason in reasons]
             details = ", ".join(filter(None, terms))
             parts.append(f"{mean} ({details})" if details else mean)
     parts += [

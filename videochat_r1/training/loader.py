@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from videochat_r1.errors import DataError, VideoError
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import Sample, media_in_row
 from videochat_r1.training.sampler import GroupSampler, PromptRequest
 
@@ -24,19 +25,28 @@ _MIN_BAD_TO_STOP = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedPrompt:
-    """A sample ready for the model, or the reason why it cannot be used."""
+    """A sample ready for the model, or why it cannot be used.
+
+    Args:
+        sample: the sample.
+        inputs: of its prompt; None if it cannot be used.
+        problem: why not, in words.
+        ended: why not, as its rollouts say it.
+    """
 
     sample: Sample
     inputs: PromptInputs | None
-    problem: str | None
+    problem: str | None = None
+    ended: Ended | None = None
 
 
 def load_prompt(builder: PromptBuilder, sample: Sample) -> LoadedPrompt:
     """Build the prompt of a sample; a video or prompt that cannot be used is reported, never replaced."""
     try:
-        return LoadedPrompt(sample, builder.build(sample), None)
+        return LoadedPrompt(sample, builder.build(sample))
     except (VideoError, DataError) as error:
-        return LoadedPrompt(sample, None, f"{type(error).__name__}: {error}")
+        ended = Ended.VIDEO_ERROR if isinstance(error, VideoError) else Ended.PROMPT_ERROR
+        return LoadedPrompt(sample, None, f"{type(error).__name__}: {error}", ended)
 
 
 class PromptLoader:

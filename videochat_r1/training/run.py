@@ -10,7 +10,9 @@ from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainingArgum
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from videochat_r1.errors import DataError
+from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.load import load_config, load_model
+from videochat_r1.modeling.media_features import tower_parameters
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.saving import save_model_folder
 from videochat_r1.recipe import DataArguments, ModelArguments
@@ -18,9 +20,6 @@ from videochat_r1.sample import Sample
 from videochat_r1.training.card import ModelCard
 
 logger = logging.getLogger(__name__)
-
-# Linear layers of the language model: adapters on the vision tower would undo what freezing it is for.
-_LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
 def prompt_builder(model_args: ModelArguments, data_args: DataArguments, processor: ProcessorMixin) -> PromptBuilder:
@@ -52,12 +51,13 @@ def load_policy(model_args: ModelArguments, args: TrainingArguments) -> tuple[Pr
     dtype = torch.bfloat16 if lora and args.bf16 else weights_dtype(args)
     model = load_model(model_args.model_name_or_path, dtype=dtype, attn_implementation=model_args.attn_implementation)
     if model_args.freeze_vision_tower:
-        model.model.visual.requires_grad_(False)
+        for weight in tower_parameters(model):
+            weight.requires_grad_(False)
     if not lora:
         return model, None
     from peft import LoraConfig
 
-    return model, LoraConfig(task_type="CAUSAL_LM", **{"target_modules": _LORA_TARGETS, **lora})
+    return model, LoraConfig(task_type="CAUSAL_LM", **{"target_modules": family_of(model.config).lora_targets, **lora})
 
 
 def save_final(

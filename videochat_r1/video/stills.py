@@ -11,8 +11,6 @@ from videochat_r1.video.frames import resize
 from videochat_r1.video.process import read_in_process
 
 READ_SECONDS = 60.0
-# In tokens, as the processors of the public releases have them.
-_LEAST_TOKENS, _MOST_TOKENS = 4, 16384
 
 
 @dataclass(frozen=True)
@@ -20,8 +18,8 @@ class PictureBudget:
     """How large pictures are shown; where only one limit is given, it wins over the other's default.
 
     Args:
-        min_pixels: least pixels of a picture; None for what 4 tokens show.
-        max_pixels: most pixels of a picture; None for what 16384 tokens show.
+        min_pixels: least pixels of a picture; None for the default of the model family.
+        max_pixels: most pixels of a picture; None for the default of the model family.
     """
 
     min_pixels: int | None = None
@@ -33,6 +31,13 @@ class PictureBudget:
             raise ConfigError(
                 f"pictures need 1 <= min_pixels <= max_pixels, got {self.min_pixels} and {self.max_pixels}"
             )
+
+    def limits(self, default: tuple[int, int]) -> tuple[int, int]:
+        """Least and most pixels, those that are not stated from `default`."""
+        if self.max_pixels is None:
+            least = default[0] if self.min_pixels is None else self.min_pixels
+            return least, max(default[1], least)
+        return min(default[0] if self.min_pixels is None else self.min_pixels, self.max_pixels), self.max_pixels
 
     def stated(self) -> dict[str, int] | None:
         """The limits that are not the default's; None without any."""
@@ -52,35 +57,33 @@ class Still:
     original_size: tuple[int, int]
 
 
-def load_pictures(pictures: Pictures, budget: PictureBudget, *, factor: int) -> tuple[Still, ...]:
-    """Every picture in its order, upright and opaque, within the budget, which each has for itself.
+def load_pictures(pictures: Pictures, limits: tuple[int, int], *, factor: int) -> tuple[Still, ...]:
+    """Every picture in its order, upright and opaque, each within the limits.
 
     A file is read in the decoder process, so that a crash of a native image decoder costs one sample and not the run.
 
     Args:
         pictures: their files.
-        budget: least and most pixels of each.
+        limits: least and most pixels of each.
         factor: sides become multiples of it: the vision patch times the spatial merge.
 
     Raises:
         VideoError: naming the file: missing, empty, truncated, no image, too large to be one, or too slow.
     """
-    return tuple(_load(path, budget, factor) for path in pictures.paths)
+    return tuple(_load(path, limits, factor) for path in pictures.paths)
 
 
-def still_size(width: int, height: int, budget: PictureBudget, factor: int) -> tuple[int, int]:
+def still_size(width: int, height: int, limits: tuple[int, int], factor: int) -> tuple[int, int]:
     """Width and height that a picture is resized to, as `qwen_vl_utils.fetch_image` does. Raises ValueError for more than 200 : 1."""
-    least = _LEAST_TOKENS * factor**2 if budget.min_pixels is None else budget.min_pixels
-    most = max(_MOST_TOKENS * factor**2, least) if budget.max_pixels is None else budget.max_pixels
-    resized_height, resized_width = smart_resize(height, width, factor, min(least, most), most)
+    resized_height, resized_width = smart_resize(height, width, factor, *limits)
     return resized_width, resized_height
 
 
-def _load(path: str, budget: PictureBudget, factor: int) -> Still:
+def _load(path: str, limits: tuple[int, int], factor: int) -> Still:
     image = read_in_process(path, READ_SECONDS)
     height, width = image.shape[:2]
     try:
-        size = still_size(width, height, budget, factor)
+        size = still_size(width, height, limits, factor)
     except ValueError as error:
         raise VideoError(f"{path}: {width} x {height} pixels cannot be resized: {error}") from error
     return Still(resize(image, *size).contiguous(), (width, height))

@@ -13,7 +13,7 @@ from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe, check_sample, with_root
 from videochat_r1.datasets.problems import UNREAD, problems_of, right_option
 from videochat_r1.errors import ConfigError, DataError, counted, first_ten, shown
-from videochat_r1.evaluation.score_table import Derived
+from videochat_r1.evaluation.metrics.score_table import Derived
 from videochat_r1.judge import Judge
 from videochat_r1.parsing import answer_text, official_letter
 from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample, SpanTarget, Video

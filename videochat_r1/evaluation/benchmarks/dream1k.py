@@ -11,7 +11,7 @@ from videochat_r1.datasets.captions import read_events
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, Benchmark, Judgement, Source
-from videochat_r1.evaluation.score_table import Array, Derived, harmonic_mean
+from videochat_r1.evaluation.metrics.score_table import Array, Derived, harmonic_mean
 from videochat_r1.judge import Judge
 from videochat_r1.judge.events import Verdict, event_precision, event_recall, f1_score
 from videochat_r1.sample import CaptionTarget, Sample, Video

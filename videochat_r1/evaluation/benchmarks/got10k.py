@@ -10,7 +10,7 @@ import numpy as np
 from videochat_r1.datasets.got10k_sequence import read_sequence
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.base import CorpusBenchmark, Source
-from videochat_r1.evaluation.tracking_metrics import DenseTruth, interpolate_boxes, sequence_scores, to_pixels
+from videochat_r1.evaluation.metrics.tracking import DenseTruth, interpolate_boxes, sequence_scores, to_pixels
 from videochat_r1.geometry import Box
 from videochat_r1.parsing import answer_text, parse_boxes
 from videochat_r1.parsing.numbers import MAX_ANSWER_CHARS

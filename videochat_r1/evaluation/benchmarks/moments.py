@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from videochat_r1.evaluation.benchmarks.base import CorpusBenchmark
-from videochat_r1.evaluation.grounding_metrics import moment_scores
+from videochat_r1.evaluation.metrics.grounding import moment_scores
 from videochat_r1.sample import Sample, SpanTarget
 
 _SHARES = ((0.1, "under 10 %"), (0.25, "10-25 %"), (0.5, "25-50 %"))

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from videochat_r1.evaluation.benchmarks.base import CorpusBenchmark
-from videochat_r1.evaluation.grounding_metrics import nextgqa_scores
+from videochat_r1.evaluation.metrics.grounding import nextgqa_scores
 from videochat_r1.sample import GroundedChoiceTarget, Sample
 from videochat_r1.tasks import TASKS
 

@@ -1,0 +1,159 @@
+"""TRL's trainer and this project's, on the same work, with their seconds by phase."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, Features, Value
+from datasets import Image as ImageFeature
+from one_step.meters import synchronize
+from one_step.workload import Preset, budget, prompt_builder, the_prompt, the_sample
+from PIL import Image
+from trl import GRPOConfig, GRPOTrainer
+
+from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.trainer import VideoGRPOTrainer
+from videochat_r1.modeling.load import load_model, load_processor, vision_token_ids
+from videochat_r1.sample import Sample
+from videochat_r1.video.frames import load_frames
+
+
+class Timed:
+    """Adds up seconds by phase; put before a trainer class."""
+
+    seconds: defaultdict[str, float]
+
+    @contextmanager
+    def _timing(self, phase: str) -> Iterator[None]:
+        synchronize()
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            synchronize()
+            self.seconds[phase] += time.perf_counter() - begin
+
+
+_TIMED_METHODS = {
+    "_generate_single_turn": "rollout",
+    "_get_per_token_logps_and_entropies": "logps",
+    "_prepare_inputs": "inputs",
+    "training_step": "training_step",
+}
+"""Methods that TRL's trainer and this project's both have -> what their time is called here. Inputs hold rollout and logps."""
+
+
+def _timed(name: str, phase: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # The same method computes the reference (no gradient) and the policy, whose time is part of the loss.
+        label = "policy" if phase == "logps" and torch.is_grad_enabled() else phase
+        with self._timing(label):
+            return getattr(super(Timed, self), name)(*args, **kwargs)
+
+    return method
+
+
+for _name, _phase in _TIMED_METHODS.items():
+    setattr(Timed, _name, _timed(_name, _phase))
+
+
+class TimedTRL(Timed, GRPOTrainer):
+    """(a)"""
+
+
+class TimedVideo(Timed, VideoGRPOTrainer):
+    """(b) and (c)"""
+
+
+class OneSample:
+    """The same sample again and again."""
+
+    def __init__(self, sample: Sample, count: int) -> None:
+        self._samples = [sample] * count
+
+    def samples(self, epoch: int) -> list[Sample]:
+        """Whatever the epoch."""
+        return self._samples
+
+
+def varied_reward(completions: list[Any], **columns: Any) -> list[float]:
+    """Differs between completions, so that every step has a gradient."""
+    return [(sum(map(ord, str(completion))) % 97) / 97 for completion in completions]
+
+
+def common_options(preset: Preset, folder: Path) -> dict[str, Any]:
+    """What all three trainers share."""
+    return {
+        "output_dir": str(folder / "out"),
+        "use_cpu": not preset.on_gpu,
+        "bf16": preset.on_gpu,
+        "gradient_checkpointing": preset.on_gpu,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "optim": "sgd" if preset.on_gpu else "adamw_torch",
+        "per_device_train_batch_size": preset.generations,
+        "num_generations": preset.generations,
+        "max_completion_length": preset.new_tokens,
+        "beta": preset.beta,
+        "loss_type": "grpo",
+        "learning_rate": 1e-6,
+        "max_steps": preset.steps + 1,
+        "logging_steps": 1000,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": 0,
+    }
+
+
+def video_trainer(folder: Path, preset: Preset, *, share_prompt: bool) -> TimedVideo:
+    """(b) or (c), told never to end a completion early."""
+    builder = prompt_builder(folder, preset)
+    trainer = TimedVideo(
+        load_model(folder / "model", dtype=preset.dtype),
+        args=VideoGRPOConfig(**common_options(preset, folder), share_prompt=share_prompt, log_rollouts=False),
+        processor=builder.processor,
+        builder=builder,
+        source=OneSample(the_sample(folder, preset), preset.steps + 2),
+        reward_funcs=[varied_reward],
+    )
+    sampling = trainer._sampling
+    never = (*sampling.suppressed_token_ids, *sampling.eos_token_ids)
+    trainer._sampling = replace(sampling, suppressed_token_ids=never, eos_token_ids=())
+    return trainer
+
+
+def trl_trainer(folder: Path, preset: Preset) -> TimedTRL:
+    """(a), with filler so that its prompt has exactly as many tokens, whatever images add around themselves."""
+    num_tokens = the_prompt(folder, preset).num_tokens
+    processor = load_processor(folder / "model")
+    processor.image_processor.size = {"shortest_edge": preset.side**2, "longest_edge": preset.side**2}
+    frames = load_frames(the_sample(folder, preset).media, budget(preset), factor=28).pixels[::2]
+    images = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in frames]
+
+    def length(text: str) -> int:
+        content = [*({"type": "image", "image": image} for image in images), {"type": "text", "text": text}]
+        message = [{"role": "user", "content": content}]
+        encoded = processor.apply_chat_template([message], add_generation_prompt=True, tokenize=True, return_dict=True)
+        return len(encoded["input_ids"][0])
+
+    # To this tokenizer every digit is a token.
+    filler = "a" + "1" * (num_tokens - length("a"))
+    if length(filler) != num_tokens:
+        raise SystemExit(f"TRL's prompt of {length(filler)} tokens cannot be brought to {num_tokens}")
+    row = {"prompt": [{"role": "user", "content": filler}], "images": images}
+    features = Features({"prompt": [{"role": Value("string"), "content": Value("string")}], "images": [ImageFeature()]})
+    dataset = Dataset.from_list([row] * (preset.steps + 2), features=features)
+    # TRL keeps the image token from being drawn, but not the other vision tokens, which would break the forward.
+    forced = {"min_new_tokens": preset.new_tokens, "suppress_tokens": list(vision_token_ids(processor))}
+    return TimedTRL(
+        load_model(folder / "model", dtype=preset.dtype),
+        reward_funcs=[varied_reward],
+        args=GRPOConfig(**common_options(preset, folder), generation_kwargs=forced),
+        train_dataset=dataset,
+        processing_class=processor,
+    )

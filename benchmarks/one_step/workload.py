@@ -1,0 +1,142 @@
+"""What every way computes: sizes, a model with random weights, a video and a question about it."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+
+from videochat_r1.doctor import flops
+from videochat_r1.geometry import Span
+from videochat_r1.modeling.families import family_of, published_config
+from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.load import load_config, load_processor
+from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.modeling.tiny import build_processor, build_tiny, build_tokenizer
+from videochat_r1.sample import Sample, SpanTarget, Video
+from videochat_r1.video.frames import VideoBudget
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of one comparison. P prompt tokens follow from frames and side.
+
+    Args:
+        frames: of the video, two of which make a row of tokens.
+        side: of a frame, in pixels.
+        new_tokens: C.
+        steps: measured.
+        sizes: arguments of `build_tiny`; unused where `published` is given.
+        published: name of a published checkpoint whose sizes the model has.
+    """
+
+    frames: int
+    side: int
+    new_tokens: int
+    steps: int
+    sizes: tuple[tuple[str, int], ...] = ()
+    published: str | None = None
+    generations: int = 8
+    beta: float = 0.04
+    device: str = "cpu"
+
+    @property
+    def on_gpu(self) -> bool:
+        """bf16, gradient checkpointing, and an optimiser without state, whose moments one GPU could not hold."""
+        return self.device != "cpu"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and computation."""
+        return torch.bfloat16 if self.on_gpu else torch.float32
+
+    @property
+    def grid(self) -> flops.VideoGrid:
+        """The video in tokens."""
+        return flops.VideoGrid(self.frames // 2, self.side // 28, self.side // 28)
+
+
+_SIX_MILLION = (("hidden", 256), ("layers", 6), ("vision_hidden", 128), ("vision_layers", 4))
+PRESETS = {
+    "cpu_short": Preset(frames=16, side=224, new_tokens=64, steps=5, sizes=_SIX_MILLION),
+    "cpu_long": Preset(frames=64, side=308, new_tokens=200, steps=3, sizes=_SIX_MILLION),
+    "gpu_7b": Preset(frames=64, side=308, new_tokens=200, steps=3, published="Qwen2.5-VL-7B", device="cuda"),
+    "debug": Preset(frames=4, side=112, new_tokens=6, steps=1, sizes=(("hidden", 64), ("layers", 2)), generations=3),
+}
+"""`debug` says nothing: it only tries everything, on the smallest sizes."""
+
+
+def build_model(path: Path, preset: Preset) -> None:
+    """Save a model with random weights, the same for the same preset, and its processor."""
+    if preset.published is None:
+        build_tiny(path, **dict(preset.sizes))  # type: ignore[arg-type]
+        return
+    config = published_config(preset.published)
+    if config is None:
+        raise SystemExit(f"the sizes of {preset.published} are not known")
+    processor = build_processor(build_tokenizer(), config.model_type)
+    tokens = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+    tokens |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
+    for name, token in tokens.items():
+        setattr(config, name, processor.tokenizer.convert_tokens_to_ids(token))
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(preset.dtype)
+    try:
+        with torch.device(preset.device):
+            model = family_of(config).model_class(config)
+    finally:
+        torch.set_default_dtype(before)
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    model.save_pretrained(path)
+    processor.save_pretrained(path)
+
+
+def write_video(path: Path, preset: Preset) -> None:
+    """A video of exactly the preset's frames, two a second."""
+    generator = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(2))
+        stream.width = stream.height = preset.side
+        stream.pix_fmt = "yuv420p"
+        for _ in range(preset.frames):
+            small = generator.integers(0, 255, (14, 14, 3), dtype=np.uint8)
+            picture = np.asarray(Image.fromarray(small).resize((preset.side, preset.side)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def prepare(folder: Path, preset: Preset) -> None:
+    """Write model and video into the folder, once for all measurements."""
+    build_model(folder / "model", preset)
+    write_video(folder / "video.mp4", preset)
+
+
+def the_sample(folder: Path, preset: Preset) -> Sample:
+    """A question about the video."""
+    duration = preset.frames / 2
+    target = SpanTarget(Span(0.5, duration / 2), duration)
+    video = Video(path=str(folder / "video.mp4"))
+    return Sample("bench", "temporal_grounding", video, "the square is red", target, duration)
+
+
+def prompt_builder(folder: Path, preset: Preset) -> PromptBuilder:
+    """For a question of a few words, and as many digits as TRL's prompt has tokens around its images."""
+    template = "{query}? " + "1" * preset.frames
+    processor, config = load_processor(folder / "model"), load_config(folder / "model")
+    return PromptBuilder(processor, config, budget(preset), templates={"temporal_grounding": template})
+
+
+def the_prompt(folder: Path, preset: Preset) -> PromptInputs:
+    """That question as the model gets it."""
+    return prompt_builder(folder, preset).build(the_sample(folder, preset))
+
+
+def budget(preset: Preset) -> VideoBudget:
+    """Frames as they are in the file."""
+    area = preset.side**2
+    return VideoBudget(fps=2.0, max_frames=preset.frames, min_pixels=area, max_pixels=area, total_pixels=area * 1000)

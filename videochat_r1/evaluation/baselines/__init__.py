@@ -1,0 +1,1 @@
+"""What is scored without looking at a video."""

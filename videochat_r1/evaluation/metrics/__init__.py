@@ -1,0 +1,1 @@
+"""Numbers of single answers, and tables, means and intervals of many."""

@@ -1,0 +1,122 @@
+"""What this project knows of one model family. Everything else asks the family of a config and knows none by name.
+
+A family of one's own is a subclass, named `package.module:Family` in a recipe (`model_family`) or with `--model-family`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.inputs import Medium, MediumKind
+from videochat_r1.modeling.positions import Piece
+from videochat_r1.modeling.sizes import TowerSizes
+
+BoxConvention = Literal["pixels", "thousandths"]
+"""Boxes that a checkpoint speaks by nature: pixels of the resized frame, or 0 to 1000 of its width and height."""
+
+
+class Family(ABC):
+    """Checkpoints of one `model_type`.
+
+    Args:
+        model_type: of config.json.
+        model_class: that loads its weights.
+        box_convention: see `BoxConvention`.
+        pixel_mean: of red, green and blue from 0 to 1, which the processor takes away from them.
+        pixel_std: by which it then divides them.
+        picture_pixels: least and most pixels of a picture where a recipe says nothing.
+        lora_targets: regular expression of the linear layers that adapters go on: those of the language model, as adapters
+            on the tower would undo what freezing it is for.
+        published: sizes by checkpoint name, as `published_config` reads them.
+    """
+
+    model_type: ClassVar[str]
+    model_class: ClassVar[type[PreTrainedModel]]
+    box_convention: ClassVar[BoxConvention]
+    pixel_mean: ClassVar[tuple[float, float, float]]
+    pixel_std: ClassVar[tuple[float, float, float]]
+    picture_pixels: ClassVar[tuple[int, int]]
+    lora_targets: ClassVar[str] = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    published: ClassVar[Mapping[str, Any]] = {}
+
+    # --- pixels ----------------------------------------------------------------------------------------------------
+
+    def token_side(self, config: PretrainedConfig) -> int:
+        """Pixels of a token's side: frames and pictures are multiples of it."""
+        return int(config.vision_config.patch_size) * int(config.vision_config.spatial_merge_size)
+
+    # --- text ------------------------------------------------------------------------------------------------------
+
+    def mark(self, kind: MediumKind, processor: ProcessorMixin) -> str:
+        """What the chat template writes for one medium, to be replaced by `medium_text`."""
+        mark: str = processor.video_token if kind == "video" else processor.image_token
+        return mark
+
+    def medium_text(self, medium: Medium, processor: ProcessorMixin) -> str:
+        """What stands for a medium in the prompt: a placeholder for each of its tokens."""
+        return self.mark(medium.kind, processor) * medium.num_tokens
+
+    def seconds_tokens(self, duration: float) -> int:
+        """Tokens that a temporal step of a video of `duration` seconds takes in the prompt beside its placeholders, at most."""
+        return 0
+
+    # --- positions -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def pieces(self, medium: Medium, config: PretrainedConfig) -> list[Piece]:
+        """The runs of placeholders that a medium makes, with their positions on the time axis."""
+
+    def span(self, medium: Medium, first: int, last: int) -> tuple[int, int]:
+        """[begin, end) of a medium whose first and last placeholder are given, as vLLM's model of the family counts it."""
+        return first, last + 1
+
+    # --- encoder ---------------------------------------------------------------------------------------------------
+
+    def tower(self, model: PreTrainedModel) -> Any:
+        """The vision tower with its mergers."""
+        return model.base_model.visual
+
+    def encode(self, model: PreTrainedModel, patches: torch.Tensor, grid_thw: torch.Tensor) -> torch.Tensor:
+        """(tokens, ...) features of media, in the form that `encoder_outputs` takes.
+
+        Args:
+            model: plain.
+            patches: (N, patch values) of all of them.
+            grid_thw: (media, 3).
+        """
+        output = model.base_model.get_video_features(patches, grid_thw, return_dict=True)
+        return torch.cat(output.pooler_output)
+
+    def encoder_outputs(self, features: Sequence[torch.Tensor]) -> BaseModelOutputWithPooling:
+        """What the model's forward takes as an encoder's output, from features as `encode` gives them."""
+        return BaseModelOutputWithPooling(pooler_output=tuple(features))
+
+    # --- sizes -----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def tower_sizes(self, config: PretrainedConfig) -> TowerSizes:
+        """Sizes that the vision tower's work and memory are computed from."""
+
+    def published_config(self, name: str) -> PretrainedConfig:
+        """The config of one of `published`. Token ids and generation settings are transformers' defaults: only sizes count."""
+        raise ConfigError(f"no published sizes of {name!r} are known")
+
+    # --- the tiny model --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def tiny_config(self, shared: dict[str, Any], tower: dict[str, Any]) -> PretrainedConfig:
+        """The config of a tiny model.
+
+        Args:
+            shared: `text_config` and ids, as every family takes them; may be changed.
+            tower: depth, width, intermediate, heads, out (the language model's width), initializer_range.
+        """
+
+    @abstractmethod
+    def tiny_processor(self, tokenizer: Any, chat_template: str) -> ProcessorMixin:
+        """The processor class that real checkpoints use, around a tokenizer."""
