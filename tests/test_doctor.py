@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from tests.small_shapes import small_shape
 from tests.tiny_runs import make_corpus
 from videochat_r1.commands.doctor import main
-from videochat_r1.datasets.manifest import sample_to_json
+from videochat_r1.datasets.manifest import sample_to_json, write_manifest
 from videochat_r1.doctor import compiler, gpu_node, machine
-from videochat_r1.doctor.data import grid_of, grid_of_clip
+from videochat_r1.doctor.data import check_data, grid_of, grid_of_clip
 from videochat_r1.doctor.flops import VideoGrid
 from videochat_r1.doctor.memory import (
     Strategy,
@@ -36,7 +37,8 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.families import FAMILIES, published_config
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.tiny import build_tiny
-from videochat_r1.sample import Video
+from videochat_r1.recipe import DataArguments
+from videochat_r1.sample import CaptionTarget, Pictures, Sample, Video
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import VideoInfo
 
@@ -462,6 +464,22 @@ def test_a_recipe_with_nothing_wrong(good: Path, tmp_path: Path, capsys: pytest.
     assert result["sections"]["data"]["facts"]["samples per epoch"] == 12
     assert main(arguments) == code
     assert "prompts per update" in capsys.readouterr().out
+
+
+def test_pictures_of_a_recipe_are_read_and_their_tokens_counted(tmp_path: Path) -> None:
+    for name, size in (("a.png", (280, 140)), ("b.png", (56, 56))):
+        Image.new("RGB", size).save(tmp_path / name)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    shown = [("a.png", "b.png"), ("b.png",), ("gone.png",), ("a.png", "cut.png")]
+    target = CaptionTarget("A dog.")
+    samples = [Sample(str(i), "captioning", Pictures(paths), "What?", target) for i, paths in enumerate(shown)]
+    write_manifest(tmp_path / "own.jsonl", samples)
+    mixture = [{"manifest": "own.jsonl", "videos": "."}]
+    data = DataArguments(mixture=mixture, data_root=str(tmp_path), picture={"max_pixels": 20 * 28 * 28})
+    found = check_data(data, 0, shape=small_shape(), num_videos=10)
+    assert set(found.videos) == {VideoGrid(1, 2, 2), VideoGrid(2, 3, 6)}
+    assert "1 of the first 4 pictures are missing" in problems(found.section)
+    assert "1 of the first 4 pictures cannot be decoded" in problems(found.section)
 
 
 def test_every_problem_of_a_recipe_is_named_at_once(

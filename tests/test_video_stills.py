@@ -19,7 +19,8 @@ from videochat_r1.video.frames import resize
 from videochat_r1.video.pictures import read_image
 from videochat_r1.video.stills import PictureBudget, load_pictures, still_size
 
-WHOLE = PictureBudget(min_pixels=1)
+WHOLE = (1, 16384 * 28 * 28)
+QWEN2 = (4 * 28 * 28, 16384 * 28 * 28)
 
 
 def saved(path: Path, image: Image.Image | NDArray[np.uint8], kind: str = "PNG", **options: Any) -> str:
@@ -41,13 +42,13 @@ def saved(path: Path, image: Image.Image | NDArray[np.uint8], kind: str = "PNG",
     ],
 )
 def test_sizes(size: tuple[int, int], budget: PictureBudget, factor: int, expected: tuple[int, int]) -> None:
-    assert still_size(*size, budget, factor) == expected
+    assert still_size(*size, budget.limits(QWEN2), factor) == expected
 
 
 def test_several_pictures_keep_their_order_and_each_has_the_budget_for_itself(tmp_path: Path) -> None:
     large = numbered_image(7)
     paths = (saved(tmp_path / "a", large), saved(tmp_path / "b", QUARTERS), saved(tmp_path / "c", QUARTERS[:28, :28]))
-    found = load_pictures(Pictures(paths), PictureBudget(28 * 28, 4 * 28 * 28), factor=28)
+    found = load_pictures(Pictures(paths), (28 * 28, 4 * 28 * 28), factor=28)
     assert [still.original_size for still in found] == [(128, 64), (64, 32), (28, 28)]
     assert [tuple(still.pixels.shape) for still in found] == [(3, 28, 56), (3, 28, 56), (3, 28, 28)]
     assert torch.equal(found[0].pixels, resize(large, 56, 28)), "resized as frames are"

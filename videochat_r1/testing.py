@@ -22,10 +22,11 @@ from videochat_r1.datasets.manifest import sample_from_json, sample_to_json
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.parsing import tagged_texts
 from videochat_r1.rewards import RewardFunction
-from videochat_r1.sample import Sample, Video
+from videochat_r1.sample import Media, Pictures, Sample, Video
 from videochat_r1.tasks.base import Task
 
 _QUERY = "what happens {here}?"
+_VIDEO = Video(path="v.mp4")
 _PIECES = (
     *(
         "<think>",
@@ -93,7 +94,8 @@ def check_gold(task: Task[Any, Any], target: Mapping[str, Any]) -> None:
 
 
 def check_prompt(task: Task[Any, Any], target: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    """The prompt holds the question as it is and well-formed examples, does not tell the answer, and can be replaced."""
+    """The prompt holds the question as it is and well-formed examples, does not tell the answer, and can be replaced; about
+    pictures it is the same, or refused by a task that needs a video."""
     truth, another = task.target_from_json(target), task.target_from_json(other)
     assert truth != another, "the two targets are the same"
     for thinking in (False, True):
@@ -110,6 +112,8 @@ def check_prompt(task: Task[Any, Any], target: Mapping[str, Any], other: Mapping
         assert tagged_texts(prompt, task.answer_tags)[task.answer_tags[0]] == last, "the last example is not read"
         same = task.instruction(_sample(task, another), thinking=thinking)
         assert prompt == same, f"the prompt changes with the right answer: {prompt!r} {same!r}"
+        about_pictures = _refused_or(task, _sample(task, truth, Pictures(("a.jpg", "b.jpg"))), thinking=thinking)
+        assert about_pictures == (None if task.needs_video else prompt), f"about pictures it says {about_pictures!r}"
     replaced = task.instruction(
         _sample(task, truth), thinking=False, template="{{{query}}} in {duration} s\n{answer_form}"
     )
@@ -201,8 +205,16 @@ def hostile_texts(count: int, tags: Sequence[str] = ("answer",)) -> Iterator[str
         yield "".join(chance.choice(_PIECES) for _ in range(chance.randint(1, 24)))
 
 
-def _sample(task: Task[Any, Any], target: Any) -> Sample:
-    return Sample("id", task.name, Video(path="v.mp4"), f" {_QUERY} ", target)
+def _sample(task: Task[Any, Any], target: Any, media: Media = _VIDEO) -> Sample:
+    return Sample("id", task.name, media, f" {_QUERY} ", target)
+
+
+def _refused_or(task: Task[Any, Any], sample: Sample, *, thinking: bool) -> str | None:
+    """The prompt; None where it is refused."""
+    try:
+        return task.instruction(sample, thinking=thinking)
+    except DataError:
+        return None
 
 
 def _reads(task: Task[Any, Any], value: Any) -> bool:

@@ -105,9 +105,7 @@ def check_videos(samples: Sequence[Sample], max_bad_share: float) -> None:
         return
     lacking = [s for s in samples if missing.intersection(s.media.files)]
     first = ", ".join(sorted(missing)[:10])
-    message = (
-        f"{len(lacking)} of {len(samples)} samples lack what they show; {len(missing)} files are missing, first {first}"
-    )
+    message = f"{len(lacking)} of {len(samples)} samples have no video or pictures; {len(missing)} files are missing, first {first}"
     if len(lacking) > max_bad_share * len(samples):
         raise DataError(
             f"{message}. Are `data_root` and the mixture's `videos` right? `videochat-r1 data check --videos DIR` lists all; "
