@@ -18,7 +18,7 @@ _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 
 
-def check_model(path: str) -> tuple[Section, ModelShape | None]:
+def check_model(path: str, family: str | None = None) -> tuple[Section, ModelShape | None]:
     """Facts and problems of a model folder, and its sizes (None where its config cannot be read)."""
     section = Section("model", {"path": path})
     try:
@@ -37,7 +37,7 @@ def check_model(path: str) -> tuple[Section, ModelShape | None]:
         )
         return section, None
     try:
-        config = load_config(path)
+        config = load_config(path, family)
     except ConfigError as error:
         section.problem(str(error), "name a folder with a checkpoint of one of these families")
         return section, None

@@ -26,7 +26,7 @@ def prompt_builder(model_args: ModelArguments, data_args: DataArguments, process
     """The builder that a recipe describes."""
     return PromptBuilder(
         processor,
-        load_config(model_args.model_name_or_path),
+        load_config(model_args.model_name_or_path, model_args.model_family),
         data_args.budget(),
         thinking=data_args.thinking,
         layout=data_args.prompt_layout,  # type: ignore[arg-type]
