@@ -26,7 +26,7 @@ def prompt_builder(model_args: ModelArguments, data_args: DataArguments, process
     """The builder that a recipe describes."""
     return PromptBuilder(
         processor,
-        load_config(model_args.model_name_or_path),
+        load_config(model_args.model_name_or_path, model_args.model_family),
         data_args.budget(),
         pictures=data_args.picture_budget(),
         thinking=data_args.thinking,

@@ -52,7 +52,7 @@ class Answerer:
         native_boxes: bool = False,
     ) -> None:
         self._options = options
-        config = load_config(options.model)
+        config = load_config(options.model, options.model_family)
         processor = load_processor(options.model)
         self.tokenizer = processor.tokenizer
         self.builder = (NativeBoxPromptBuilder if native_boxes else PromptBuilder)(
