@@ -1,7 +1,9 @@
 """From a sample to model inputs: read its video, render its prompt, compute its positions. Runs in loader workers."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -12,11 +14,16 @@ from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs
 from videochat_r1.modeling.literal_text import LiteralText
 from videochat_r1.modeling.positions import mrope_positions
+from videochat_r1.parsing.box_units import BoxFormat, BoxUnits, check_box_format
 from videochat_r1.sample import Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.video.frames import Frames, VideoBudget, load_frames
 
 Layout = Literal["video_first", "text_first"]
+
+_OPENED = re.compile(r"<think>\s*\Z")
+_CLOSED = "\n</think>\n\n"
+"""Ends an opened thought in which nothing is thought, as Qwen3's template writes it."""
 
 
 class PromptBuilder:
@@ -29,12 +36,13 @@ class PromptBuilder:
         thinking: whether prompts ask for `<think>`.
         layout: whether the video comes before or after the question.
         templates: task -> prompt template that replaces the task's own.
+        box_format: units in which prompts tell and ask for boxes; `native` for those of the model's family.
         max_prompt_length: prompts longer than this get their video's pixels re-budgeted; text and placeholders are
             never cut.
         load: reads frames as `load_frames` does, e.g. `FrameCache.load`.
 
     Raises:
-        ConfigError: an unknown layout or task, or a patch size that the video stage was not told.
+        ConfigError: an unknown layout, task or box format, or a patch size that the video stage was not told.
     """
 
     def __init__(
@@ -46,11 +54,13 @@ class PromptBuilder:
         thinking: bool = False,
         layout: Layout = "video_first",
         templates: Mapping[str, str] | None = None,
+        box_format: BoxFormat = "normalised",
         max_prompt_length: int | None = None,
         load: Callable[..., Frames] = load_frames,
     ) -> None:
         if layout not in ("video_first", "text_first"):
             raise ConfigError(f"prompt_layout is {layout!r}; expected video_first or text_first")
+        check_box_format(box_format)
         unknown = sorted(name for name in templates or {} if name not in TASKS)
         if unknown:
             raise ConfigError(f"prompts for unknown tasks {unknown}; the tasks are {sorted(TASKS)}")
@@ -63,6 +73,7 @@ class PromptBuilder:
         self._load = load
         self.family = family_of(config)
         self.factor = self.family.token_side(config)
+        self.box_format = self.family.box_convention if box_format == "native" else box_format
         self._literal = LiteralText(processor.tokenizer)
         self._config = config
         self._placeholder_ids = [config.image_token_id, config.video_token_id]
@@ -76,7 +87,7 @@ class PromptBuilder:
             VideoError: its video cannot be used.
             DataError: its prompt cannot be brought under `max_prompt_length`.
         """
-        inputs = self.from_frames(self.frames(sample.media), self.render(sample))
+        inputs = self._asked(sample, self.frames(sample.media))
         if self.max_prompt_length is None or inputs.num_tokens <= self.max_prompt_length:
             return inputs
         return self._rebudgeted(sample, inputs)
@@ -85,15 +96,17 @@ class PromptBuilder:
         """The video's frames within the budget, sized for this model. Raises VideoError."""
         return self._load(video, self.budget, factor=self.factor)
 
-    def render(self, sample: Sample) -> str:
-        """See `render_text`, of the sample's instruction."""
+    def render(self, sample: Sample, box_units: BoxUnits | None = None) -> str:
+        """See `render_text`, of the sample's instruction, its boxes in these units."""
         instruction = TASKS[sample.task].instruction(
             sample, thinking=self.thinking, template=self.templates.get(sample.task)
         )
-        return self.render_text(instruction)
+        return self.render_text(instruction if box_units is None else box_units.write(instruction))
 
     def render_text(self, instruction: str, kind: MediumKind = "video", count: int = 1) -> str:
         """The chat prompt of a free instruction about a video or pictures, as marked text (`LiteralText`).
+
+        A thought that the chat template opens stays open if the model is asked for one, and is closed if it is not.
 
         Args:
             instruction: the words.
@@ -106,18 +119,25 @@ class PromptBuilder:
         media: list[dict[str, Any]] = [{"type": kind} for _ in range(count)]
         words: list[dict[str, Any]] = [{"type": "text", "text": self._literal.mark(instruction)}]
         parts = words + media if self.layout == "text_first" else media + words
-        rendered = str(
-            self.processor.apply_chat_template(
-                [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
-            )
-        )
+        rendered = self._chat(parts)
         mark = self.family.mark(kind, self.processor)
         if (found := rendered.count(mark)) != count:
             raise ConfigError(
                 f"the model folder's chat template writes {mark} {found} times for {count} of kind {kind}: copy "
                 "chat_template.json or chat_template.jinja of the release into it"
             )
-        return rendered
+        return rendered + _CLOSED if self._template_opens and not self.thinking else rendered
+
+    def _chat(self, parts: list[dict[str, Any]]) -> str:
+        """The chat template's text of a question, up to where the model answers."""
+        turns = [{"role": "user", "content": parts}]
+        return str(self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    @cached_property
+    def _template_opens(self) -> str:
+        """The tag with the white space after it, of a chat template that opens the thought; else empty."""
+        found = _OPENED.search(self._chat([{"type": "text", "text": "?"}]))
+        return found[0] if found else ""
 
     def answer_ids(self, text: str) -> list[int]:
         """Token ids of an answer that the model shall learn to give, without the one that ends it."""
@@ -125,6 +145,16 @@ class PromptBuilder:
 
     def from_frames(self, frames: Frames, rendered: str) -> PromptInputs:
         """Model inputs of a rendered prompt and a decoded video."""
+        return self.from_media((self._medium(frames),), rendered)
+
+    def _asked(self, sample: Sample, frames: Frames) -> PromptInputs:
+        """Model inputs of a sample whose video is decoded."""
+        medium = self._medium(frames)
+        size = medium.columns * self.factor, medium.rows * self.factor
+        units = BoxUnits.of(self.box_format, size) if TASKS[sample.task].has_boxes else None
+        return replace(self.from_media((medium,), self.render(sample, units)), box_units=units)
+
+    def _medium(self, frames: Frames) -> Medium:
         processed = self.processor.video_processor(
             videos=[frames.pixels],
             do_resize=False,
@@ -133,7 +163,7 @@ class PromptBuilder:
             cap_pixels_per_frame=False,
             return_tensors="pt",
         )
-        medium = Medium(
+        return Medium(
             kind="video",
             patches=processed["pixel_values_videos"],
             grid=tuple(processed["video_grid_thw"][0].tolist()),
@@ -141,7 +171,6 @@ class PromptBuilder:
             frame_seconds=frames.timestamps[: frames.num_frames],
             sample_fps=frames.sample_fps,
         )
-        return self.from_media((medium,), rendered)
 
     def from_media(self, media: Sequence[Medium], rendered: str) -> PromptInputs:
         """Model inputs of a rendered prompt and what it shows: one video, or one or several pictures."""
@@ -152,7 +181,8 @@ class PromptBuilder:
         input_ids = torch.tensor(self._literal.encode(expanded))
         is_placeholder = torch.isin(input_ids, torch.tensor(self._placeholder_ids))
         pieces = [piece for medium in media for piece in self.family.pieces(medium, self._config)]
-        return PromptInputs(input_ids, mrope_positions(is_placeholder, pieces), tuple(media), rendered)
+        opened = self._template_opens if self.thinking else ""
+        return PromptInputs(input_ids, mrope_positions(is_placeholder, pieces), tuple(media), rendered, opened)
 
     def blank(self) -> PromptInputs:
         """A shortest possible clip of black frames, for the place of a sample that cannot be read."""
@@ -179,7 +209,7 @@ class PromptBuilder:
                 total_pixels=tokens_left * area,
                 min_pixels=min(self.budget.min_pixels, area),
             )
-            inputs = self.from_frames(self._load(sample.media, smaller, factor=self.factor), inputs.rendered)
+            inputs = self._asked(sample, self._load(sample.media, smaller, factor=self.factor))
             if inputs.num_tokens <= limit:
                 return inputs
         raise DataError(

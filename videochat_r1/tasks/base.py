@@ -32,6 +32,8 @@ class Task(ABC, Generic[TargetT, ParsedT]):
     """The prompt, with `{field}` for every name in `fields` that it uses; a recipe may replace it."""
     request: ClassVar[str]
     """What the answer has to give, as the object of "Then give ..."."""
+    has_boxes: ClassVar[bool] = False
+    """Whether prompts and answers hold boxes `[x0, y0, x1, y1]` in fractions, which a run may tell in a checkpoint's own units."""
     answer_tags: ClassVar[tuple[str, ...]] = ("answer",)
     """Elements that a completion consists of, in order, after its thought."""
 

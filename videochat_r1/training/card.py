@@ -99,6 +99,7 @@ class ModelCard:
         ]
         rows += [(name, _short(value)) for name in _RECIPE if (value := getattr(args, name, None)) is not None]
         rows += [("thinking", self.data.thinking), ("prompt_layout", self.data.prompt_layout)]
+        rows += [("box_format", self.data.box_format)]
         return rows + [(f"video.{name}", value) for name, value in _mapping(self.data.video).items()]
 
     def _usage(self, folder: Path, is_adapter: bool) -> str:
