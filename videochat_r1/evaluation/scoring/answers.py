@@ -171,7 +171,7 @@ def _read(
 
 def _in_fractions(completion: str, prediction: Prediction, options: ScoringOptions) -> str:
     """The completion with its boxes in fractions."""
-    units = BoxUnits.of(options.box_format, prediction.extra.get("frame_size"))
+    units = BoxUnits.of(options.box_format, prediction.extra.get("frame_size", (0, 0)))
     return completion if units is None else units.read(completion)
 
 
