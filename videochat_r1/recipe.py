@@ -89,6 +89,10 @@ class DataArguments:
     thinking: bool = field(default=False, metadata={"help": "Ask for <think>...</think> before the answer."})
     prompt_layout: str = field(default="video_first", metadata={"help": "video_first or text_first."})
     prompts: dict | str | None = field(default=None, metadata={"help": "Task -> prompt template replacing its own."})
+    box_format: str = field(
+        default="normalised",
+        metadata={"help": "Boxes that the model is asked for: normalised, pixels, thousandths, or its own (native)."},
+    )
     max_prompt_length: int | None = field(
         default=8192,
         metadata={"help": "Longer prompts get a smaller video or pictures; text and placeholders are never cut."},

@@ -99,6 +99,7 @@ class ModelCard:
         ]
         rows += [(name, _short(value)) for name in _RECIPE if (value := getattr(args, name, None)) is not None]
         rows += [("thinking", self.data.thinking), ("prompt_layout", self.data.prompt_layout)]
+        rows += [("box_format", self.data.box_format)]
         budgets = {"video": self.data.video, "picture": self.data.picture}
         return rows + [(f"{kind}.{name}", value) for kind in budgets for name, value in _mapping(budgets[kind]).items()]
 

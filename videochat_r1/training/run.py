@@ -32,6 +32,7 @@ def prompt_builder(model_args: ModelArguments, data_args: DataArguments, process
         thinking=data_args.thinking,
         layout=data_args.prompt_layout,  # type: ignore[arg-type]
         templates=data_args.prompts,  # type: ignore[arg-type]
+        box_format=data_args.box_format,  # type: ignore[arg-type]
         max_prompt_length=data_args.max_prompt_length,
     )
 

@@ -202,7 +202,7 @@ class CluePerception:
         sampling = self._answerer.sampling
         rollouts = self._answerer.complete([one.inputs for one in ready], sampling, [one.name for one in ready])
         for one, rollout in zip(ready, rollouts, strict=True):
-            completion = self._answerer.text(rollout)
+            completion = self._answerer.text(one.inputs, rollout)
             reading = self._in_video_time(
                 read(completion, one.inquiry.sample, untagged=self._untagged), one.look.segments
             )

@@ -99,6 +99,7 @@ class VideoChatR1(lmms):  # type: ignore[misc]
             engine=engine,
             dtype=dtype,
             attn_implementation=attn_implementation,
+            thinking=answer_form == "thinking",
             video=video,
             batch_size=self.batch_size_per_gpu,
         )
@@ -153,8 +154,8 @@ class VideoChatR1(lmms):  # type: ignore[misc]
         for sampling, group in ready.items():
             names = [str(first + place) for place, _ in group]
             rollouts = self._answerer.complete([inputs for _, inputs in group], sampling, names)
-            for (place, _), rollout in zip(group, rollouts, strict=True):
-                texts[place] = self._read(self._answerer.text(rollout, sampling), untils[place])
+            for (place, inputs), rollout in zip(group, rollouts, strict=True):
+                texts[place] = self._read(self._answerer.text(inputs, rollout, sampling), untils[place])
         return texts
 
     def _prompt(self, video: str, context: str) -> PromptInputs | None:
