@@ -44,7 +44,9 @@ class _LoraOptions:
 class ModelArguments:
     """Which model is trained, and which of its weights."""
 
-    model_name_or_path: str = field(metadata={"help": "Model folder, or hub name, of a Qwen2.5-VL or Qwen2-VL."})
+    model_name_or_path: str = field(
+        metadata={"help": "Model folder, or hub name, of one of the families in docs/training.md."}
+    )
     attn_implementation: str = field(
         default="sdpa", metadata={"help": "Attention of the vision tower and of prompts that are not shared."}
     )

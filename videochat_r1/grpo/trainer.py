@@ -80,7 +80,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
     """GRPO on samples with videos.
 
     Args:
-        model: a Qwen2.5-VL or Qwen2-VL; with `peft_config`, adapters are put on it.
+        model: of one of `FAMILIES`; with `peft_config`, adapters are put on it.
         args: options.
         processor: of the model.
         builder: makes prompts from samples; used in loader workers and here.
