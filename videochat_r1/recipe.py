@@ -48,7 +48,9 @@ class _LoraOptions:
 class ModelArguments:
     """Which model is trained, and which of its weights."""
 
-    model_name_or_path: str = field(metadata={"help": "Model folder, or hub name."})
+    model_name_or_path: str = field(
+        metadata={"help": "Model folder, or hub name, of one of the families in docs/training.md."}
+    )
     model_family: str | None = field(
         default=None,
         metadata={"help": "Its family, also package.module:Family; null: the known one of the folder's model_type."},

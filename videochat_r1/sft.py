@@ -90,7 +90,7 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, ResumableTrainer, Tr
     """Maximises the likelihood of gold answers; the loss is over answer tokens only (recipe: SFT baseline).
 
     Args:
-        model: of a known family (with adapters on it, if any).
+        model: of one of `FAMILIES` (with adapters on it, if any).
         args: options.
         processor: of the model.
         builder: makes prompts from samples.

@@ -81,7 +81,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
     """GRPO on samples with videos.
 
     Args:
-        model: of a known family; with `peft_config`, adapters are put on it.
+        model: of one of `FAMILIES`; with `peft_config`, adapters are put on it.
         args: options.
         processor: of the model.
         builder: makes prompts from samples; used in loader workers and here.
