@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.test_clue_perception import Scripted
+from tests.test_clue_perception import ask as ask_in_passes
 from tests.test_sft import make_sft
 from tests.tiny_runs import logged_rollouts, make_corpus, make_trainer
 from videochat_r1.cli import main
 from videochat_r1.evaluation.answering.harness import evaluate
+from videochat_r1.evaluation.answering.options import RunOptions
+from videochat_r1.evaluation.clue_perception.passes import free_question
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.load import load_config, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -210,3 +214,20 @@ def test_a_benchmarks_answers_begin_with_the_opened_thought(folder: Path, tmp_pa
     (row,) = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").read_text().splitlines()]
     assert row["prompt"].endswith("<think>\n" if thinking == "true" else "<think>\n\n</think>\n\n")
     assert row["completion"].startswith("<think>\n") == (thinking == "true")
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_both_passes_of_clue_perception_answer_in_whole(folder: Path, thinking: bool) -> None:
+    video = make_corpus(folder, 4)[3].media  # 4 s
+    options = RunOptions(str(folder / "model_qwen3_vl"), video=BUDGET, thinking=thinking, dtype="float32")
+    answerer = Scripted(options, torch.device("cpu"))
+    opened = "<think>\n" if thinking else ""
+    texts = [f"<answer>{letter}</answer><glue>[(1.0, 2.0)]</glue>" for letter in "AB"]
+    texts = [f"{THOUGHT} <answer>C</answer></think>{text}" if thinking else text for text in texts]
+    sample = free_question(video, "What is it?", ("cat", "dog"))
+    (prediction,) = ask_in_passes(answerer, [sample], [[texts[0]], [texts[1]]])
+    passes = prediction.extra["clue_perception"]["passes"]
+    assert [one["completion"] for one in passes] == [f"{opened}{text}" for text in texts]
+    assert [one["answer"] for one in passes] == ["A", "B"] and prediction.completion == f"{opened}{texts[1]}"
+    ends = f"{ASKED}<think>\n" if thinking else f"{ASKED}<think>\n\n</think>\n\n"
+    assert all(inputs.text.endswith(ends) for inputs in answerer.asked) and len(answerer.asked) == 2
