@@ -128,8 +128,8 @@ def ask_about_pictures(arguments: argparse.Namespace, pictures: Pictures, option
         VideoError: a picture cannot be used.
     """
     with loading("torch and transformers"):
-        from videochat_r1.evaluation.answerer import Answerer, pick_device
-        from videochat_r1.evaluation.run_options import RunOptions
+        from videochat_r1.evaluation.answering.answerer import Answerer, pick_device
+        from videochat_r1.evaluation.answering.options import RunOptions
         from videochat_r1.training.loader import LoadedPrompt
 
     target = ChoiceTarget(tuple(options), "A") if options else CaptionTarget("")
@@ -139,7 +139,7 @@ def ask_about_pictures(arguments: argparse.Namespace, pictures: Pictures, option
     template = run.prompt if options or run.prompt is not None else PICTURE_TEMPLATE
     device = pick_device(run.device)
     answerer = Answerer(run, device, templates=None if template is None else {task.name: template})
-    (prediction,) = answerer.answer([LoadedPrompt(question, answerer.builder.build(question), None)])
+    (prediction,) = answerer.answer([LoadedPrompt(question, answerer.builder.build(question))])
     completion = prediction.completion or ""
     return {
         "question": arguments.question,
@@ -147,7 +147,7 @@ def ask_about_pictures(arguments: argparse.Namespace, pictures: Pictures, option
         **media_in_row(pictures),
         "answer": task.parse(completion, target, untagged=not options),
         "completion": completion,
-        **{name: prediction.extra[name] for name in ("num_prompt_tokens", "num_tokens", "finished")},
+        **{name: prediction.extra[name] for name in ("num_prompt_tokens", "num_tokens", "ended")},
         "settings": run.settings(device),
     }
 
