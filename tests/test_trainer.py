@@ -186,7 +186,8 @@ def test_repeating_prompts_gives_the_same_weights_with(sharp_folder, options, mo
     moved = largest_difference(before, weights_of(shared))
     assert largest_difference(weights_of(shared), weights_of(repeated)) < 1e-4 * moved
     monkeypatch.setattr(VideoGRPOTrainer, "_check_agreement", lambda self, difference: None)
-    for wrong in ("position", "seconds", "mask"):
+    timed = options.get("family") != "qwen3_vl"  # its positions know no seconds
+    for wrong in ("position", "mask", *(["seconds"] if timed else [])):
         monkeypatch.setattr(grpo_trainer, "completion_logps", with_one_thing_wrong(wrong))
         perturbed = make_trainer(sharp_folder, **exact)
         perturbed.train()
@@ -254,7 +255,7 @@ def test_variants_train(folder, options):
     if options.get("freeze"):
         assert not any("visual" in name for name in moved)
     if lora:
-        assert all(("language_model" in name and "lora_B" in name) or "lora_A" in name for name in moved)
+        assert all("lora" in name and "language_model" in name for name in moved)
         assert len({name.partition(".lora_")[0] for name in moved}) == 2 * 7, (
             "every linear layer of both decoder layers"
         )

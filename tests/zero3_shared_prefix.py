@@ -18,7 +18,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from tests.tiny_prompts import PAD, make_model, make_prompt, ragged_batch, shift_one_position, without_last_token
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
-from videochat_r1.modeling.families import FAMILIES
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.training.start import leave_process_groups
 
 
@@ -57,9 +57,10 @@ def differences(family: str, config: dict[str, Any]) -> dict[str, list[float]]:
         "repeated": (prompts, mask),
         "nothing": (prompts, mask),
         "position": ([shift_one_position(first)] * copies + others, mask),
-        "mask": (prompts, without_last_token(mask)),
     }
-    if family == "qwen2_5_vl":  # the others' positions count steps
+    if family == DEFAULT_FAMILY:
+        cases["mask"] = (prompts, without_last_token(mask))
+        # The others' positions know no seconds.
         cases["seconds"] = ([make_prompt(model, 1, (4, 4, 6), 1.0)] * copies + others, mask)
     logps, gradients = {}, {}
     for case, (its_prompts, its_mask) in cases.items():
