@@ -86,7 +86,7 @@ def fetch_with_qwen(path: str) -> tuple[int, int, int]:
     """Frames, height and width of qwen-vl-utils, which otherwise picks torchcodec wherever it is installed."""
     vision_process.FORCE_QWENVL_VIDEO_READER = "decord"
     vision_process.get_video_reader_backend.cache_clear()
-    budget = VideoBudget()
+    budget = VideoBudget().sized(28)
     pixels = vision_process.fetch_video(
         {
             "video": path,
@@ -114,7 +114,7 @@ def contenders(path: str, threads: int, wanted: Sequence[int]) -> dict[str, Call
         for isolation in ("process", "none"):
             budget = VideoBudget(backend=backend, isolation=isolation, num_threads=threads)
             calls[f"{OURS} {backend}, {isolation}, resized"] = lambda budget=budget: load_frames(
-                Video(path=path), budget
+                Video(path=path), budget, factor=28
             )
     return calls
 
@@ -138,7 +138,7 @@ def process_overhead_ms(path: str, repeats: int) -> float:
     for _ in tqdm(range(repeats * 20), desc="process overhead"):
         for name in fastest:
             began = time.perf_counter()
-            load_frames(Video(path=path), VideoBudget(isolation=name))
+            load_frames(Video(path=path), VideoBudget(isolation=name), factor=28)
             fastest[name] = min(fastest[name], time.perf_counter() - began)
     return 1000.0 * (fastest["process"] - fastest["none"])
 

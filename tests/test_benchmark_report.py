@@ -1,11 +1,13 @@
 """`report.html` of a benchmark: what it shows, and that nothing a model wrote becomes markup."""
 
+import json
 import re
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.video_files import write_video
@@ -15,7 +17,7 @@ from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answer
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.evaluation.scoring.results import write_results
 from videochat_r1.geometry import Box, Span
-from videochat_r1.sample import BoxesTarget, GroundedChoiceTarget, Sample, SpanTarget, Video
+from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, Pictures, Sample, SpanTarget, Video
 
 
 def report(folder: Path, benchmark: str, samples: list[Sample], texts: list[str | None], **settings: object) -> str:
@@ -75,6 +77,21 @@ def test_a_broken_video_costs_its_frames_only(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"no video")
     page = report(tmp_path / "out", "charades_sta", moments(tmp_path, 1), ["<answer>1 to 3</answer>"])
     assert "<image" not in page and 'aria-label="time line"' in page
+
+
+@pytest.mark.parametrize(("broken", "count"), [(False, 2), (True, 0)])
+def test_pictures_are_embedded_side_by_side(tmp_path: Path, broken: bool, count: int) -> None:
+    for name, size in (("a.png", (60, 40)), ("b.png", (20, 90))):
+        Image.new("RGB", size).save(tmp_path / name)
+    if broken:
+        (tmp_path / "b.png").write_bytes(b"no picture")
+    pictures = Pictures((str(tmp_path / "a.png"), str(tmp_path / "b.png")))
+    target = ChoiceTarget(("a cat", "a dog"), "B")
+    sample = Sample("q", "multi_choice_qa", pictures, "what?", target, extra={"type": "CW"})
+    page = report(tmp_path / "out", "nextgqa", [sample], ["<answer>B</answer>"])
+    assert page.count("<image") == count and "B of (A) a cat, (B) a dog" in page
+    row = json.loads((tmp_path / "out" / "samples.jsonl").read_text())
+    assert row["images"] == list(pictures.paths) and "video" not in row
 
 
 def test_tracking_draws_true_and_answered_boxes(tmp_path: Path) -> None:

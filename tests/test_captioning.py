@@ -12,7 +12,7 @@ from videochat_r1.judge import Judge, JudgeConfig
 from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
 from videochat_r1.rewards import Unscored, make_reward
 from videochat_r1.rewards.recall import length_factor, num_words, recall
-from videochat_r1.sample import CaptionTarget
+from videochat_r1.sample import CaptionTarget, Pictures
 from videochat_r1.scoring import score_rows
 from videochat_r1.tasks import TASKS
 from videochat_r1.tasks.captioning import REQUEST
@@ -241,6 +241,18 @@ def test_what_a_row_may_say_besides(tmp_path):
     assert prompt.startswith("What?") and "dog" not in prompt
 
 
+def test_pictures_with_captions(tmp_path):
+    rows = [
+        {"images": ["a/1.jpg", "a/2.png"], "caption": "A dog."},
+        {"images": ["b.gif"], "caption": "A cat.", "query": "What?"},
+    ]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    first, second = CORPORA["captions"].read(tmp_path / "own.jsonl", tmp_path)
+    assert (first.id, second.id, second.query) == ("a/1", "b", "What?")
+    assert first.media == Pictures((str(tmp_path / "a/1.jpg"), str(tmp_path / "a/2.png")))
+    assert "video" not in TASKS["captioning"].instruction(first, thinking=False)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -250,6 +262,8 @@ def test_what_a_row_may_say_besides(tmp_path):
         ({"video": "v.mp4", "caption": "x", "events": "x"}, "events.*list"),
         ({"video": "v.mp4", "caption": "x", "events": [1]}, r"'events'\[0\] should be text"),
         ({"video": "../v.mp4", "caption": "x"}, "leaves the data folder"),
+        ({"images": [], "caption": "x"}, "line 1: 'images' lists no picture"),
+        ({"images": ["a.jpg", "../a.jpg"], "caption": "x"}, "leaves the data folder"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path, row, message):

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from videochat_r1.cli import main
 from videochat_r1.datasets.check import check_samples
@@ -56,8 +57,40 @@ def corpus(tmp_path: Path, video: Path) -> tuple[Path, Path]:
     return annotations, videos
 
 
+@pytest.fixture
+def pictures(tmp_path: Path) -> tuple[Path, Path]:
+    """Captions of one good picture, of one beside a missing one, of a cut one, and of a video."""
+    folder = tmp_path / "videos"
+    folder.mkdir(exist_ok=True)
+    Image.fromarray(np.full((20, 30, 3), 90, dtype=np.uint8)).save(folder / "good.png")
+    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:-30])
+    rows = [{"images": names, "caption": "Grey."} for names in (["good.png"], ["good.png", "gone.jpg"], ["cut.png"])]
+    rows = [{**row, "id": str(number)} for number, row in enumerate([*rows, {"video": "gone.mp4", "caption": "Grey."}])]
+    (tmp_path / "pictures.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path / "pictures.jsonl", folder
+
+
 def data(*arguments: Any) -> int:
     return main(["data", *map(str, arguments)])
+
+
+def test_pictures_that_cannot_be_read_are_reported_and_left_out(
+    pictures: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ["--dataset", "captions", "--annotations", pictures[0], "--videos", pictures[1]]
+    assert data("check", *source, "--json") == 0
+    found = {"missing_video": 1, "missing_picture": 1, "undecodable_picture": 1}
+    counts = {"dataset": "captions", "num_videos": 1, "num_pictures": 3, "num_samples": 4}
+    assert json.loads(capsys.readouterr().out) == counts | {"problems": found}
+    assert data("check", *source) == 0
+    text = capsys.readouterr().out
+    assert (
+        "captions: 1 video, 3 pictures, 4 samples" in text and "gone.jpg" in text and "cut.png: cannot be read" in text
+    )
+    assert data("prepare", *source, "--decode", "--output", tmp_path / "out.jsonl") == 0
+    assert "1 of 4 samples, 0 videos, 1 picture" in capsys.readouterr().out
+    assert [sample.media.files for sample in read_manifest(tmp_path / "out.jsonl")] == [("good.png",)]
+    assert json.loads((tmp_path / "out.meta.json").read_text())["dropped"] == found
 
 
 def test_check_prints_one_json_object(corpus: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +199,7 @@ def test_the_synthetic_corpus_is_written_and_can_be_decoded(tmp_path: Path, caps
     for name, read in samples.items():
         assert f"{name}.jsonl: {len(read):,} samples" in printed
         assert {sample.task for sample in read} == {"temporal_grounding", "grounded_qa", "tracking"}
-    report = check_samples(samples["eval"], "synthetic", look_for_videos=True)
+    report = check_samples(samples["eval"], "synthetic", look_for_files=True)
     assert report.num_videos == 2 and report.problems == {}
 
 

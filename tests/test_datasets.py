@@ -34,6 +34,7 @@ from videochat_r1.sample import (
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
+    Pictures,
     Sample,
     SpanTarget,
     Video,
@@ -234,7 +235,7 @@ def test_a_video_that_is_in_the_folder_is_found_whatever_it_is_called(
     rows = write(tmp_path / "a.json", [{"video": written, "caption": "A café."}])
     (sample,) = CORPORA["captions"].read(rows, tmp_path / "videos")
     assert sample.media.path == str(file)
-    assert problems([sample], look_for_videos=True) == {}
+    assert problems([sample], look_for_files=True) == {}
     (relative,) = CORPORA["captions"].read(rows)
     assert relative.id == sample.id
 
@@ -374,7 +375,7 @@ def test_got10k_cuts_frames_boxes_and_labels_with_the_same_indices(tmp_path: Pat
         "cover": [0, 1, 2, 3, 4, 5, 6, 7],
         "motion_class": "swimming",
     }
-    assert problems([sample], look_for_videos=True) == {"absent_object": 1}
+    assert problems([sample], look_for_files=True) == {"absent_object": 1}
 
 
 def test_got10k_sequences_follow_the_list_and_take_the_size_from_the_image(tmp_path: Path) -> None:
@@ -405,7 +406,7 @@ def test_released_boxes_get_the_frames_they_were_cut_from(tmp_path: Path) -> Non
     assert found.extra["frame_indices"] == indices and len(found.media.frames) == 8
     assert found.media.frames[2].endswith("GOT-10k/val/GOT-10k_Val_000002/00000012.jpg")
     assert lost.id == "GOT-10k_Val_000002#2" and lost.extra["frame_indices"] == list(released_indices(72))
-    assert problems([found, lost], look_for_videos=True) == {
+    assert problems([found, lost], look_for_files=True) == {
         "absent_object": 1,  # the schedule ends on the last frame, the object's absence
         "boxes_not_in_groundtruth": 1,
         "duplicate_id": 1,
@@ -469,7 +470,7 @@ def test_a_sequence_that_cannot_be_read_is_counted_and_the_others_are_kept(
     labels = file is not None and file.endswith(".label")
     assert problem.kind == ("missing_video" if file is None else "bad_labels" if labels else "bad_annotation")
     assert re.search(message, problem.detail)
-    assert problems([good, bad], look_for_videos=True)[problem.kind] == 1
+    assert problems([good, bad], look_for_files=True)[problem.kind] == 1
     kept = [sample.id for sample in mend_all([good, bad]).samples]
     assert kept == (["G", "S"] if labels else ["G"])
     if not labels:
@@ -684,6 +685,9 @@ def test_every_kind_can_be_found(tmp_path: Path) -> None:
     def boxes(*boxes: Box, **extra: Any) -> Sample:
         return Sample("id", "tracking", Video(path=f"{boxes}{extra}"), "duck", BoxesTarget(boxes), extra=extra)
 
+    def pictures(*paths: str) -> Sample:
+        return Sample("id", "captioning", Pictures(paths), "q", CaptionTarget("A dog."))
+
     good = Box(0.1, 0.1, 0.2, 0.2)
     (tmp_path / "empty.mp4").touch()
     broken = Sample("b", "temporal_grounding", Video(path=str(tmp_path / "empty.mp4")), "q", SpanTarget(Span(0, 1), 9))
@@ -703,14 +707,17 @@ def test_every_kind_can_be_found(tmp_path: Path) -> None:
         broken,
         broken,
         dataclasses.replace(broken, target=SpanTarget(Span(0, 2), 9)),
+        pictures(str(tmp_path / "empty.mp4"), "gone.jpg"),
+        pictures(str(tmp_path / "empty.mp4")),
     ]
     samples = [dataclasses.replace(sample, id=f"{index}") for index, sample in enumerate(samples)]
     samples[2] = dataclasses.replace(samples[2], id="0#2", extra={"repeats_id": "0"})
     samples[1] = dataclasses.replace(samples[1], query="half an emoji \ufffd")
-    report = check_samples(samples, "any", look_for_videos=True, probe=lambda video: f"{video.name}: no frames")
+    report = check_samples(samples, "any", look_for_files=True, probe=lambda video: f"{video.name}: no frames")
     assert list(report.problems) == list(KINDS)
     assert report.to_json()["problems"]["missing_video"] == 11
     assert report.to_json()["problems"]["undecodable_video"] == 1
+    assert report.to_json()["num_pictures"] == 2, "different ones"
     text = report.to_text(examples=1)
     assert "38, 13] of 12 s" in text and "empty.mp4: no frames" in text
 

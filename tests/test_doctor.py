@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
+from tests.small_shapes import small_shape
 from tests.tiny_runs import make_corpus
 from videochat_r1.commands.doctor import main
-from videochat_r1.datasets.manifest import sample_to_json
+from videochat_r1.datasets.manifest import sample_to_json, write_manifest
 from videochat_r1.doctor import compiler, gpu_node, machine
-from videochat_r1.doctor.data import tokens_of_clip, tokens_of_frames
+from videochat_r1.doctor.data import check_data, grid_of, grid_of_clip
+from videochat_r1.doctor.flops import VideoGrid
 from videochat_r1.doctor.memory import (
-    ModelShape,
     Strategy,
     loader_bytes,
     model_shape,
@@ -32,10 +34,13 @@ from videochat_r1.doctor.recipe import Recipe
 from videochat_r1.doctor.recipe_check import check_recipe
 from videochat_r1.doctor.report import Section, to_json, to_text
 from videochat_r1.errors import ConfigError
-from videochat_r1.modeling.families import published_config
+from videochat_r1.modeling.families import FAMILIES, published_config
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.recipe import DataArguments
+from videochat_r1.sample import CaptionTarget, Pictures, Sample, Video
 from videochat_r1.video.frames import VideoBudget
+from videochat_r1.video.probe import VideoInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = str(ROOT / "configs" / "grpo" / "tiny.yaml")
@@ -85,30 +90,41 @@ def test_state_bytes_by_hand() -> None:
     assert state_bytes(100, 100, Strategy(3), 1, bf16=False, reference=False, lora=False) == (400 + 1200, 0)
 
 
-def test_activation_bytes_by_hand() -> None:
-    shape = ModelShape(1000, 100, layers=3, hidden=4, intermediate=10, key_width=2, vision_layers=2, vision_hidden=5,
-                       vision_intermediate=7, vocabulary=11, tied=False)  # fmt: skip
+@pytest.mark.parametrize("mergers", [1, 4])
+def test_activation_bytes_by_hand(mergers: int) -> None:
+    shape = small_shape(mergers=mergers)
     same = {"tokens": 10, "video_tokens": 2, "bf16": True}
-    inside, vision_inside = 8 * 4 + 2 * 2 + 3 * 10, 8 * 5 + 3 * 7
+    inside, vision_inside, features = 6 * 4 + 2 * 6 + 2 * 2 + 3 * 10, 8 * 5 + 3 * 7, mergers * 2 * 4
     language, vision = 10 * (3 * 4 + 2 * inside), 8 * (2 * 5 + 2 * vision_inside)
     kept = update_bytes(shape, Strategy(2), rows=2, checkpointing=True, frozen_vision=False, **same)
-    assert kept == 2 * 2 * (language + vision)
+    assert kept == 2 * 2 * (language + features + vision)
     frozen = update_bytes(shape, Strategy(3), rows=1, checkpointing=True, frozen_vision=True, **same)
-    assert frozen == 2 * 1000 + 2 * language
+    assert frozen == 2 * 1000 + 2 * (language + features)
     everything = update_bytes(shape, Strategy(0), rows=1, checkpointing=False, frozen_vision=True, **same)
-    assert everything == 2 * 10 * inside * 3
+    assert everything == 2 * (10 * inside * 3 + features)
     assert rollout_bytes(shape, Strategy(0), tokens=10, groups=3, bf16=False) == 2 * 4 * 3 * 2 * 10 * 3
     assert rollout_bytes(shape, Strategy(3), tokens=10, groups=1, bf16=True) == 2 * 1000 + 2 * 2 * 3 * 2 * 10
 
 
-def test_tokens_of_the_papers_example() -> None:
-    """30 s of 480 x 360: 60 frames of 336 x 252 make 30 x 9 x 12 tokens."""
-    assert tokens_of_clip(30.0, 480, 360, VideoBudget()) == 30 * 9 * 12 == 3240
-    assert tokens_of_frames(7, 56, 56, VideoBudget(min_pixels=784, max_pixels=3136)) == 4 * 2 * 2
+@pytest.mark.parametrize(("name", "side", "times"), [("Qwen2.5-VL-7B", 28, 0), ("Qwen3-VL-8B", 32, 9)])
+def test_tokens_of_the_papers_example(name: str, side: int, times: int) -> None:
+    """30 s of 480 x 360: 60 frames of 9 x 12 tokens; 7 images of 2 x 2 tokens, the last one a pair of its own."""
+    config = published_config(name)
+    assert config is not None
+    shape = model_shape(config)
+    clip = grid_of_clip(30.0, 480, 360, VideoBudget(), shape)
+    assert (clip.tokens, clip.prompt_tokens) == (30 * 9 * 12, 3240 + 30 * times)
+    area = side**2
+    images = Video(frames=("a.png",) * 7, frame_times=tuple(range(7)))
+    info = VideoInfo(12.0, 7, 1.0, 2 * side, 2 * side)
+    few = grid_of(images, info, VideoBudget(min_pixels=area, max_pixels=4 * area), shape)
+    assert few == VideoGrid(4, 2, 2, 4 * times)
 
 
-def test_whole_model_folder_has_no_problem(good: Path) -> None:
-    section, shape = check_model(str(good / "model"))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whole_model_folder_has_no_problem(family: str, tmp_path: Path) -> None:
+    build_tiny(tmp_path / "model", hidden=64, layers=2, vision_hidden=32, family=family)
+    section, shape = check_model(str(tmp_path / "model"))
     assert section.problems == []
     assert shape is not None and section.facts["stored values"] == f"{shape.parameters:,}"
 
@@ -141,6 +157,30 @@ def test_no_weights_no_processor_wrong_type(model: Path, good: Path) -> None:
     (model / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
     assert "'llama'" in problems(check_model(str(model))[0])
     assert "no folder on this machine" in problems(check_model("Qwen/Qwen2.5-VL-7B-Instruct")[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_video_processor_of_another_family(family: str, tmp_path: Path) -> None:
+    """Its numbers fit every shape, but not the weights."""
+    build_tiny(tmp_path / "model", hidden=64, layers=2, vision_hidden=32, family=family)
+    processor = load_processor(tmp_path / "model")
+    processor.video_processor.image_mean = [0.4, 0.5, 0.5]
+    processor.video_processor.patch_size = 12
+    processor.save_pretrained(tmp_path / "model")
+    found = problems(check_model(str(tmp_path / "model"))[0])
+    assert "video processor's image_mean is (0.4, 0.5, 0.5)" in found and "patch_size is 12" in found
+    assert "image_std" not in found and "merge_size" not in found
+
+
+def test_a_published_checkpoint_that_is_not_here_has_its_known_sizes() -> None:
+    section, shape = check_model("Qwen/Qwen3-VL-2B-Instruct")
+    assert shape is not None and shape.token_side == 32 and len(section.problems) == 1
+
+
+def test_limits_that_do_not_fit_the_models_tokens(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--video.total_pixels", "null", "--video.min_pixels", "null", "--video.max_pixels", "1000"]
+    code, result = run(capsys, "--config", TINY, "--model", str(good / "model"), "--data", str(good), *flags)
+    assert code == 1 and any("max_pixels 1000" in text for text in of_section(result, "model"))
 
 
 def test_tokenizer_of_another_release(model: Path) -> None:
@@ -358,7 +398,9 @@ def test_open_files_and_shared_memory(tmp_path: Path) -> None:
         problem = gpu_node.shared_memory_problem(1e18, folder)
         assert problem is not None and "--shm-size" in problem.mend
     # 8 processes of 4 workers with 30 s of 480 x 360: 61 MB a prompt.
-    assert loader_bytes(3240, workers=4, processes=8) == pytest.approx(96 * 61e6, rel=0.01)
+    config = published_config("Qwen2.5-VL-7B")
+    assert config is not None
+    assert loader_bytes(model_shape(config), 3240, workers=4, processes=8) == pytest.approx(96 * 61e6, rel=0.01)
 
 
 @pytest.mark.parametrize("written", ["[]", "zero_optimization: 3", "zero_optimization: {stage: many}", "{", "\0"])
@@ -390,7 +432,7 @@ def test_vllms_share_has_to_hold_the_weights_and_a_completion(
     assert config is not None
     shape = model_shape(config)
     section = check_recipe(
-        recipe, processes=8, samples_per_epoch=0, video_tokens=[], shape=shape, gpu_bytes=gigabytes * 1e9, num_gpus=8
+        recipe, processes=8, samples_per_epoch=0, videos=[], shape=shape, gpu_bytes=gigabytes * 1e9, num_gpus=8
     )
     assert any("vLLM gets" in problem.what for problem in section.problems) == (not fits)
 
@@ -422,6 +464,22 @@ def test_a_recipe_with_nothing_wrong(good: Path, tmp_path: Path, capsys: pytest.
     assert result["sections"]["data"]["facts"]["samples per epoch"] == 12
     assert main(arguments) == code
     assert "prompts per update" in capsys.readouterr().out
+
+
+def test_pictures_of_a_recipe_are_read_and_their_tokens_counted(tmp_path: Path) -> None:
+    for name, size in (("a.png", (280, 140)), ("b.png", (56, 56))):
+        Image.new("RGB", size).save(tmp_path / name)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    shown = [("a.png", "b.png"), ("b.png",), ("gone.png",), ("a.png", "cut.png")]
+    target = CaptionTarget("A dog.")
+    samples = [Sample(str(i), "captioning", Pictures(paths), "What?", target) for i, paths in enumerate(shown)]
+    write_manifest(tmp_path / "own.jsonl", samples)
+    mixture = [{"manifest": "own.jsonl", "videos": "."}]
+    data = DataArguments(mixture=mixture, data_root=str(tmp_path), picture={"max_pixels": 20 * 28 * 28})
+    found = check_data(data, 0, shape=small_shape(), num_videos=10)
+    assert set(found.videos) == {VideoGrid(1, 2, 2), VideoGrid(2, 3, 6)}
+    assert "1 of the first 4 pictures are missing" in problems(found.section)
+    assert "1 of the first 4 pictures cannot be decoded" in problems(found.section)
 
 
 def test_every_problem_of_a_recipe_is_named_at_once(

@@ -1,6 +1,7 @@
 """The formulas of `estimate` against operations counted by torch, and against figures worked out by hand."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,20 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.small_shapes import small_shape
 from tests.tiny_prompts import PAD, make_completions, make_model, make_prompt
 from videochat_r1.cli import main as cli
 from videochat_r1.commands.estimate import main
 from videochat_r1.doctor import flops
-from videochat_r1.doctor.estimate import GPUS, gpu_named
-from videochat_r1.doctor.memory import ModelShape, Strategy, head_bytes, model_shape
+from videochat_r1.doctor.gpus import GPUS, gpu_named
+from videochat_r1.doctor.memory import Strategy, head_bytes, model_shape, rollout_bytes, update_bytes
 from videochat_r1.grpo.packing import pack_rows, repeat_rows
 from videochat_r1.modeling.families import FAMILIES, family_of, published_config, published_names
+from videochat_r1.modeling.inputs import Medium
 from videochat_r1.modeling.media_features import media_arguments
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
 from videochat_r1.modeling.sizes import decoder_sizes
-from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.modeling.tiny import build_processor, build_tiny, build_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 JOINT = str(ROOT / "configs" / "grpo" / "joint.yaml")
@@ -53,10 +56,11 @@ def test_vision_tower_as_counted(family: str) -> None:
     )
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("share", [True, False])
-def test_log_probabilities_as_counted(share: bool) -> None:
+def test_log_probabilities_as_counted(share: bool, family: str) -> None:
     """The decoder's layers; the head is added, because TRL's fused one scores padding too on the CPU."""
-    model = make_model()
+    model = make_model(family)
     install_prefix_attention(model)
     prompt = make_prompt(model, 1, (GRID.steps, 2 * GRID.rows, 2 * GRID.columns), 0.5)
     batch = ([prompt] * COMPLETIONS, *make_completions([LENGTH] * COMPLETIONS))
@@ -103,8 +107,7 @@ def test_windows_that_are_cut_off_hold_fewer_patches() -> None:
 
 
 def test_head_bytes_by_hand() -> None:
-    shape = ModelShape(1000, 100, layers=3, hidden=4, intermediate=10, key_width=2, vision_layers=2, vision_hidden=5,
-                       vision_intermediate=7, vocabulary=40000, tied=False)  # fmt: skip
+    shape = small_shape(vocabulary=40000)
     same = {"scored_tokens": 10, "bf16": True}
     assert head_bytes(shape, Strategy(3), trained=True, **same) == 10 * 32768 * 2 + 160000 * (2 + 4)
     assert head_bytes(shape, Strategy(2), trained=False, **same) == 10 * 32768 * 2
@@ -121,6 +124,50 @@ def test_published_sizes_give_the_published_numbers_of_parameters(name: str) -> 
     assert published_config(f"{name}5") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "cached", "features"),
+    [
+        ("Qwen2.5-VL-7B", 57_344, 7_168),
+        ("Qwen3-VL-2B", 114_688, 16_384),
+        ("Qwen3-VL-4B", 147_456, 20_480),
+        ("Qwen3-VL-8B", 147_456, 32_768),
+        ("Qwen3-VL-32B", 262_144, 40_960),
+    ],
+)
+def test_bytes_of_a_token_in_bf16(name: str, cached: int, features: int) -> None:
+    """Keys and values; and what is kept of a token of video: 110 MB of 3,360 in Qwen3-VL-8B."""
+    config = published_config(name)
+    assert config is not None
+    shape = model_shape(config)
+    assert rollout_bytes(shape, Strategy(0), tokens=1, groups=1, bf16=True) == cached
+    update = {"tokens": 0, "rows": 1, "bf16": True, "checkpointing": True, "frozen_vision": True}
+    assert update_bytes(shape, Strategy(0), video_tokens=1, **update) == features
+
+
+@pytest.mark.parametrize("duration", [4.0, 30.0, 180.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_text_of_times_as_tokenised(family: str, duration: float) -> None:
+    """Qwen's tokenizer has a token for every digit and for ` seconds`; the last step's time is the longest."""
+    processor = build_processor(build_tokenizer(), family)
+    steps = round(duration)
+    medium = Medium("video", torch.empty(0), (steps, 2, 2), 2, tuple(k / 2 for k in range(2 * steps)), 2.0)
+    pieces = re.findall(r"<\|\w+\|>| seconds|[<.>\d]", FAMILIES[family].medium_text(medium, processor))
+    in_text, most = len(pieces) - steps, steps * FAMILIES[family].seconds_tokens(duration - 1.0)
+    shorter = 10 * (steps > 10) + 100 * (steps > 100)
+    assert in_text == (most - shorter if most else 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "times"), [("Qwen2-VL-7B", 0), ("Qwen2.5-VL-7B", 0), ("Qwen3-VL-2B", 270), ("Qwen3-VL-8B", 270)]
+)
+def test_every_family_has_the_papers_tokens_of_a_video(
+    model: str, times: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    update = run(capsys, "--model", model)["update"]
+    assert (update["video_tokens"], update["time_tokens"]) == (3240, times)
+    assert update["prompt_tokens"] == 3240 + times + 150
+
+
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     assert main(["--config", JOINT, *arguments, "--json"]) == 0
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -134,6 +181,7 @@ def test_the_joint_recipe(capsys: pytest.CaptureFixture[str]) -> None:
         "completions": 64,
         "prompt_tokens": 3390,
         "video_tokens": 3240,
+        "time_tokens": 0,
         "completion_tokens": 200,
     }
     shared, repeated = result["shared"], result["repeated"]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.task_targets import TARGETS
 from videochat_r1.datasets import CORPORA
-from videochat_r1.datasets.check import missing_videos
+from videochat_r1.datasets.check import missing_files
 from videochat_r1.datasets.manifest import prepare, read_manifest, write_manifest
 from videochat_r1.datasets.mend import mend, mend_all
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry, cap, choose_queries, draw
@@ -25,6 +25,7 @@ from videochat_r1.sample import (
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
+    Pictures,
     Sample,
     SpanTarget,
     Target,
@@ -160,6 +161,8 @@ ONE_OF_EACH = [
     sample(GroundedChoiceTarget(("a", "b"), "A", (Span(0, 1), Span(2, 3)), 9.0), "grounded_qa", extra={"type": "CW"}),
     sample(LabelTarget(("low", "high"), "low"), "quality_assessment"),
     sample(CaptionTarget("A dog runs.", ("A dog runs.",)), "captioning"),
+    sample(ChoiceTarget(("a", "b"), "A"), "multi_choice_qa", media=Pictures(("p/1.jpg",))),
+    sample(CaptionTarget("A dog."), "captioning", media=Pictures(("p/ü.png", "p/1.jpg"))),
 ]
 ONE_OF_EACH += [
     sample(TASKS[name].target_from_json(truth), name)
@@ -179,6 +182,9 @@ def test_every_task_survives_the_way_through_a_manifest(tmp_path: Path) -> None:
     joined = read_manifest(path, tmp_path)
     assert joined[0].media.path == str(tmp_path / "v.mp4")
     assert joined[1].media.frames == (str(tmp_path / "s/1.jpg"), str(tmp_path / "s/2.jpg"))
+    assert joined[7].media.files == (str(tmp_path / "p/ü.png"), str(tmp_path / "p/1.jpg"))
+    rows = [json.loads(line) for line in path.read_text().split("\n") if line]
+    assert rows[7]["images"] == ["p/ü.png", "p/1.jpg"] and "video" not in rows[7] and "images" not in rows[0]
     assert json.loads((tmp_path / "new" / "all.meta.json").read_text()) == {
         "num_samples": len(ONE_OF_EACH),
         "corpus": "any",
@@ -188,6 +194,16 @@ def test_every_task_survives_the_way_through_a_manifest(tmp_path: Path) -> None:
 
 ROW = {"id": "a", "task": "temporal_grounding", "video": {"path": "v.mp4"}, "query": "q"}
 SPAN = {"target": {"span": [1, 2], "duration": 9}}
+PICTURES = {"id": "a", "task": "captioning", "query": "q", "target": {"caption": "x"}}
+
+
+def test_a_column_that_is_null_is_not_there(tmp_path: Path) -> None:
+    rows = [
+        PICTURES | {"video": None, "images": ["a.jpg"]},
+        PICTURES | {"id": "b", "video": {"path": "v"}, "images": None},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert [one.media for one in read_manifest(tmp_path / "a.jsonl")] == [Pictures(("a.jpg",)), Video(path="v")]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +215,7 @@ SPAN = {"target": {"span": [1, 2], "duration": 9}}
         (json.dumps(ROW | SPAN | {"weight": 1}), r"line 2: unknown keys \['weight'\]"),
         (json.dumps(ROW | SPAN | {"id": "ok"}), "line 2: the id 'ok' occurs twice"),
         (json.dumps(ROW | SPAN | {"id": 5}), "line 2: 'id' should be text"),
-        (json.dumps(ROW | SPAN | {"video": {"path": "../v.mp4"}}), "line 2: the video path .* leaves the data folder"),
+        (json.dumps(ROW | SPAN | {"video": {"path": "../v.mp4"}}), "line 2: the path .* leaves the data folder"),
         (json.dumps(ROW | SPAN | {"video": {}}), r"line 2, 'video': the key 'frames' is missing"),
         (json.dumps(ROW | SPAN | {"video": {"file": "v"}}), r"line 2, 'video': unknown keys \['file'\]"),
         (
@@ -207,6 +223,20 @@ SPAN = {"target": {"span": [1, 2], "duration": 9}}
             "line 2: 2 frames with 1 times",
         ),
         (json.dumps(ROW | {"target": {"span": [1], "duration": 9}}), r"line 2: .*span"),
+        (json.dumps(PICTURES), "line 2: a sample shows either a 'video' or a list of 'images'; found"),
+        (json.dumps(ROW | SPAN | {"images": ["a.jpg"]}), "line 2: .*either .* found 'video' and 'images'"),
+        (json.dumps(PICTURES | {"images": []}), "line 2: 'images' lists no picture"),
+        (json.dumps(PICTURES | {"images": "a.jpg"}), "line 2: 'images' should be a list"),
+        (json.dumps(PICTURES | {"images": ["a.jpg", 2]}), r"line 2, 'images'.1. should be text"),
+        (json.dumps(PICTURES | {"images": ["a.jpg", "/b.jpg"]}), "line 2: the path '/b.jpg' leaves the data folder"),
+        *(
+            (
+                json.dumps(PICTURES | {"images": ["a.jpg"], "task": name, "target": TARGETS[name][0]}),
+                f"line 2: sample 'a' of task {name} needs a video and shows pictures .a.jpg.: give it a video",
+            )
+            for name in TASKS
+            if TASKS[name].needs_video
+        ),
         ("[]", "line 2: expected an object"),
     ],
 )
@@ -261,7 +291,7 @@ def test_prepare_says_what_it_kept_and_why_not_the_rest(tmp_path: Path) -> None:
     annotations.write_text(json.dumps(value))
     (tmp_path / "A.mp4").write_text("x")
     charades, output = CORPORA["charades_sta"], tmp_path / "out" / "train.jsonl"
-    meta = prepare(charades, charades.request(annotations, tmp_path), output, unusable=missing_videos)
+    meta = prepare(charades, charades.request(annotations, tmp_path), output, unusable=missing_files)
     assert ids(read_manifest(output)) == ["A_0", "A_1"]
     assert meta == json.loads((tmp_path / "out" / "train.meta.json").read_text())
     assert (meta["num_published"], meta["num_samples"], meta["num_videos"]) == (5, 2, 1)
@@ -391,7 +421,7 @@ def test_manifests_are_mixed_as_they_are(tmp_path: Path) -> None:
     write_manifest(tmp_path / "all.jsonl", ONE_OF_EACH)
     everything = Mixture([MixtureEntry(manifest="all.jsonl", videos="videos")], seed=0, root=tmp_path)
     assert sorted(ids(everything.samples(0))) == sorted(ids(ONE_OF_EACH))
-    assert everything.summaries[0].tasks == dict.fromkeys((one.task for one in ONE_OF_EACH), 1)
+    assert everything.summaries[0].tasks == dict(Counter(one.task for one in ONE_OF_EACH))
     only = Mixture([MixtureEntry(manifest="all.jsonl", task="tracking")], seed=0, root=tmp_path)
     assert ids(only.samples(0)) == ["s1"]
     write_manifest(tmp_path / "one.jsonl", ONE_OF_EACH[:1])

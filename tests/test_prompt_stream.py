@@ -9,7 +9,7 @@ import pytest
 from videochat_r1.errors import VideoError
 from videochat_r1.evaluation.answering.prompt_stream import group_by_video, shard_of, stream_prompts
 from videochat_r1.geometry import Span
-from videochat_r1.sample import Sample, SpanTarget, Video
+from videochat_r1.sample import CaptionTarget, Pictures, Sample, SpanTarget, Video
 
 
 class Builder:
@@ -52,6 +52,12 @@ def test_questions_of_one_video_follow_each_other_in_one_thread() -> None:
     assert of_one_thread == ["v0_0", "v0_1", "v0_2", "v2_0", "v2_1", "v2_2"]
 
 
+def test_what_shows_the_same_is_one_group() -> None:
+    media = [Pictures(("a",)), Video(path="a"), Pictures(("a", "b")), Video(path="a", end=1.0), Pictures(("a",))]
+    samples = [Sample(str(i), "captioning", one, "x", CaptionTarget("y")) for i, one in enumerate(media)]
+    assert [[one.id for one in group] for group in group_by_video(samples)] == [["0", "4"], ["1"], ["2"], ["3"]]
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_prompts_in_memory_are_bounded(workers: int) -> None:
     builder = Builder()
@@ -78,6 +84,7 @@ def test_a_broken_video_is_reported_and_the_others_come() -> None:
     broken = Sample("b", "temporal_grounding", Video(path="broken.mp4"), "x", target, 5.0)
     prompts = list(stream_prompts(Builder(), [broken, *make(2, 1)], 1, ahead=2))
     assert [prompt.problem for prompt in prompts] == ["VideoError: broken.mp4: no pictures", None, None]
+    assert [prompt.ended for prompt in prompts] == ["video_error", None, None]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 40])

@@ -1,5 +1,6 @@
 import json
 import re
+from xml.etree import ElementTree
 
 import pytest
 
@@ -72,6 +73,10 @@ def test_report_is_one_file_with_curves_frames_spans_and_boxes(run):
     assert set(re.findall(r'(?:src|href)="([^":]+):', text)) == {"data"}
     assert "<script" not in text
     assert text.count("<polyline") == 2 * 7  # format and iou of three tasks, accuracy of one
+    curves = ElementTree.parse(folder / "rewards.svg").getroot()
+    assert curves.tag == "{http://www.w3.org/2000/svg}svg"
+    drawn = {line.get("points") for line in curves.iter("{http://www.w3.org/2000/svg}polyline")}
+    assert drawn == set(re.findall(r'<polyline points="([^"]*)"', text))
     assert text.count("data:image/png;base64,") >= 3 * 8
     assert 'stroke="#2a9d5c"' in text  # a true box
     for entry in summary["tasks"].values():

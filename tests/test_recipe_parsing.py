@@ -99,6 +99,7 @@ def test_a_value_is_what_its_option_takes(tmp_path, line, expected):
     ("flags", "name", "expected"),
     [
         (["--video.fps=1e0"], "video", {"fps": 1.0, "max_frames": 64}),
+        (["--picture.max_pixels", "2e5"], "picture", {"max_pixels": 200_000}),
         (["--judge.model", "7"], "judge", {"model": "7"}),
         (["--rewards.0.name", "iou", "--rewards.0.weight", "2"], "rewards", [{"name": "iou", "weight": 2.0}]),
         (["--mixture.1.manifest", "b"], "mixture", [*BASE["mixture"], {"manifest": "b"}]),
@@ -148,6 +149,7 @@ def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, raw, message)
         ([], {"output_dir": ["a"]}, "output_dir is .*; expected text"),
         ([], {"learning_rate": None}, "learning_rate is null; expected a number"),
         ([], {"video": {"max_frames": "many"}}, "video.max_frames is 'many'; expected a whole number"),
+        ([], {"picture": {"max_pixels": "many"}}, "picture.max_pixels is 'many'; expected a whole number or null"),
         ([], {"mixture": [{"manifest": "a", "weight": [1]}]}, r"mixture.0.weight is \[1\]; expected a number"),
         (["--max_steps", "many"], {}, "argument --max_steps.*: invalid int value: 'many'"),
     ],

@@ -17,6 +17,7 @@ from videochat_r1.datasets.mixture import MixtureEntry
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import load_rewards
+from videochat_r1.modeling.families import family_of, published_config
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.recipe_file import read_recipe
 from videochat_r1.rewards import REWARDS
@@ -83,16 +84,8 @@ OF_GRPO = BOTH | {
     "skip_uninformative_groups": False,
 }
 OF_SFT = BOTH | {"learning_rate": 2e-5, "samples_per_step": 8}
-BUDGET = VideoBudget(
-    fps=2.0,
-    min_frames=4,
-    max_frames=768,
-    total_pixels=3584 * 28 * 28,
-    min_pixels=16 * 28 * 28,
-    max_pixels=768 * 28 * 28,
-    backend="pyav",
-    timeout_seconds=60.0,
-)
+BUDGET = VideoBudget(fps=2.0, min_frames=4, max_frames=768, backend="pyav", timeout_seconds=60.0)
+TOKENS = {"total_pixels": 3584, "min_pixels": 16, "max_pixels": 768}
 
 GROUNDING = ("charades_sta", "temporal_grounding", 1)
 TRACKING = ("got10k", "tracking", "all")
@@ -104,6 +97,7 @@ CAPTIONS = ("carebench", "captioning", "all")
 ROWS: dict[str, tuple[list[tuple[str, str, int | str]], float, bool]] = {
     "grpo/joint": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, False),
     "grpo/joint_thinking": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, True),
+    "grpo/joint_qwen3_vl": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, False),
     "grpo/temporal_grounding": ([GROUNDING], 1.0, False),
     "grpo/tracking": ([TRACKING], 1.0, False),
     "grpo/grounded_qa": ([GROUNDED_QA], 1.0, False),
@@ -115,6 +109,7 @@ ROWS: dict[str, tuple[list[tuple[str, str, int | str]], float, bool]] = {
     "grpo/ablations/table3_thinking": ([GROUNDING], 1.0, True),
     "grpo/ablations/table5_clues_thinking": ([GROUNDED_QA], 1.0, True),
     "sft/joint": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, False),
+    "sft/joint_qwen3_vl": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, False),
     "sft/temporal_grounding": ([GROUNDING], 1.0, False),
     "sft/tracking": ([TRACKING], 1.0, False),
     "sft/grounded_qa": ([GROUNDED_QA], 1.0, False),
@@ -154,10 +149,14 @@ def test_recipe_pins_the_papers_values(path: Path) -> None:
     found = {name: getattr(args, name) for name in expected}
     assert found == expected
     assert str(args.optim) in {"adamw_torch_fused", "OptimizerNames.ADAMW_TORCH_FUSED"}
-    family = "Qwen2" if path.stem == "captioning" else "Qwen2.5"
-    assert model.model_name_or_path == f"Qwen/{family}-VL-7B-Instruct"
+    family = {"captioning": "Qwen2-VL-7B", "joint_qwen3_vl": "Qwen3-VL-8B"}.get(path.stem, "Qwen2.5-VL-7B")
+    assert model.model_name_or_path == f"Qwen/{family}-Instruct"
     assert (model.freeze_vision_tower, model.lora) == (False, None), "full fine-tuning"
-    assert data.budget() == replace(BUDGET, num_threads=data.budget().num_threads)
+    side = 32 if family.startswith("Qwen3") else 28
+    budget = replace(BUDGET, **{name: number * side**2 for name, number in TOKENS.items()})
+    config = published_config(model.model_name_or_path)
+    assert config is not None and family_of(config).token_side(config) == side
+    assert vars(data.budget().sized(side)) == vars(replace(budget, num_threads=data.budget().num_threads))
     assert (data.max_prompt_length, data.prompt_layout, data.prompts) == (8192, "video_first", None)
     assert read_recipe(path, "grpo").values["deepspeed"] == "configs/deepspeed/zero3.json"
 

@@ -17,6 +17,7 @@ COLUMNS = {
     "source": "toy",
     "target": {"span": [0.0, 2.0], "duration": 4.0},
     "video": "a.mp4",
+    "pictures": None,
 }
 
 
@@ -61,6 +62,17 @@ def test_a_line_holds_a_group_and_says_once_what_its_completions_share(path):
         (1, None, -0.5, "unscored", "judge is late"),
     ]
     assert not first.keys() & first["rollouts"][0].keys()
+
+
+def test_a_group_names_its_video_or_its_pictures(path):
+    [first, *_] = read_rollouts(path)
+    assert first["video"] == "a.mp4" and "images" not in first
+    log = RolloutLog(path, ["iou"], [1.0], 1)
+    shown = {"video": None, "pictures": ["a.jpg", "b.jpg"]}
+    log.score(4, [Drawn({**one.columns, **shown}, "", 5, True, True) for one in drawn("é", 1)], [[0.0]], [None])
+    log.write([0.0])
+    *_, last = read_rollouts(path)
+    assert last["images"] == ["a.jpg", "b.jpg"] and "video" not in last
 
 
 DAMAGE = {

@@ -42,6 +42,7 @@ def folder(tmp_path_factory):
 COMMON = {
     "mixture": [{"manifest": "train.jsonl", "videos": "."}],
     "video": {"fps": 3.0, "max_frames": 16, "min_pixels": 784, "max_pixels": 3136},
+    "picture": {"max_pixels": 3136},
     "use_cpu": True,
     "bf16": False,
     "max_steps": 2,
@@ -157,7 +158,11 @@ def check_card(output, library, base):
     command = shlex.split(re.search(r"```bash\nvideochat-r1 ask (.*)\n```", text)[1])
     arguments = ask_parser().parse_args(command)
     where = arguments.adapter or arguments.model
-    assert where == str(output) and (arguments.fps, arguments.max_frames) == (3.0, 16)
+    assert where == str(output) and (arguments.fps, arguments.max_frames, arguments.picture_max_pixels) == (
+        3.0,
+        16,
+        3136,
+    )
     code = re.search(r"```python\n(.*)```", text, re.DOTALL)[1]
     scope = {}
     exec(compile(code, "card", "exec"), scope)
@@ -168,7 +173,7 @@ def test_missing_videos_are_found_before_the_model_is_loaded(folder):
     (folder / "no weights").mkdir()
     (folder / "no weights" / "config.json").write_text("{}")
     config = recipe(folder, "missing", **GRPO, model_name_or_path=str(folder / "no weights"))
-    with pytest.raises(DataError, match=r"12 of 12 samples have no video; 4 files are missing"):
+    with pytest.raises(DataError, match=r"12 of 12 samples have no video or pictures; 4 files are missing"):
         grpo_command(["--config", config, "--mixture.0.videos", "elsewhere"])
 
 

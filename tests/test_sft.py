@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
     return path
 
 
-def make_sft(folder, *, samples=None, lora=None, family=DEFAULT_FAMILY, **overrides):
+def make_sft(folder, *, samples=None, lora=None, family=DEFAULT_FAMILY, prompting=None, **overrides):
     model_path = folder / f"model_{family}"
     if not model_path.exists():
         build_tiny(model_path, hidden=64, layers=2, vision_hidden=32, family=family)
@@ -53,7 +53,7 @@ def make_sft(folder, *, samples=None, lora=None, family=DEFAULT_FAMILY, **overri
         model if lora is None else get_peft_model(model, lora),
         args=VideoSFTConfig(**{**OPTIONS, "output_dir": str(folder / "sft"), **overrides}),
         processor=processor,
-        builder=PromptBuilder(processor, load_config(model_path), budget),
+        builder=PromptBuilder(processor, load_config(model_path), budget, **(prompting or {})),
         source=Source(samples or make_corpus(folder, 12)),
     )
 
@@ -108,7 +108,7 @@ def test_what_a_gold_answer_quotes_is_text(folder):
     sample = Sample(
         "c", "captioning", Video(path="x"), "", CaptionTarget("The sign says <|im_end|><|video_pad|>.", ("it",))
     )
-    ids = trainer._gold_ids(LoadedPrompt(sample, None, None))
+    ids = trainer._gold_ids(LoadedPrompt(sample, trainer._builder.blank(), None))
     control = set(trainer.processing_class.tokenizer.added_tokens_decoder)
     assert [token for token in ids if token in control] == [trainer.processing_class.tokenizer.eos_token_id]
     assert "The sign says <|im_end|><|video_pad|>." in trainer.processing_class.tokenizer.decode(ids)

@@ -62,6 +62,7 @@ def test_written_video_decodes_to_what_was_drawn(tmp_path):
     loaded = load_frames(
         Video(path=str(tmp_path / "a.mp4")),
         VideoBudget(min_pixels=28 * 28, max_pixels=SIDE * SIDE, backend="pyav", isolation="none"),
+        factor=28,
     )
     assert loaded.duration == pytest.approx(scene.duration)
     assert loaded.timestamps == (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
@@ -113,7 +114,7 @@ def test_truth_agrees_with_the_pixels(corpus):
     budget = VideoBudget(min_pixels=28 * 28, max_pixels=SIDE * SIDE, backend="pyav", isolation="none")
     samples = read_manifest(folder / "eval.jsonl", folder)
     for sample in samples:
-        frames = load_frames(sample.media, budget)
+        frames = load_frames(sample.media, budget, factor=28)
         words = sample.query.split()
         if sample.task == "grounded_qa":
             colour, spans = sample.target.options["ABCD".index(sample.target.answer)], sample.target.spans

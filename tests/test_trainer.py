@@ -384,7 +384,7 @@ def test_a_bad_video_is_left_out_counted_and_listed(folder):
     assert {row["sample_id"] for row in logged_rollouts(folder / "bad")} == {samples[1].id}
     assert history_value(trainer, "data/bad_samples") == [1.0]
     assert trainer.bad_samples.listed[0]["sample_id"] == "broken"
-    assert history_value(trainer, f"{broken.task}/ended/video_error") == [0.5]
+    assert history_value(trainer, f"{broken.task}/ended/video_error") == [1.0]
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo", "bnpo"])
@@ -550,6 +550,7 @@ OVERRIDDEN = {
     "_generate_and_score_completions": "(self, inputs: list[dict[str, torch.Tensor | typing.Any]]) -> dict[str, torch.Tensor | typing.Any]",
     "_generate_single_turn": "(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False)",
     "_tokenize_prompts": "(self, prompts: list)",
+    "_generate": "(self, prompts: list)",
     "_calculate_rewards": "(self, inputs, prompts, completions, completion_ids_list)",
     "_prepare_inputs": "(self, generation_batch: dict[str, torch.Tensor | typing.Any]) -> dict[str, torch.Tensor | typing.Any]",
     "_compute_loss": "(self, model, inputs)",

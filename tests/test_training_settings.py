@@ -1,8 +1,12 @@
 """Which settings may differ when a run goes on."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.sample import CaptionTarget, Pictures, Sample, Video
+from videochat_r1.training import settings
 from videochat_r1.training.settings import changes, refuse_changes
 
 BEFORE = {
@@ -30,6 +34,17 @@ def with_changes(**values):
     return {**BEFORE, **values}
 
 
+def digest(*media):
+    samples = [Sample("1", "captioning", one, "what?", CaptionTarget("A dog.")) for one in media]
+    return settings._digest_of_samples(SimpleNamespace(samples=lambda epoch: samples))
+
+
+def test_what_is_shown_decides_wherever_it_lies():
+    assert digest(Pictures(("here/a.jpg", "b.jpg"))) == digest(Pictures(("there/a.jpg", "b.jpg")))
+    shown = [Pictures(("a.jpg", "b.jpg")), Pictures(("b.jpg", "a.jpg")), Pictures(("a.jpg",)), Video(path="a.jpg")]
+    assert len({digest(one) for one in shown}) == len(shown)
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -53,6 +68,7 @@ def test_what_changes_no_number_may_differ(values):
         ({"samples": "other"}, {"the samples behind mixture and data_root changed"}),
         ({"samples": "other", "data_root": "new"}, {"data_root was 'data', is 'new'"}),
         ({"model": "other"}, {"the model behind model_name_or_path changed"}),
+        ({"picture": {"max_pixels": 784}}, {"picture was None, is {'max_pixels': 784}"}),
         ({"new_option": 1}, {"new_option was None, is 1"}),
     ],
 )

@@ -163,7 +163,7 @@ def test_of_pictures_with_one_time_the_last_is_shown(
         )
         budget = VideoBudget(fps=10.0, max_frames=10, min_frames=10, backend=backend, isolation=isolation)
     try:
-        frames = load_frames(Video(path=str(path)), budget)
+        frames = load_frames(Video(path=str(path)), budget, factor=28)
     except VideoError as error:
         assert "decord does not decode it" in str(error) and len(set(ticks or ())) == 1
     else:
@@ -319,10 +319,10 @@ def test_avi_lasts_as_long_as_its_header_says(shared_dir: Path) -> None:
 
 def test_charades_video_of_uneven_rate(shared_dir: Path) -> None:
     video = Video(path=str(shared_dir / "videos" / REAL[0]))
-    frames = load_frames(video, VideoBudget())
+    frames = load_frames(video, VideoBudget(), factor=28)
     assert frames.duration == pytest.approx(35.14, abs=0.005) and frames.original_size == (640, 360)
     assert frames.pixels.shape == (70, 3, 196, 364) and frames.timestamps[-1] == 34.5
-    clip = load_frames(Video(path=video.path, end=4.0), VideoBudget(max_pixels=20 * 28 * 28, backend="pyav"))
+    clip = load_frames(Video(path=video.path, end=4.0), VideoBudget(max_pixels=20 * 28 * 28, backend="pyav"), factor=28)
     assert clip.timestamps == frames.timestamps[:8]
-    first = load_frames(video, VideoBudget(max_pixels=20 * 28 * 28), times=frames.timestamps[:8])
+    first = load_frames(video, VideoBudget(max_pixels=20 * 28 * 28), times=frames.timestamps[:8], factor=28)
     assert torch.equal(clip.pixels, first.pixels)

@@ -33,7 +33,7 @@ def entries(folder: Path) -> list[Path]:
 def test_without_limits_nothing_is_kept(videos: list[Video]) -> None:
     cache = FrameCache()
     for _ in range(2):
-        cache.load(videos[0], BUDGET)
+        cache.load(videos[0], BUDGET, factor=28)
     assert (cache.num_hits, cache.num_misses) == (0, 2)
 
 
@@ -44,9 +44,9 @@ def test_second_read_is_the_same_without_decoding(videos: list[Video], tmp_path:
         folder=tmp_path if where != "memory" else None,
         disk_bytes=10**6 if where != "memory" else 0,
     )
-    fresh = load_frames(videos[0], BUDGET)
+    fresh = load_frames(videos[0], BUDGET, factor=28)
     for _ in range(3):
-        cached = cache.load(videos[0], BUDGET)
+        cached = cache.load(videos[0], BUDGET, factor=28)
         assert torch.equal(cached.pixels, fresh.pixels)
         for name in ("timestamps", "duration", "original_size", "sample_fps", "num_frames"):
             assert getattr(cached, name) == getattr(fresh, name)
@@ -56,7 +56,7 @@ def test_second_read_is_the_same_without_decoding(videos: list[Video], tmp_path:
 def test_memory_drops_what_was_used_longest_ago(videos: list[Video]) -> None:
     cache = FrameCache(memory_bytes=2 * SIZE)
     for k in (0, 1, 0, 2, 0, 1):  # 2 pushes 1 out, not 0
-        cache.load(videos[k], BUDGET)
+        cache.load(videos[k], BUDGET, factor=28)
     assert (cache.num_hits, cache.num_misses) == (2, 4)
 
 
@@ -64,7 +64,7 @@ def test_disk_stays_within_its_size_and_drops_the_oldest(videos: list[Video], tm
     limit = int(2.5 * SIZE)
     cache = FrameCache(folder=tmp_path, disk_bytes=limit)
     for k in (0, 1, 0, 2, 0, 3, 1):
-        cache.load(videos[k], BUDGET)
+        cache.load(videos[k], BUDGET, factor=28)
         assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= limit
         time.sleep(0.01)
     assert cache.num_hits == 2
@@ -73,17 +73,17 @@ def test_disk_stays_within_its_size_and_drops_the_oldest(videos: list[Video], tm
 
 def test_entry_larger_than_the_limit_is_not_kept(videos: list[Video], tmp_path: Path) -> None:
     cache = FrameCache(memory_bytes=SIZE - 1, folder=tmp_path, disk_bytes=SIZE - 1)
-    cache.load(videos[0], BUDGET)
-    cache.load(videos[0], BUDGET)
+    cache.load(videos[0], BUDGET, factor=28)
+    cache.load(videos[0], BUDGET, factor=28)
     assert cache.num_hits == 0 and entries(tmp_path) == []
 
 
 def test_changed_file_is_read_again(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 8)
     cache = FrameCache(memory_bytes=10**7, folder=tmp_path / "cache", disk_bytes=10**7)
-    first = cache.load(Video(path=str(path)), BUDGET)
+    first = cache.load(Video(path=str(path)), BUDGET, factor=28)
     write_video(path, 16)
-    second = cache.load(Video(path=str(path)), BUDGET)
+    second = cache.load(Video(path=str(path)), BUDGET, factor=28)
     assert cache.num_misses == 2 and second.duration > first.duration
 
 
@@ -107,10 +107,10 @@ def test_key_names_all_that_changes_pixels_and_nothing_else(videos: list[Video])
 def test_damaged_entry_is_decoded_again(videos: list[Video], tmp_path: Path) -> None:
     for damage in (b"", b"\x00" * 50, b"\xff" * 5000):
         cache = FrameCache(folder=tmp_path, disk_bytes=10**6)
-        fresh = cache.load(videos[0], BUDGET)
+        fresh = cache.load(videos[0], BUDGET, factor=28)
         (entry,) = entries(tmp_path)
         entry.write_bytes(damage)
-        assert torch.equal(cache.load(videos[0], BUDGET).pixels, fresh.pixels)
+        assert torch.equal(cache.load(videos[0], BUDGET, factor=28).pixels, fresh.pixels)
         assert entry.stat().st_size > SIZE
 
 
@@ -118,14 +118,14 @@ def test_errors_are_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     cache = FrameCache(memory_bytes=10**7)
     with pytest.raises(VideoError, match="no such file"):
-        cache.load(Video(path=str(path)), BUDGET)
+        cache.load(Video(path=str(path)), BUDGET, factor=28)
     write_video(path, 8)
-    assert cache.load(Video(path=str(path)), BUDGET).pixels.shape[0] == 4
+    assert cache.load(Video(path=str(path)), BUDGET, factor=28).pixels.shape[0] == 4
 
 
 def test_what_a_killed_writer_left_is_removed(videos: list[Video], tmp_path: Path) -> None:
     (tmp_path / "tmp123.part").write_bytes(b"x" * 1000)
-    FrameCache(folder=tmp_path, disk_bytes=10**6).load(videos[0], BUDGET)
+    FrameCache(folder=tmp_path, disk_bytes=10**6).load(videos[0], BUDGET, factor=28)
     assert not (tmp_path / "tmp123.part").exists()
 
 
@@ -134,8 +134,8 @@ def _read_in_turn(folder: Path, limit: int, videos: list[Video]) -> None:
     logging.getLogger("videochat_r1.video.cache").addHandler(_Raises())
     cache = FrameCache(folder=folder, disk_bytes=limit)
     for turn in range(24):
-        frames = cache.load(videos[turn % len(videos)], BUDGET)
-        assert torch.equal(frames.pixels, load_frames(videos[turn % len(videos)], BUDGET).pixels)
+        frames = cache.load(videos[turn % len(videos)], BUDGET, factor=28)
+        assert torch.equal(frames.pixels, load_frames(videos[turn % len(videos)], BUDGET, factor=28).pixels)
 
 
 class _Raises(logging.Handler):

@@ -17,15 +17,15 @@ from torch.utils.data import DataLoader
 from tests import video_files
 from tests.video_files import numbered_image, write_video
 from videochat_r1.errors import ConfigError, VideoError
-from videochat_r1.geometry import Span
-from videochat_r1.sample import Sample, SpanTarget, Video
-from videochat_r1.training.loader import load_prompt
+from videochat_r1.sample import CaptionTarget, Pictures, Sample, Video, media_in_row
+from videochat_r1.training.loader import BadSamples, load_prompt
 from videochat_r1.video import process
 from videochat_r1.video.backends import DEFAULT_BACKEND
 from videochat_r1.video.cache import FrameCache
 from videochat_r1.video.decode import SamplingRequest, decode
 from videochat_r1.video.frames import VideoBudget, load_frames
 from videochat_r1.video.process import close_process, decode_in_process
+from videochat_r1.video.stills import load_pictures
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def stub(name: str) -> str:
 
 
 def load(path: Path, backend: str = DEFAULT_BACKEND, **options: float) -> torch.Tensor:
-    return load_frames(Video(path=str(path)), budget(backend, **options)).pixels
+    return load_frames(Video(path=str(path)), budget(backend, **options), factor=28).pixels
 
 
 # --- decoders that misbehave ------------------------------------------------------------------------------------------
@@ -102,27 +102,38 @@ def test_process_killed_between_two_videos_is_started_again(sound: Path) -> None
 )
 def test_decoder_that_gives_other_images_than_wanted(sound: Path, name: str, reason: str, isolation: str) -> None:
     with pytest.raises(VideoError, match=reason):
-        load_frames(Video(path=str(sound)), VideoBudget(backend=stub(name), isolation=isolation))
+        load_frames(Video(path=str(sound)), VideoBudget(backend=stub(name), isolation=isolation), factor=28)
 
 
 class Builder:
-    """Builds no prompt, but loads the video as the real one does."""
+    """Builds no prompt, but loads the video or the pictures as the real one does."""
 
     def build(self, sample: Sample) -> None:
-        FrameCache().load(sample.media, VideoBudget(backend=stub("return_too_many"), isolation="none"))
+        if isinstance(sample.media, Pictures):
+            load_pictures(sample.media, (28 * 28, 28 * 28), factor=28)
+        else:
+            budget = VideoBudget(backend=stub("return_too_many"), isolation="none")
+            FrameCache().load(sample.media, budget, factor=28)
 
 
+@pytest.mark.parametrize("kind", ["video", "pictures"])
 @pytest.mark.parametrize("name", ["a.mp4", "nowhere.mp4", "half \ud83d.mp4", "a\0b.mp4", "x" * 300])
-def test_training_leaves_out_what_cannot_be_loaded(sound: Path, name: str) -> None:
-    target = SpanTarget(Span(0.0, 1.0), 2.0)
-    sample = Sample("1", "temporal_grounding", Video(path=str(sound.parent / name)), "when?", target)
+def test_training_leaves_out_what_cannot_be_loaded(sound: Path, name: str, kind: str) -> None:
+    path = str(sound.parent / name)
+    media = Video(path=path) if kind == "video" else Pictures((path,))
+    sample = Sample("1", "captioning", media, "what?", CaptionTarget("A dog."))
     loaded = load_prompt(Builder(), sample)  # type: ignore[arg-type]
     assert loaded.inputs is None and str(loaded.problem).startswith("VideoError: ")
+    bad = BadSamples(0.05)
+    bad.count([loaded], is_main_process=True)
+    assert bad.listed == [{"sample_id": "1", **media_in_row(media), "problem": loaded.problem}]
 
 
 @pytest.mark.parametrize("isolation", ["process", "none"])
 def test_decoder_that_gives_views_is_as_good_as_one_that_gives_copies(sound: Path, isolation: str) -> None:
-    frames = load_frames(Video(path=str(sound)), VideoBudget(backend=stub("return_mirrored"), isolation=isolation))
+    frames = load_frames(
+        Video(path=str(sound)), VideoBudget(backend=stub("return_mirrored"), isolation=isolation), factor=28
+    )
     assert [video_files.number_of(image.permute(1, 2, 0).numpy()) for image in frames.pixels] == [0, 12, 25, 37]
 
 
@@ -166,8 +177,8 @@ def test_images_of_different_videos_may_differ_in_size(tmp_path: Path, sound: Pa
     Image.fromarray(np.tile(numbered_image(5), (4, 4, 1))).save(tmp_path / "large.png")
     large = Video(frames=(str(tmp_path / "large.png"),), frame_times=(0.0,))
     for _ in range(2):
-        assert load_frames(large, VideoBudget()).original_size == (512, 256)
-        assert load_frames(Video(path=str(sound)), VideoBudget()).original_size == (128, 64)
+        assert load_frames(large, VideoBudget(), factor=28).original_size == (512, 256)
+        assert load_frames(Video(path=str(sound)), VideoBudget(), factor=28).original_size == (128, 64)
 
 
 def test_video_left_in_the_middle_does_not_leak_into_the_next(sound: Path, tmp_path: Path) -> None:

@@ -196,9 +196,9 @@ def bomb() -> bytes:
     return bytes(content)
 
 
-def encoded(kind: str, keep: float = 1.0, at: int = 0, put: bytes = b"") -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.tile(QUARTERS, (2, 2, 1))).save(file, kind)
+def encoded(kind: str, keep: float = 1.0, at: int = 0, put: bytes = b"", size: tuple[int, int] | None = None) -> bytes:
+    file, image = io.BytesIO(), Image.fromarray(np.tile(QUARTERS, (2, 2, 1)))
+    (image if size is None else image.resize(size)).save(file, kind)
     content = bytearray(file.getvalue())
     content[at : at + len(put)] = put
     return bytes(content[: int(len(content) * keep)])
@@ -227,7 +227,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     for video in (Video(frames=(f"{tmp_path}/{name}",), frame_times=(0.0,)), Video(path=f"{tmp_path}/{name}")):
         with pytest.raises(VideoError, match=r"no such file|not a regular file|cannot be opened"):
-            load_frames(video, VideoBudget(isolation="none"))
+            load_frames(video, VideoBudget(isolation="none"), factor=28)
 
 
 # --- changes in the middle --------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_a_video_whose_size_and_format_change_has_the_first_size(
 ) -> None:
     large = np.repeat(np.repeat(QUARTERS, 2, axis=0), 2, axis=1)
     path = write_pictures(tmp_path / f"a.{suffix}", [QUARTERS] * 4 + [large] * 4, codec=codec, formats=formats)
-    frames = load_frames(Video(path=str(path)), VideoBudget(fps=10.0, backend=backend, isolation="none"))
+    frames = load_frames(Video(path=str(path)), VideoBudget(fps=10.0, backend=backend, isolation="none"), factor=28)
     assert frames.original_size == (64, 32) and len(frames.pixels) == 8
     middles = frames.pixels[:, :, 21::42, 21::42].float()
     assert (middles - middles[:1]).abs().max() < 8
@@ -260,4 +260,4 @@ def test_images_of_two_sizes_are_refused(tmp_path: Path) -> None:
     Image.fromarray(numbered_image(0)).save(names[0])
     Image.fromarray(QUARTERS).save(names[1])
     with pytest.raises(VideoError, match="image 2 has 64 x 32 pixels, the first one 128 x 64"):
-        load_frames(Video(frames=names, frame_times=(0.0, 1.0)), VideoBudget(isolation="none"))
+        load_frames(Video(frames=names, frame_times=(0.0, 1.0)), VideoBudget(isolation="none"), factor=28)

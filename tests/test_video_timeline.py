@@ -29,7 +29,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(path: Path, backend: str = DEFAULT_BACKEND, timeout_seconds: float = 60.0) -> torch.Tensor:
-    return load_frames(Video(path=str(path)), VideoBudget(backend=backend, timeout_seconds=timeout_seconds)).pixels
+    return load_frames(
+        Video(path=str(path)), VideoBudget(backend=backend, timeout_seconds=timeout_seconds), factor=28
+    ).pixels
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -154,7 +156,9 @@ def test_a_file_is_a_file_whatever_its_name(
 ) -> None:
     (tmp_path / name).write_bytes(sound.read_bytes())
     monkeypatch.chdir(tmp_path)
-    assert load_frames(Video(path=name), VideoBudget(backend=backend, isolation="none")).duration == pytest.approx(2.4)
+    assert load_frames(
+        Video(path=name), VideoBudget(backend=backend, isolation="none"), factor=28
+    ).duration == pytest.approx(2.4)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 6.0])

@@ -8,5 +8,6 @@
 # Usage        MODEL=... DATA=... OUTPUT=... NUM_GPUS=8 bash training_scripts/grpo_videochat_r1.sh [--learning_rate 5e-7 ...]
 #
 # VideoChat-R1-thinking:  --config configs/grpo/joint_thinking.yaml
+# The same on Qwen3-VL:   --config configs/grpo/joint_qwen3_vl.yaml
 # Table 2 "w/ STA-GQA":   --config configs/grpo/ablations/table2_grounding_and_grounded_qa.yaml (8,696 samples)
 exec bash "$(dirname "${BASH_SOURCE[0]}")/launch.sh" grpo configs/grpo/joint.yaml "$@"

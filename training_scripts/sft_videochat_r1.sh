@@ -6,4 +6,6 @@
 # Length       18,031 samples, 18,029 of them with a target that can be reached, 2,253 updates
 # Hours        the paper states none; with this code: not measured
 # Usage        MODEL=... DATA=... OUTPUT=... NUM_GPUS=8 bash training_scripts/sft_videochat_r1.sh [--learning_rate 1e-5 ...]
+#
+# The same on Qwen3-VL:   --config configs/sft/joint_qwen3_vl.yaml
 exec bash "$(dirname "${BASH_SOURCE[0]}")/launch.sh" sft configs/sft/joint.yaml "$@"

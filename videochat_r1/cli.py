@@ -17,7 +17,7 @@ COMMANDS = {
     "sft": "supervised fine-tuning from a YAML recipe",
     "data": "check, prepare, synthesize and list annotation data",
     "eval": "run and score benchmarks",
-    "ask": "ask one question about a video, with clues and a second look at them",
+    "ask": "ask one question about a video or pictures, with clues and a second look at them",
     "score": "score completions without a model",
     "judge": "try, compare and serve judges of captions",
     "doctor": "check machine, model, data and recipe before a long run",

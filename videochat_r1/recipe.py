@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, get_args, get_type_hints
+from typing import Any, ClassVar, NoReturn, TypeVar, get_args, get_type_hints
 
 from trl import TrlParser
 
@@ -23,6 +23,9 @@ from videochat_r1.recipe_file import read_recipe
 from videochat_r1.shipped import found
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import durations
+from videochat_r1.video.stills import PictureBudget
+
+BudgetT = TypeVar("BudgetT", VideoBudget, PictureBudget)
 
 # Videos opened together when an annotation file leaves their durations out.
 _PROBES_AT_ONCE = 8
@@ -45,7 +48,9 @@ class _LoraOptions:
 class ModelArguments:
     """Which model is trained, and which of its weights."""
 
-    model_name_or_path: str = field(metadata={"help": "Model folder, or hub name."})
+    model_name_or_path: str = field(
+        metadata={"help": "Model folder, or hub name, of one of the families in docs/training.md."}
+    )
     model_family: str | None = field(
         default=None,
         metadata={"help": "Its family, also package.module:Family; null: the known one of the folder's model_type."},
@@ -70,7 +75,7 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """Which samples are trained on, how their videos are read and how they are asked."""
+    """Which samples are trained on, how their videos and pictures are read and how they are asked."""
 
     mixture: list[dict] | str | None = field(
         default_factory=list,
@@ -80,19 +85,28 @@ class DataArguments:
     video: dict | str | None = field(
         default=None, metadata={"help": "fps, frame and pixel limits, decoder and its time limit."}
     )
+    picture: dict | str | None = field(
+        default=None, metadata={"help": "min_pixels and max_pixels of each picture; null for the model's own."}
+    )
     thinking: bool = field(default=False, metadata={"help": "Ask for <think>...</think> before the answer."})
     prompt_layout: str = field(default="video_first", metadata={"help": "video_first or text_first."})
     prompts: dict | str | None = field(default=None, metadata={"help": "Task -> prompt template replacing its own."})
+    box_format: str = field(
+        default="normalised",
+        metadata={"help": "Boxes that the model is asked for: normalised, pixels, thousandths, or its own (native)."},
+    )
     max_prompt_length: int | None = field(
         default=8192,
-        metadata={"help": "Longer prompts get a smaller video; text and placeholders are never cut."},
+        metadata={"help": "Longer prompts get a smaller video or pictures; text and placeholders are never cut."},
     )
     max_bad_video_share: float = field(
-        default=0.05, metadata={"help": "The run stops when more than this share of videos could not be read."}
+        default=0.05,
+        metadata={"help": "The run stops when more than this share of videos or pictures could not be read."},
     )
 
     NESTED: ClassVar[Mapping[str, Any]] = {
         "video": VideoBudget | None,
+        "picture": PictureBudget | None,
         "prompts": dict[str, str] | None,
         "mixture": list[MixtureEntry] | None,
     }
@@ -103,9 +117,15 @@ class DataArguments:
         Raises:
             ConfigError: an unknown key under `video`.
         """
-        options = dict(self.video or {})  # type: ignore[arg-type]
-        check_keys(options, [f.name for f in dataclasses.fields(VideoBudget)], where="video")
-        return VideoBudget(**options)
+        return _budget(VideoBudget, self.video, "video")
+
+    def picture_budget(self) -> PictureBudget:
+        """How large pictures are shown.
+
+        Raises:
+            ConfigError: an unknown key under `picture`.
+        """
+        return _budget(PictureBudget, self.picture, "picture")
 
     def load_mixture(self, seed: int) -> Mixture:
         """The samples of all corpora, in an order that depends on `seed` alone.
@@ -120,6 +140,12 @@ class DataArguments:
         entries = [MixtureEntry.from_dict(entry) for entry in self.mixture]  # type: ignore[arg-type]
         probe = partial(durations, workers=_PROBES_AT_ONCE, timeout_seconds=self.budget().timeout_seconds)
         return Mixture(entries, seed=seed, root=root, probe_durations=probe)
+
+
+def _budget(cls: type[BudgetT], values: Any, where: str) -> BudgetT:
+    options = dict(values or {})
+    check_keys(options, [each.name for each in dataclasses.fields(cls)], where=where)  # type: ignore[arg-type]
+    return cls(**options)
 
 
 def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> tuple[Any, ...]:

@@ -1,13 +1,13 @@
-"""One annotated question about one video: what every dataset loader yields and every later stage reads.
+"""One annotated question about a video or pictures: what every dataset loader yields and every later stage reads.
 
 The JSON form of a target is public: manifests, `videochat-r1 score` and reward functions see it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from videochat_r1.errors import DataError
+from videochat_r1.errors import DataError, shown
 from videochat_r1.geometry import Box, Span
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -37,7 +37,76 @@ class Video:
     @property
     def name(self) -> str:
         """What messages call this video."""
-        return self.path if self.path is not None else f"{self.frames[0]} (+{len(self.frames) - 1} frames)"
+        return _first_of(self.files, "frames")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that it is made of."""
+        return self.frames if self.path is None else (self.path,)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells one video from another when they are counted; clips of a file are one video."""
+        return ("video", self.files[0])
+
+    def moved(self, to: Callable[[str], str]) -> "Video":
+        """The same with every file's path replaced."""
+        if self.path is not None:
+            return replace(self, path=to(self.path))
+        return replace(self, frames=tuple(map(to, self.frames)))
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """One or several image files, shown in this order."""
+
+    paths: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise DataError("a sample that shows pictures needs at least one, found an empty list")
+
+    @property
+    def name(self) -> str:
+        """What messages call these pictures."""
+        return _first_of(self.paths, "pictures")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that they are made of."""
+        return self.paths
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells them from others when they are counted."""
+        return ("images", *self.paths)
+
+    def moved(self, to: Callable[[str], str]) -> "Pictures":
+        """The same with every file's path replaced."""
+        return Pictures(tuple(map(to, self.paths)))
+
+
+def _first_of(files: tuple[str, ...], what: str) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} (+{len(files) - 1} {what})"
+
+
+Media = Video | Pictures
+"""What a sample shows: one video, or one or several pictures."""
+
+
+def media_columns(media: Media) -> dict[str, Any]:
+    """What rewards are told of it: `video`, its name, and `pictures`, their paths; one of them is None.
+
+    Not `images`: TRL takes a column of that name for pictures that it is to encode itself.
+    """
+    if isinstance(media, Video):
+        return {"video": media.name, "pictures": None}
+    return {"video": None, "pictures": list(media.paths)}
+
+
+def media_in_row(media: Media) -> dict[str, Any]:
+    """What the rows of result files say of it: `video`, its name, or `images`, their paths."""
+    return {"video": media.name} if isinstance(media, Video) else {"images": list(media.paths)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +164,7 @@ Target = Any
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One question about one video.
+    """One question about one video, or about one or several pictures.
 
     Args:
         id: unique within its corpus and stable between runs.
@@ -103,16 +172,30 @@ class Sample:
         media: what it shows.
         query: the sentence to ground, the object to track, the question, or the instruction.
         target: the truth, of the type its task states.
-        duration: seconds of video that the model sees, None if the annotation does not say.
+        duration: seconds of video that the model sees, None if the annotation does not say, and for pictures.
         source: name of the corpus, for per-corpus metrics.
         extra: further columns of the annotation (question type, ...), for breakdowns.
     """
 
     id: str
     task: str
-    media: Video
+    media: Media
     query: str
     target: Target
     duration: float | None = None
     source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def video(self) -> Video:
+        """The video it shows, for what needs one.
+
+        Raises:
+            DataError: it shows pictures.
+        """
+        if isinstance(self.media, Video):
+            return self.media
+        raise DataError(
+            f"sample {shown(self.id)!r} of task {self.task} needs a video and shows pictures ({shown(self.media.name)}): "
+            "give it a video, or ask with a task that has no time in its answer"
+        )

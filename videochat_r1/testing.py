@@ -21,11 +21,13 @@ from videochat_r1.datasets.base import Corpus
 from videochat_r1.datasets.manifest import sample_from_json, sample_to_json
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.parsing import tagged_texts
+from videochat_r1.parsing.box_units import BoxUnits
 from videochat_r1.rewards import RewardFunction
-from videochat_r1.sample import Sample, Video
+from videochat_r1.sample import Media, Pictures, Sample, Video
 from videochat_r1.tasks.base import Task
 
 _QUERY = "what happens {here}?"
+_VIDEO = Video(path="v.mp4")
 _PIECES = (
     *(
         "<think>",
@@ -62,6 +64,7 @@ def check_task(task: Task[Any, Any], target: Mapping[str, Any], other: Mapping[s
     """
     check_gold(task, target)
     check_prompt(task, target, other)
+    check_box_units(task, target)
     check_target_json(task, target)
     for text in hostile_texts(texts, tags=task.answer_tags):
         check_total(task, target, text)
@@ -92,8 +95,22 @@ def check_gold(task: Task[Any, Any], target: Mapping[str, Any]) -> None:
             assert not task.is_well_formed(broken, truth, thinking=thinking), f"well formed in spite of all: {broken!r}"
 
 
+def check_box_units(task: Task[Any, Any], target: Mapping[str, Any]) -> None:
+    """Of a task with boxes: the truth, told in thousandths and read back, is still an answer that can be read."""
+    units = BoxUnits.of("thousandths", (1, 1)) if task.has_boxes else None
+    if units is None:
+        return
+    truth = task.target_from_json(target)
+    told = units.write(task.gold(truth, thinking=False))
+    back = units.read(told)
+    assert task.is_well_formed(back, truth, thinking=False), f"not well formed in fractions again: {told!r}, {back!r}"
+    overlap = task.iou(task.parse(back, truth), truth)
+    assert overlap is None or overlap > 0.5, f"another answer in fractions again: {told!r}, {back!r}"
+
+
 def check_prompt(task: Task[Any, Any], target: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    """The prompt holds the question as it is and well-formed examples, does not tell the answer, and can be replaced."""
+    """The prompt holds the question as it is and well-formed examples, does not tell the answer, and can be replaced; about
+    pictures it is the same, or refused by a task that needs a video."""
     truth, another = task.target_from_json(target), task.target_from_json(other)
     assert truth != another, "the two targets are the same"
     for thinking in (False, True):
@@ -110,6 +127,8 @@ def check_prompt(task: Task[Any, Any], target: Mapping[str, Any], other: Mapping
         assert tagged_texts(prompt, task.answer_tags)[task.answer_tags[0]] == last, "the last example is not read"
         same = task.instruction(_sample(task, another), thinking=thinking)
         assert prompt == same, f"the prompt changes with the right answer: {prompt!r} {same!r}"
+        about_pictures = _refused_or(task, _sample(task, truth, Pictures(("a.jpg", "b.jpg"))), thinking=thinking)
+        assert about_pictures == (None if task.needs_video else prompt), f"about pictures it says {about_pictures!r}"
     replaced = task.instruction(
         _sample(task, truth), thinking=False, template="{{{query}}} in {duration} s\n{answer_form}"
     )
@@ -201,8 +220,16 @@ def hostile_texts(count: int, tags: Sequence[str] = ("answer",)) -> Iterator[str
         yield "".join(chance.choice(_PIECES) for _ in range(chance.randint(1, 24)))
 
 
-def _sample(task: Task[Any, Any], target: Any) -> Sample:
-    return Sample("id", task.name, Video(path="v.mp4"), f" {_QUERY} ", target)
+def _sample(task: Task[Any, Any], target: Any, media: Media = _VIDEO) -> Sample:
+    return Sample("id", task.name, media, f" {_QUERY} ", target)
+
+
+def _refused_or(task: Task[Any, Any], sample: Sample, *, thinking: bool) -> str | None:
+    """The prompt; None where it is refused."""
+    try:
+        return task.instruction(sample, thinking=thinking)
+    except DataError:
+        return None
 
 
 def _reads(task: Task[Any, Any], value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""`videochat-r1 data`: check annotations and videos, write training manifests, list ids, write the synthetic corpus."""
+"""`videochat-r1 data`: check annotations, videos and pictures, write training manifests, list ids, write the synthetic corpus."""
 
 import argparse
 import collections
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import Corpus, Request, with_root
-from videochat_r1.datasets.check import check_samples, missing_videos, undecodable_videos
+from videochat_r1.datasets.check import check_samples, missing_files, undecodable
 from videochat_r1.datasets.manifest import prepare, sidecar
 from videochat_r1.datasets.problems import Problem
 from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import VideoError, counted
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, benchmark_ids
 from videochat_r1.evaluation.benchmarks.base import ALL
-from videochat_r1.sample import Sample, Video
+from videochat_r1.sample import Media, Pictures, Sample
 from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.probe import durations, probe
-from videochat_r1.video.process import decode_in_process
+from videochat_r1.video.process import decode_in_process, read_in_process
 
 EPILOG = """examples:
   videochat-r1 data check --dataset charades_sta --annotations charades_sta_train.txt --durations Charades_v1_train.csv
@@ -79,7 +79,9 @@ def _add_source(command: argparse.ArgumentParser, *names: str, known: Iterable[s
         *(names or ("--dataset",)), dest="dataset", required=True, metavar="NAME", help=", ".join(known)
     )
     command.add_argument("--annotations", type=Path, required=True, help="file or folder, official or released format")
-    command.add_argument("--videos", type=Path, help="folder that the annotations' video paths start from")
+    command.add_argument(
+        "--videos", type=Path, help="folder that the annotations' paths of videos and pictures start from"
+    )
     command.add_argument("--task", help="one of the dataset's tasks (default: its first)")
     command.add_argument("--durations", type=Path, help="CSV with columns id, length, for formats without durations")
 
@@ -93,7 +95,7 @@ def _add_decoding(command: argparse.ArgumentParser, *, default: bool) -> None:
         "--decode",
         action=argparse.BooleanOptionalAction,
         default=default,
-        help=f"decode the start of every video that is there, with --videos (default: {'yes' if default else 'no'})",
+        help=f"decode the start of every video, and every picture, that is there, with --videos (default: {'yes' if default else 'no'})",
     )
     command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="videos opened at once")
     command.add_argument("--timeout", type=_seconds, default=60.0, help="seconds that a video may take (default 60)")
@@ -127,7 +129,7 @@ def _check(arguments: argparse.Namespace) -> int:
     report = check_samples(
         samples,
         corpus.name,
-        look_for_videos=root is not None,
+        look_for_files=root is not None,
         probe=partial(_why_undecodable, timeout=arguments.timeout) if arguments.decode else None,
         workers=arguments.workers,
         progress=True,
@@ -143,7 +145,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
         unusable = partial(_unusable, decode=arguments.decode, workers=arguments.workers, timeout=arguments.timeout)
     meta = prepare(corpus, request, arguments.output, unusable=unusable, overwrite=arguments.overwrite)
     published, videos = counted(meta["num_published"], "sample"), counted(meta["num_videos"], "video")
-    print(f"{arguments.output}: {meta['num_samples']:,} of {published}, {videos}")
+    pictures = f", {counted(meta['num_pictures'], 'picture')}" if "num_pictures" in meta else ""
+    print(f"{arguments.output}: {meta['num_samples']:,} of {published}, {videos}{pictures}")
     for what in ("dropped", "clipped", "spans_dropped"):
         for kind, count in meta[what].items():
             print(f"  {count:>7,}  {what.replace('_', ' ')}: {kind}")
@@ -179,23 +182,26 @@ def _synthesize(arguments: argparse.Namespace) -> int:
 
 
 def _unusable(samples: Sequence[Sample], *, decode: bool, workers: int, timeout: float) -> list[Problem]:
-    """Those samples whose video is missing or, if asked for, cannot be decoded."""
-    missing = missing_videos(samples)
+    """Those samples whose video or pictures are missing or, if asked for, cannot be decoded."""
+    missing = missing_files(samples)
     if not decode:
         return missing
     absent = {problem.sample_id for problem in missing}
     present = [sample for sample in samples if sample.id not in absent]
     why = partial(_why_undecodable, timeout=timeout)
-    return missing + undecodable_videos(present, why, workers=workers, progress=True)
+    return missing + undecodable(present, why, workers=workers, progress=True)
 
 
-def _why_undecodable(video: Video, timeout: float) -> str | None:
-    """The reason, or None for a video whose index and first frame, or whose list of frames, can be read."""
+def _why_undecodable(media: Media, timeout: float) -> str | None:
+    """The reason, or None for a video whose index and first frame, or whose list of frames or pictures, can be read."""
     try:
-        if video.path is not None:
-            probe(video, timeout_seconds=timeout)
+        if isinstance(media, Pictures):
+            for path in media.paths:
+                read_in_process(path, timeout)
+        elif media.path is not None:
+            probe(media, timeout_seconds=timeout)
         else:
-            _, images = decode_in_process(SamplingRequest(video, times=video.frame_times), timeout)
+            _, images = decode_in_process(SamplingRequest(media, times=media.frame_times), timeout)
             collections.deque(images, maxlen=0)
     except VideoError as error:
         return str(error)

@@ -81,13 +81,21 @@ def _examine(options: argparse.Namespace, flags: Sequence[str]) -> list:
         try:
             recipe = Recipe(options.config, [*_as_flags(options), *flags])
         except ConfigError as error:
-            broken = Section("recipe", {"file": options.config})
-            broken.problem(str(error), "correct the recipe or the flags")
-            sections.append(broken)
-    sections.append(machine.check_decoder(recipe.data.budget() if recipe else VideoBudget()))
+            sections.append(Section("recipe", {"file": options.config}))
+            sections[-1].problem(str(error), "correct the recipe or the flags")
+    budget = recipe.data.budget() if recipe else VideoBudget()
+    sections.append(machine.check_decoder(budget))
     path = recipe.model.model_name_or_path if recipe else options.model
     family = recipe.model.model_family if recipe else options.model_family
     model, shape = check_model(path, family) if path else (None, None)
+    if model is not None and shape is not None:
+        try:
+            budget.sized(shape.token_side)
+        except ConfigError as error:
+            model.problem(
+                f"the recipe's video limits do not fit its tokens: {error}", "state all three, or none of them"
+            )
+            shape = None
     output = str(recipe.args.output_dir) if recipe else options.output
     if output:
         needed = checkpoint_bytes(recipe, shape) if recipe and shape else 0.0
@@ -96,14 +104,14 @@ def _examine(options: argparse.Namespace, flags: Sequence[str]) -> list:
         sections.append(model)
     if recipe is not None:
         progress = not options.json and sys.stderr.isatty()
-        found = check_data(recipe.data, recipe.args.seed, num_videos=options.num_videos, progress=progress)
+        found = check_data(recipe.data, recipe.args.seed, shape=shape, num_videos=options.num_videos, progress=progress)
         sections.append(found.section)
         sections.append(
             check_recipe(
                 recipe,
                 processes=options.num_processes or num_gpus or None,
                 samples_per_epoch=found.samples_per_epoch,
-                video_tokens=found.video_tokens,
+                videos=found.videos,
                 shape=shape,
                 gpu_bytes=gpu_bytes,
                 num_gpus=num_gpus,

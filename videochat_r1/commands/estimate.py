@@ -12,8 +12,10 @@ from videochat_r1.errors import ConfigError
 def main(argv: Sequence[str]) -> int:
     """Print tokens, operations, seconds and memory; 0."""
     with loading("torch, transformers and TRL"):
-        from videochat_r1.doctor.estimate import GPUS, Assumptions, estimate, gpu_named, to_text
+        from videochat_r1.doctor.estimate import estimate, to_text
+        from videochat_r1.doctor.gpus import GPUS, gpu_named
         from videochat_r1.doctor.recipe import Recipe, processes_of_one_pass
+        from videochat_r1.doctor.work import Assumptions
 
     options, flags = _parser(GPUS, Assumptions()).parse_known_args(argv)
     if options.num_gpus is not None and options.num_gpus < 1:

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 _SECONDS_OF_SILENCE = 1.5
 
@@ -18,13 +18,17 @@ def show_library_logs() -> None:
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Around imports that can take half a minute from a cold disk: says so when they take more than a moment."""
+    """Around imports that can take half a minute from a cold disk: says so when they take more than a moment.
+
+    What libraries print meanwhile goes to stderr too: stdout is the command's own, and may be read by a program.
+    """
     notice = threading.Timer(_SECONDS_OF_SILENCE, lambda: print(f"loading {what} ...", file=sys.stderr, flush=True))
     notice.daemon = True
     if _is_main_process():
         notice.start()
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         notice.cancel()
 

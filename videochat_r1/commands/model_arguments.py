@@ -1,4 +1,4 @@
-"""Arguments of every command that asks a model about videos."""
+"""Arguments of every command that asks a model about videos and pictures."""
 
 import argparse
 from typing import Any
@@ -23,10 +23,14 @@ def add_prompting(group: Any) -> None:
     group.add_argument("--fps", type=float, default=2.0, help="frames per second (default 2, as in training)")
     group.add_argument("--min-frames", type=int, default=4)
     group.add_argument("--max-frames", type=int, default=768)
-    group.add_argument("--total-pixels", type=int, default=3584 * 28 * 28, help="of all frame pairs together")
-    group.add_argument("--min-pixels", type=int, default=16 * 28 * 28, help="of a frame")
-    group.add_argument("--max-pixels", type=int, default=768 * 28 * 28, help="of a frame")
-    group.add_argument("--max-prompt-length", type=int, help="tokens; longer prompts get a smaller video")
+    group.add_argument(
+        "--total-pixels", type=int, help="of all frame pairs together (default: 3584 tokens of the model's size)"
+    )
+    group.add_argument("--min-pixels", type=int, help="of a frame (default: 16 tokens)")
+    group.add_argument("--max-pixels", type=int, help="of a frame (default: 768 tokens)")
+    group.add_argument("--picture-min-pixels", type=int, help="of a picture (default: the model family's)")
+    group.add_argument("--picture-max-pixels", type=int, help="of a picture (default: the model family's)")
+    group.add_argument("--max-prompt-length", type=int, help="tokens; longer prompts get a smaller video or pictures")
     group.add_argument("--video-backend", default=DEFAULT_BACKEND, help="pyav (default), decord, torchcodec")
     group.add_argument("--video-timeout", type=float, default=60.0, help="seconds a video may take (default 60)")
 

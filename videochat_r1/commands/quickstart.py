@@ -12,6 +12,7 @@ from videochat_r1.training.start import keep_vllm_out
 EPILOG = """writes to the output folder:
   summary.json    metrics of blind answers, SFT start and GRPO, with intervals, and the seconds of every stage
   report.html     the same with reward curves and example videos; opens offline
+  rewards.svg     the reward curves alone
   rollouts.jsonl  every completion of the training with its rewards
   samples/        every held-out answer
   checkpoints/    the trained models, for transformers' from_pretrained

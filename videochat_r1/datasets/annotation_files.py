@@ -9,7 +9,7 @@ from typing import Any
 
 from videochat_r1.errors import DataError, first_ten, keys_shown, shown
 from videochat_r1.geometry import Span
-from videochat_r1.sample import LETTERS
+from videochat_r1.sample import LETTERS, Pictures
 from videochat_r1.text import as_number, parse_json, read_text
 
 
@@ -89,6 +89,13 @@ class Row:
             if not isinstance(value, str):
                 raise DataError(f"{self.where}, {key!r}[{index}] should be text, found {kind(value)}")
         return values
+
+    def pictures(self, key: str) -> Pictures:
+        """A list of paths of pictures, at least one."""
+        paths = self.texts(key)
+        if not paths:
+            raise DataError(f"{self.where}: {key!r} lists no picture")
+        return Pictures(tuple(paths))
 
     def options(self, key: str) -> list[str]:
         """A list of at least one text, no longer than there are letters to name its texts by."""

@@ -3,14 +3,15 @@
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from videochat_r1.errors import ConfigError, DataError, shown
-from videochat_r1.sample import Sample, Video
+from videochat_r1.sample import Pictures, Sample, Video
+from videochat_r1.tasks import TASKS
 
 VIDEO_SUFFIXES = tuple(
     [
@@ -100,7 +101,7 @@ class Corpus(ABC):
 
         Raises:
             ConfigError: the corpus does not serve this task.
-            DataError: see `parse`; also a video path that leaves the videos folder.
+            DataError: see `parse`; also a path that leaves the videos folder, or pictures where the task needs a video.
         """
         request = self.request(
             annotations,
@@ -117,11 +118,11 @@ class Corpus(ABC):
         """The samples with unique ids and video paths relative to the videos folder, each checked to stay inside it.
 
         Raises:
-            DataError: see `parse`; also a video path that leaves the videos folder.
+            DataError: see `parse`; also a path that leaves the videos folder, or pictures where the task needs a video.
         """
         unique = UniqueIds()
         for sample in self.parse(request):
-            check_paths(sample.media, f"{request.annotations}, sample {shown(sample.id)!r}")
+            check_sample(sample, f"{request.annotations}, sample {shown(sample.id)!r}")
             yield unique(sample)
 
     def request(
@@ -161,26 +162,32 @@ def inside(relative: str, where: str) -> str:
     absolute = unified.startswith("/") or unified[1:2] == ":"
     if not relative.strip() or absolute or ".." in unified.split("/") or "\0" in relative:
         raise DataError(
-            f"{where}: the video path {shown(relative)!r} leaves the data folder; "
+            f"{where}: the path {shown(relative)!r} leaves the data folder; "
             "expected a path relative to the videos folder, without '..' and what was before that folder on another machine"
         )
     return relative
 
 
-def check_paths(video: Video, where: str) -> None:
-    """Raises DataError, naming `where`, if a path of the video leaves the folder it is joined to."""
-    for path in (video.path,) if video.path is not None else video.frames:
+def check_sample(sample: Sample, where: str) -> None:
+    """Raises DataError if a path leaves the folder it is joined to, or what is shown or true does not fit the task."""
+    for path in sample.media.files:
         inside(path, where)
+    TASKS[sample.task].target_of(sample)
+
+
+def count_media(samples: Iterable[Sample]) -> dict[str, int]:
+    """How many different videos samples show, and, where they show any, how many different pictures."""
+    shown_media = {sample.media for sample in samples}
+    pictures = {path for media in shown_media if isinstance(media, Pictures) for path in media.paths}
+    videos = {media.key for media in shown_media if isinstance(media, Video)}
+    return {"num_videos": len(videos), **({"num_pictures": len(pictures)} if pictures else {})}
 
 
 def with_root(sample: Sample, root: Path | None) -> Sample:
-    """The sample with its checked, relative video paths joined to `root`; None leaves them relative."""
+    """The sample with its checked, relative paths joined to `root`; None leaves them relative."""
     if root is None:
         return sample
-    video = sample.media
-    if video.path is not None:
-        return replace(sample, media=replace(video, path=str(located(root, video.path))))
-    return replace(sample, media=replace(video, frames=tuple(str(located(root, frame)) for frame in video.frames)))
+    return replace(sample, media=sample.media.moved(lambda path: str(located(root, path))))
 
 
 def located(root: Path, relative: str) -> Path:
@@ -285,8 +292,3 @@ def _asked(question: Callable[[Path], bool], path: Path) -> bool:
         return question(path)
     except (OSError, ValueError):
         return False
-
-
-def media_key(video: Video) -> str:
-    """What tells one video from another when they are counted."""
-    return video.path if video.path is not None else video.frames[0]

@@ -1,4 +1,4 @@
-"""Videos with captions: CaReBench (formerly FIBER-1k), or any JSON list or JSONL of video and caption."""
+"""Videos or pictures with captions: CaReBench (formerly FIBER-1k), or any JSON list or JSONL of video or images and caption."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 from videochat_r1.datasets.annotation_files import Row, read_json_lines
 from videochat_r1.datasets.base import Corpus, Request, VideoFinder, has_type
 from videochat_r1.errors import DataError, keys_shown
-from videochat_r1.sample import CaptionTarget, Sample, Video
-from videochat_r1.tasks.captioning import REQUEST
+from videochat_r1.sample import CaptionTarget, Media, Sample, Video
+from videochat_r1.tasks.captioning import PICTURE_REQUEST, REQUEST
 from videochat_r1.text import parse_json, read_text
 
 VIDEO_KEYS = ("video", "video_path", "video_file", "path")
@@ -18,28 +18,28 @@ class Captions(Corpus):
     """Rows of `video` and `caption`, with `events` (a list of texts), `query`, `duration` and `id` where they are known.
 
     The video may also be called `video_path`, `video_file` or `path`, the caption `description` or `text`. A video is
-    looked for in the videos folder as it is named, then with every file type.
+    looked for in the videos folder as it is named, then with every file type. In its place `images` lists pictures.
     """
 
     name = "captions"
     tasks = ("captioning",)
 
     def parse(self, request: Request) -> Iterator[Sample]:
-        """One sample per row; ids are the rows' own, else the videos' names without their file type."""
+        """One sample per row; ids are the rows' own, else the files' names without their file type."""
         find = VideoFinder(request.videos)
         for row in rows_of(request.annotations):
             yield self._sample(row, find)
 
     def _sample(self, row: Row, find: VideoFinder) -> Sample:
-        video = row.text(_key(row, VIDEO_KEYS))
+        media, name = _shown(row, find)
         caption = row.text(_key(row, CAPTION_KEYS)).strip()
-        stem = str(PurePosixPath(video).with_suffix("")) if has_type(video) else video
         values = row.values
+        usual = REQUEST if isinstance(media, Video) else PICTURE_REQUEST
         return Sample(
-            id=str(values["id"]) if isinstance(values.get("id"), str | int) else stem,
+            id=str(values["id"]) if isinstance(values.get("id"), str | int) else name,
             task="captioning",
-            media=Video(path=find(video)),
-            query=row.text("query").strip() if "query" in values else REQUEST,
+            media=media,
+            query=row.text("query").strip() if "query" in values else usual,
             target=CaptionTarget(caption, read_events(row)),
             duration=None if values.get("duration") is None else row.number("duration"),
             source=self.name,
@@ -77,6 +77,15 @@ def read_events(row: Row, key: str = "events") -> tuple[str, ...]:
     if row.values.get(key) is None:
         return ()
     return tuple(event.strip() for event in row.texts(key))
+
+
+def _shown(row: Row, find: VideoFinder) -> tuple[Media, str]:
+    """What a row shows, and the name of the file, or of the first one, without its type."""
+    if row.values.get("images") is None:
+        video = row.text(_key(row, VIDEO_KEYS))
+        return Video(path=find(video)), str(PurePosixPath(video).with_suffix("")) if has_type(video) else video
+    pictures = row.pictures("images")
+    return pictures, str(PurePosixPath(pictures.paths[0]).with_suffix(""))
 
 
 def _key(row: Row, names: tuple[str, ...]) -> str:

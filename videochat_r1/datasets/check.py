@@ -1,4 +1,4 @@
-"""The report of a corpus: how many videos and samples, and every problem by kind, videos included."""
+"""The report of a corpus: how many videos, pictures and samples, and every problem by kind, those of files included."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.base import is_there, media_key
+from videochat_r1.datasets.base import count_media, is_there
 from videochat_r1.datasets.parallel import ask_all
 from videochat_r1.datasets.problems import KINDS, UNREAD, Problem, problems_of
 from videochat_r1.errors import counted, shown
-from videochat_r1.sample import Sample, Target, Video
+from videochat_r1.sample import Media, Pictures, Sample, Target
 
-VideoProbe = Callable[[Video], str | None]
-"""Why a video cannot be decoded, or None; must come back for any file, hanging ones included."""
+MediaProbe = Callable[[Media], str | None]
+"""Why a video or one of several pictures cannot be decoded, or None; must come back for any file, hanging ones included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +23,25 @@ class Report:
     dataset: str
     num_videos: int
     num_samples: int
+    num_pictures: int
     problems: dict[str, list[Problem]]
 
     def to_json(self) -> dict[str, Any]:
-        """The public form: `{"dataset", "num_videos", "num_samples", "problems": {kind: count}}`."""
+        """The public form: `{"dataset", "num_videos", "num_samples", "problems": {kind: count}}`; `num_pictures` where there are any."""
         counts = {kind: len(found) for kind, found in self.problems.items()}
         return {
             "dataset": self.dataset,
             "num_videos": self.num_videos,
+            **({"num_pictures": self.num_pictures} if self.num_pictures else {}),
             "num_samples": self.num_samples,
             "problems": counts,
         }
 
     def to_text(self, examples: int = 3) -> str:
         """The report for people, with the first examples of each kind."""
-        lines = [f"{self.dataset}: {counted(self.num_videos, 'video')}, {counted(self.num_samples, 'sample')}"]
+        pictures = [counted(self.num_pictures, "picture")] if self.num_pictures else []
+        counts = [counted(self.num_videos, "video"), *pictures, counted(self.num_samples, "sample")]
+        lines = [f"{self.dataset}: {', '.join(counts)}"]
         if not self.num_samples:
             return f"{lines[0]}: the annotations are empty"
         if not self.problems:
@@ -54,8 +58,8 @@ def check_samples(
     samples: Sequence[Sample],
     dataset: str,
     *,
-    look_for_videos: bool = False,
-    probe: VideoProbe | None = None,
+    look_for_files: bool = False,
+    probe: MediaProbe | None = None,
     workers: int = 4,
     progress: bool = False,
 ) -> Report:
@@ -64,55 +68,62 @@ def check_samples(
     Args:
         samples: with published targets; with joined video paths where videos are looked for.
         dataset: name to print.
-        look_for_videos: report files that are not there.
-        probe: decodes each video that is there.
+        look_for_files: report files that are not there.
+        probe: decodes every video and picture that is there.
         workers: probes under way at once.
         progress: show a bar on stderr while probing.
     """
     found = [problem for sample in samples for problem in problems_of(sample)]
     found += _repeated_rows(samples)
-    first = {media_key(sample.media): sample for sample in reversed(samples)}
-    if look_for_videos:
+    first = {sample.media.key: sample for sample in reversed(samples)}
+    if look_for_files:
         absent = {problem.sample_id for problem in found if problem.kind in UNREAD}
-        missing = missing_videos(sample for sample in first.values() if sample.id not in absent)
+        missing = missing_files(sample for sample in first.values() if sample.id not in absent)
         found += missing
         if probe is not None:
             absent |= {problem.sample_id for problem in missing}
             present = [sample for sample in first.values() if sample.id not in absent]
-            found += undecodable_videos(present, probe, workers=workers, progress=progress)
-    return Report(dataset, len(first), len(samples), _by_kind(found, [sample.id for sample in samples]))
+            found += undecodable(present, probe, workers=workers, progress=progress)
+    counts = {"num_pictures": 0, **count_media(samples)}
+    return Report(
+        dataset, **counts, num_samples=len(samples), problems=_by_kind(found, [sample.id for sample in samples])
+    )
 
 
-def missing_videos(samples: Iterable[Sample]) -> list[Problem]:
-    """The samples whose video file, or one of whose frames, is not there."""
+def missing_files(samples: Iterable[Sample]) -> list[Problem]:
+    """The samples whose video file, or one of whose frames or pictures, is not there."""
     problems = []
     for sample in samples:
-        video = sample.media
-        absent = [path for path in (video.frames or (str(video.path),)) if not is_there(Path(path))]
-        if absent:
-            problems.append(Problem("missing_video", sample.id, absent[0]))
+        absent = next((path for path in sample.media.files if not is_there(Path(path))), None)
+        if absent is not None:
+            problems.append(_file_problem(sample, "missing", absent))
     return problems
 
 
-def undecodable_videos(
-    samples: Sequence[Sample], probe: VideoProbe, *, workers: int = 4, progress: bool = False
+def undecodable(
+    samples: Sequence[Sample], probe: MediaProbe, *, workers: int = 4, progress: bool = False
 ) -> list[Problem]:
-    """The samples whose video `probe` cannot decode; `workers` are asked at once, with a bar on stderr if wanted."""
-    videos = [sample.media for sample in samples]
-    reasons = ask_all(probe, videos, workers=workers, progress=progress, description="decoding")
+    """The samples whose video or pictures `probe` cannot decode; `workers` are asked at once, with a bar on stderr if wanted."""
+    shown_media = [sample.media for sample in samples]
+    reasons = ask_all(probe, shown_media, workers=workers, progress=progress, description="decoding")
     return [
-        Problem("undecodable_video", sample.id, reason)
+        _file_problem(sample, "undecodable", reason)
         for sample, reason in zip(samples, reasons, strict=True)
         if reason is not None
     ]
 
 
+def _file_problem(sample: Sample, what: str, detail: str) -> Problem:
+    kind = "picture" if isinstance(sample.media, Pictures) else "video"
+    return Problem(f"{what}_{kind}", sample.id, detail)
+
+
 def _repeated_rows(samples: Sequence[Sample]) -> list[Problem]:
-    first: dict[tuple[str, str, str], str] = {}
-    targets: dict[tuple[str, str, str], set[Target]] = defaultdict(set)
+    first: dict[tuple[str, ...], str] = {}
+    targets: dict[tuple[str, ...], set[Target]] = defaultdict(set)
     problems = []
     for sample in samples:
-        row = (media_key(sample.media), sample.query, _options_of(sample))
+        row = (*sample.media.key, sample.query, _options_of(sample))
         if row in first:
             kind = "duplicate_row" if sample.target in targets[row] else "ambiguous_query"
             problems.append(Problem(kind, sample.id, f"{shown(sample.query)!r}, like {shown(first[row])}"))

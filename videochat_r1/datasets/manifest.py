@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from videochat_r1.datasets.annotation_files import Row, kind, number, read_json_lines
-from videochat_r1.datasets.base import Corpus, Request, check_paths, media_key, with_root
+from videochat_r1.datasets.base import Corpus, Request, check_sample, count_media, with_root
 from videochat_r1.datasets.mend import Change, Mended, mend_all, nothing_left
 from videochat_r1.datasets.problems import Problem
 from videochat_r1.errors import ConfigError, DataError, keys_shown, shown
 from videochat_r1.outputs import refuse_to_replace, write_lines
-from videochat_r1.sample import Sample, Video
+from videochat_r1.sample import Media, Pictures, Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.text import read_text
 
-SAMPLE_KEYS = ("id", "task", "video", "query", "target", "duration", "source", "extra")
+SAMPLE_KEYS = ("id", "task", "video", "images", "query", "target", "duration", "source", "extra")
 VIDEO_KEYS = ("path", "frames", "frame_times", "start", "end")
 
 
@@ -25,7 +25,7 @@ def sample_to_json(sample: Sample) -> dict[str, Any]:
     return {
         "id": sample.id,
         "task": sample.task,
-        "video": _video_to_json(sample.media),
+        **_media_to_json(sample.media),
         "query": sample.query,
         "target": TASKS[sample.task].target_to_json(sample.target),
         "duration": sample.duration,
@@ -49,24 +49,26 @@ def sample_from_json(value: Any, where: str) -> Sample:
     target = Row.of(row.get("target"), f"{where}, 'target'").values
     try:
         task = TASKS[row.text("task")]
-        return Sample(
+        sample = Sample(
             id=row.text("id"),
             task=row.text("task"),
-            media=_video_from_json(Row.of(row.get("video"), f"{where}, 'video'")),
+            media=_media_from_json(row),
             query=row.text("query"),
             target=task.target_from_json(target),
             duration=None if duration is None else number(duration, f"{where}, 'duration'"),
             source=row.text("source") if "source" in row.values else "",
             extra=Row.of(extra, f"{where}, 'extra'").values,
         )
+        task.target_of(sample)
     except (ConfigError, DataError) as error:
         raise DataError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
+    return sample
 
 
 def write_manifest(path: Path, samples: Iterable[Sample], *, meta: Mapping[str, Any] | None = None) -> int:
     """Write the samples as JSONL and `meta` as `<name>.meta.json`; returns the number of rows.
 
-    Video paths must be relative to the videos folder that the reader will name. Each file appears whole or not at all.
+    Paths must be relative to the videos folder that the reader will name. Each file appears whole or not at all.
 
     Raises:
         DataError: a path that leaves the videos folder, a repeated id, or a number that JSON cannot hold.
@@ -76,7 +78,7 @@ def write_manifest(path: Path, samples: Iterable[Sample], *, meta: Mapping[str, 
     def lines() -> Iterator[str]:
         for sample in samples:
             where = f"sample {shown(sample.id)!r}"
-            check_paths(sample.media, where)
+            check_sample(sample, where)
             if sample.id in ids:
                 raise DataError(f"{where} occurs twice; ids are unique within a manifest")
             ids.add(sample.id)
@@ -93,7 +95,7 @@ def write_manifest(path: Path, samples: Iterable[Sample], *, meta: Mapping[str, 
 
 
 def read_manifest(path: str | Path, videos: str | Path | None = None) -> list[Sample]:
-    """The samples of a manifest, their video paths joined to `videos`; None leaves them relative.
+    """The samples of a manifest, their paths joined to `videos`; None leaves them relative.
 
     Raises:
         DataError: naming the line that is not a sample, repeats an id, or has a path that leaves the videos folder.
@@ -104,7 +106,7 @@ def read_manifest(path: str | Path, videos: str | Path | None = None) -> list[Sa
     ids: set[str] = set()
     for where, value in read_json_lines(read_text(path, "a manifest"), path):
         sample = sample_from_json(value, where)
-        check_paths(sample.media, where)
+        check_sample(sample, where)
         if sample.id in ids:
             raise DataError(f"{where}: the id {shown(sample.id)!r} occurs twice")
         ids.add(sample.id)
@@ -128,8 +130,8 @@ def prepare(
         corpus: reader of the annotations.
         request: what to read.
         output: the manifest, `FILE.jsonl`.
-        unusable: finds, of samples with joined paths and one per video, those whose video cannot be used; all samples
-            of such a video are dropped.
+        unusable: finds, of samples with joined paths and one per video (or set of pictures), those whose files cannot be
+            used; all samples that show the same are dropped.
         overwrite: replace files that are there.
 
     Raises:
@@ -153,7 +155,7 @@ def prepare(
         "sha256": source_hash(corpus, request.annotations),
         "num_published": len(published),
         "num_samples": len(mended.samples),
-        "num_videos": len({media_key(sample.media) for sample in mended.samples}),
+        **count_media(mended.samples),
         "dropped": mended.counts("dropped"),
         "clipped": mended.counts("clipped"),
         "spans_dropped": mended.counts("span dropped"),
@@ -178,29 +180,41 @@ def sidecar(path: Path, ending: str) -> Path:
 
 
 def _without(mended: Mended, unusable: Callable[[list[Sample]], list[Problem]]) -> Mended:
-    """Drop every sample of the videos that `unusable` finds."""
-    of_video: dict[str, list[Sample]] = {}
+    """Drop every sample of the videos and pictures that `unusable` finds."""
+    shown_by: dict[tuple[str, ...], list[Sample]] = {}
     for sample in mended.samples:
-        of_video.setdefault(media_key(sample.media), []).append(sample)
-    key_of = {samples[0].id: key for key, samples in of_video.items()}
-    bad = {key_of[problem.sample_id]: problem for problem in unusable([samples[0] for samples in of_video.values()])}
+        shown_by.setdefault(sample.media.key, []).append(sample)
+    key_of = {samples[0].id: key for key, samples in shown_by.items()}
+    bad = {key_of[problem.sample_id]: problem for problem in unusable([samples[0] for samples in shown_by.values()])}
     changes = [
         Change(sample.id, "dropped", problem.kind, problem.detail)
         for key, problem in bad.items()
-        for sample in of_video[key]
+        for sample in shown_by[key]
     ]
     dropped = {change.sample_id for change in changes}
     earlier = [change for change in mended.changes if change.sample_id not in dropped]
     return Mended([sample for sample in mended.samples if sample.id not in dropped], earlier + changes)
 
 
-def _video_to_json(video: Video) -> dict[str, Any]:
+def _media_to_json(media: Media) -> dict[str, Any]:
+    if isinstance(media, Pictures):
+        return {"images": list(media.paths)}
     value: dict[str, Any] = (
-        {"path": video.path}
-        if video.path is not None
-        else {"frames": list(video.frames), "frame_times": list(video.frame_times)}
+        {"path": media.path}
+        if media.path is not None
+        else {"frames": list(media.frames), "frame_times": list(media.frame_times)}
     )
-    return value | {key: at for key, at in (("start", video.start), ("end", video.end)) if at is not None}
+    return {"video": value | {key: at for key, at in (("start", media.start), ("end", media.end)) if at is not None}}
+
+
+def _media_from_json(row: Row) -> Media:
+    given = [key for key in ("video", "images") if row.values.get(key) is not None]
+    if len(given) != 1:
+        found = " and ".join(map(repr, given)) or keys_shown(row.values)
+        raise DataError(f"{row.where}: a sample shows either a 'video' or a list of 'images'; found {found}")
+    if given == ["images"]:
+        return row.pictures("images")
+    return _video_from_json(Row.of(row.get("video"), f"{row.where}, 'video'"))
 
 
 def _video_from_json(row: Row) -> Video:

@@ -71,7 +71,7 @@ def nothing_left(mended: Mended, num_published: int, where: str) -> DataError:
         hint = ". Name a table of durations (columns id, length), or let `videochat-r1 data prepare` ask the videos for them"
     elif any(change.detail.startswith(NO_FRAMES) for change in mended.changes):
         hint = ". The boxes belong to frames of the sequences' folders: give the folder that their paths start from as videos"
-    elif "missing_video" in dropped:
+    elif {"missing_video", "missing_picture"} & set(dropped):
         hint = ". Is the videos folder the one that the annotations' paths start from?"
     return DataError(f"{where}: no sample of {num_published:,} can be trained on; dropped by kind: {dropped}{hint}")
 
@@ -146,7 +146,9 @@ def _with_boxes(sample: Sample, target: BoxesTarget) -> tuple[Sample | None, lis
 
 def _uncounted_frames(sample: Sample) -> list[Problem]:
     """A tracking sample whose boxes belong to frames of a folder that could not be looked into."""
-    path = sample.media.path
-    if isinstance(sample.target, BoxesTarget) and path and not has_type(path):
+    if not isinstance(sample.target, BoxesTarget):
+        return []
+    path = sample.video.path
+    if path and not has_type(path):
         return [Problem("missing_video", sample.id, f"{NO_FRAMES} {path}")]
     return []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videochat_r1.datasets import CORPORA
-from videochat_r1.datasets.base import DurationProbe, media_key
+from videochat_r1.datasets.base import DurationProbe
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.mend import Mended, mend_all, nothing_left
 from videochat_r1.errors import ConfigError, DataError, counted
@@ -182,12 +182,12 @@ class Mixture:
 
 
 def choose_queries(samples: list[Sample], per_video: int | Literal["all"], seed: int) -> list[Sample]:
-    """At most `per_video` samples of each video, drawn by the seed and the samples' ids, in the order they came in."""
+    """At most `per_video` samples of each video (or of the same pictures), drawn by the seed and the samples' ids, in the order they came in."""
     if per_video == "all":
         return samples
-    of_video: dict[str, list[int]] = {}
+    of_video: dict[tuple[str, ...], list[int]] = {}
     for index, sample in enumerate(samples):
-        of_video.setdefault(media_key(sample.media), []).append(index)
+        of_video.setdefault(sample.media.key, []).append(index)
     chosen: set[int] = set()
     for indices in of_video.values():
         generator = random.Random(f"{seed}/{samples[indices[0]].id}")

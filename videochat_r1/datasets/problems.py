@@ -48,10 +48,12 @@ KINDS = {
     "bad_labels": "a sequence's absence.label or cover.label is not one whole number per frame",
     "broken_character": "text with U+FFFD, which stands for half a character or one that was lost earlier",
     "duplicate_id": "an id that another row has too; a number such as `#2` was put behind it",
-    "duplicate_row": "the same video, question and truth once more",
-    "ambiguous_query": "the same video and question once more, with another truth",
+    "duplicate_row": "the same video or pictures, question and truth once more",
+    "ambiguous_query": "the same video or pictures, and question once more, with another truth",
     "missing_video": "the video file, or one of the frames, is not there (counted per video)",
     "undecodable_video": "the video is there but cannot be decoded (counted per video)",
+    "missing_picture": "a picture is not there (counted per picture, or per set of them)",
+    "undecodable_picture": "a picture is there but cannot be read (counted per picture, or per set of them)",
 }
 """Kind -> what it means. Span and box kinds count spans and boxes, video kinds count videos, the others samples."""
 

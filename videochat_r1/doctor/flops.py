@@ -2,7 +2,7 @@
 
 Letters: L layers of hidden size H, A width of queries, K width of keys (and of values), I width of the MLP, V vocabulary;
 G completions of C tokens after a prompt of P tokens. The vision tower has l layers of width h and MLP width i over n patches,
-four of which make one of P's tokens.
+m of which (4) make one of P's tokens.
 
 Of one token in one decoder layer, the products with weights cost w = 2 (2 H A + 2 H K + 3 H I), of which 4 H K make its key
 and value. Every (query, key) pair costs 4 A. The head costs 2 H V for each scored token.
@@ -18,25 +18,32 @@ from videochat_r1.modeling.sizes import DecoderSizes, TowerSizes
 
 @dataclass(frozen=True, slots=True)
 class VideoGrid:
-    """A video in tokens: pairs of frames (0 for no video), rows and columns of a frame."""
+    """A video in tokens: pairs of frames (0 for no video), rows and columns of a frame, and the text that says its times."""
 
     steps: int
     rows: int
     columns: int
+    time_tokens: int = 0
 
     @property
     def tokens(self) -> int:
-        """Tokens of the prompt."""
+        """Tokens that the vision tower makes."""
         return self.steps * self.rows * self.columns
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return self.tokens + self.time_tokens
 
 
 def vision_forward(tower: TowerSizes, video: VideoGrid) -> float:
     """One video through the tower. A patch attends to the patches of its frame pair, or of its window in it."""
-    patches, h = 4 * video.tokens, tower.hidden
+    m, h = tower.patches_per_token, tower.hidden
+    patches = m * video.tokens
     products = tower.patch_values * h + tower.layers * (4 * h**2 + tower.mlp_products * h * tower.intermediate)
-    merger = (4 * h) ** 2 + 4 * h * tower.out_hidden
-    frame = 4 * video.rows * video.columns
-    window = 4 * _mean_window(video.rows, tower.window) * _mean_window(video.columns, tower.window)
+    merger = (m * h) ** 2 + m * h * tower.out_hidden
+    frame = m * video.rows * video.columns
+    window = m * _mean_window(video.rows, tower.window) * _mean_window(video.columns, tower.window)
     pairs = patches * (tower.full_layers * frame + (tower.layers - tower.full_layers) * window)
     return 2.0 * (patches * products + video.tokens * tower.mergers * merger) + 4.0 * h * pairs
 

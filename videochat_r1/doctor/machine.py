@@ -26,6 +26,8 @@ from videochat_r1.video.frames import VideoBudget, load_frames
 CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
 # Files that say of a checkpoint that this project began, or completed, it.
 _MARKS = ("complete.json", "incomplete.json")
+_SIDE = 112
+"""Pixels of the test video's frames."""
 
 
 def check_machine() -> Section:
@@ -120,8 +122,16 @@ def check_decoder(budget: VideoBudget) -> Section:
         path = Path(folder) / "doctor.mp4"
         try:
             _write_black_then_white(path)
-            small = replace(budget, fps=2.0, min_frames=4, max_frames=4, min_pixels=28 * 28, max_pixels=112 * 112)
-            frames = load_frames(Video(path=str(path)), small)
+            small = replace(
+                budget,
+                fps=2.0,
+                min_frames=4,
+                max_frames=4,
+                total_pixels=4 * _SIDE**2,
+                min_pixels=1,
+                max_pixels=_SIDE**2,
+            )
+            frames = load_frames(Video(path=str(path)), small, factor=1)
         except (VideoError, ConfigError, av.FFmpegError) as error:
             section.problem(f"a small H.264 video could not be written and read: {error}", mend)
             return section
@@ -136,13 +146,13 @@ def check_decoder(budget: VideoBudget) -> Section:
     return section
 
 
-def _write_black_then_white(path: Path, *, size: int = 112, fps: int = 10) -> None:
+def _write_black_then_white(path: Path, *, fps: int = 10) -> None:
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate=Fraction(fps))
-        stream.width = stream.height = size
+        stream.width = stream.height = _SIDE
         stream.pix_fmt = "yuv420p"
         for index in range(2 * fps):
-            picture = np.full((size, size, 3), 255 * (index >= fps), dtype=np.uint8)
+            picture = np.full((_SIDE, _SIDE, 3), 255 * (index >= fps), dtype=np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
 

@@ -1,7 +1,7 @@
 """How much GPU memory a run takes, from formulas. Estimates: the allocator's slack and the libraries' own are not in them.
 
 N parameters, n of them trained, W processes, b bytes a value (2 in bf16, 4 in fp32), L layers of width H and MLP width I,
-K width of keys (and of values), V vocabulary, G completions of C tokens after a prompt of P tokens, S = P + G C the packed row of
+A width of queries, K width of keys (and of values), V vocabulary, G completions of C tokens after a prompt of P tokens, S = P + G C the packed row of
 a group, or G (P + C) where prompts are repeated.
 
 Weights and optimiser (`state_bytes`):
@@ -10,8 +10,9 @@ Weights and optimiser (`state_bytes`):
   ZeRO-3 divides all of it by W; ZeRO-2 divides gradients, copy and moments; offload moves all of it to the host.
 Update of one micro-batch (`update_bytes`):
   gathered weights of ZeRO-3, at most 1e9 values: b 1e9;
-  with gradient checkpointing b S H per layer, and for the layer being recomputed 2 b S (8 H + 2 K + 3 I), values and their
+  with gradient checkpointing b S H per layer, and for the layer being recomputed 2 b S (6 H + 2 A + 2 K + 3 I), values and their
   gradients; without it that sum of values for every layer. The vision tower likewise over its patches.
+  A video's features, b H a token, and as many again for each level of DeepStack, are held throughout.
   The head (`head_bytes`): logits and their gradient share a tile of at most 4,096 tokens x 32,768 words, b each; the head's weight
   is gathered, b V H, and where it is trained its gradient is added up in fp32, 4 V H.
 Rollout (`rollout_bytes`):
@@ -27,8 +28,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
-from videochat_r1.modeling.families import family_of
-from videochat_r1.modeling.sizes import decoder_sizes
+from videochat_r1.modeling.families import Family, family_of
+from videochat_r1.modeling.sizes import DecoderSizes, TowerSizes, decoder_sizes
 
 LIVE_PARAMETERS = 1e9
 """`stage3_max_live_parameters` of the configs."""
@@ -37,25 +38,26 @@ LOGIT_TILE = (4096, 32768)
 """Tokens and words whose logits TRL's fused head holds at a time."""
 
 
-_PATCHES_PER_TOKEN = 4
-# 3 colours of 2 frames of 14 x 14 pixels.
-_VALUES_PER_PATCH = 1176
-
-
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The sizes that the formulas need: of the language model, and of the vision tower (`vision_*`)."""
+    """The sizes that the formulas need.
 
+    Args:
+        family: of the model.
+        parameters: of all of it.
+        vision_parameters: of the vision tower.
+        decoder: sizes of the language model.
+        tower: sizes of the vision tower.
+        token_side: pixels of a token's side.
+        tied: whether the input embedding is the head too.
+    """
+
+    family: Family
     parameters: int
     vision_parameters: int
-    layers: int
-    hidden: int
-    intermediate: int
-    key_width: int
-    vision_layers: int
-    vision_hidden: int
-    vision_intermediate: int
-    vocabulary: int
+    decoder: DecoderSizes
+    tower: TowerSizes
+    token_side: int
     tied: bool
 
 
@@ -80,18 +82,13 @@ def model_shape(config: PretrainedConfig) -> ModelShape:
     family = family_of(config)
     with torch.device("meta"):
         model = family.model_class(config)
-    text, tower = decoder_sizes(config), family.tower_sizes(config)
     return ModelShape(
+        family=family,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         vision_parameters=sum(parameter.numel() for parameter in family.tower(model).parameters()),
-        layers=text.layers,
-        hidden=text.hidden,
-        intermediate=text.intermediate,
-        key_width=text.key_width,
-        vision_layers=tower.layers,
-        vision_hidden=tower.hidden,
-        vision_intermediate=tower.intermediate,
-        vocabulary=text.vocabulary,
+        decoder=decoder_sizes(config),
+        tower=family.tower_sizes(config),
+        token_side=family.token_side(config),
         tied=bool(config.tie_word_embeddings),
     )
 
@@ -126,12 +123,13 @@ def update_bytes(
     """Bytes of forward and backward over `rows` packed rows of `tokens`, whose videos make `video_tokens` each."""
     width = 2 if bf16 else 4
     gathered = min(shape.parameters, LIVE_PARAMETERS) * width if strategy.stage == 3 else 0.0
-    inside = 8 * shape.hidden + 2 * shape.key_width + 3 * shape.intermediate
-    language = _activations(tokens, shape.layers, shape.hidden, inside, checkpointing)
-    patches = _PATCHES_PER_TOKEN * video_tokens  # 2 x 2 patches are merged into one token
-    inside = 8 * shape.vision_hidden + 3 * shape.vision_intermediate
-    vision = _activations(patches, shape.vision_layers, shape.vision_hidden, inside, checkpointing)
-    return gathered + width * rows * (language + (0.0 if frozen_vision else vision))
+    text, tower = shape.decoder, shape.tower
+    inside = 6 * text.hidden + 2 * text.query_width + 2 * text.key_width + 3 * text.intermediate
+    language = _activations(tokens, text.layers, text.hidden, inside, checkpointing)
+    inside = 8 * tower.hidden + tower.mlp_products * tower.intermediate
+    vision = _activations(tower.patches_per_token * video_tokens, tower.layers, tower.hidden, inside, checkpointing)
+    features = tower.mergers * video_tokens * tower.out_hidden
+    return gathered + width * rows * (language + features + (0.0 if frozen_vision else vision))
 
 
 def _activations(tokens: float, layers: int, hidden: int, inside: float, checkpointing: bool) -> float:
@@ -141,8 +139,8 @@ def _activations(tokens: float, layers: int, hidden: int, inside: float, checkpo
 def head_bytes(shape: ModelShape, strategy: Strategy, *, scored_tokens: float, bf16: bool, trained: bool) -> float:
     """Bytes of the head's forward and backward over a micro-batch's completion tokens."""
     width = 2 if bf16 else 4
-    tile = min(scored_tokens, LOGIT_TILE[0]) * min(shape.vocabulary, LOGIT_TILE[1]) * width
-    weight = shape.vocabulary * shape.hidden
+    tile = min(scored_tokens, LOGIT_TILE[0]) * min(shape.decoder.vocabulary, LOGIT_TILE[1]) * width
+    weight = shape.decoder.vocabulary * shape.decoder.hidden
     return tile + weight * ((width if strategy.stage == 3 else 0) + (4 if trained else 0))
 
 
@@ -171,16 +169,17 @@ def engine_bytes(
     return max(needed, share * (gpu_bytes or 0.0))
 
 
-def loader_bytes(tokens: float, *, workers: int, processes: int) -> float:
+def loader_bytes(shape: ModelShape, tokens: float, *, workers: int, processes: int) -> float:
     """Bytes of the prompts that lie ready in shared memory: pixels in fp32, two prompts of each worker and one more in passing.
 
     Args:
+        shape: of the model.
         tokens: of a video.
         workers: `dataloader_num_workers` of each process.
         processes: of one node.
     """
-    return processes * 3 * workers * tokens * _PATCHES_PER_TOKEN * _VALUES_PER_PATCH * 4.0
+    return processes * 3 * workers * tokens * shape.tower.patches_per_token * shape.tower.patch_values * 4.0
 
 
 def _cache_bytes(shape: ModelShape, tokens: float, width: int) -> float:
-    return 2 * width * shape.layers * shape.key_width * tokens
+    return 2 * width * shape.decoder.layers * shape.decoder.key_width * tokens

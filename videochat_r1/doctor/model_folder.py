@@ -4,12 +4,14 @@ import json
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 from transformers import PretrainedConfig, ProcessorMixin
 
 from videochat_r1.doctor.memory import ModelShape, model_shape
 from videochat_r1.doctor.report import Section
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.families import family_of, published_config
 from videochat_r1.modeling.load import load_config, load_processor, unreadable_files
 
 COPY_AGAIN = "copy or download the model folder again, whole"
@@ -19,7 +21,8 @@ _SINGLE = "model.safetensors"
 
 
 def check_model(path: str, family: str | None = None) -> tuple[Section, ModelShape | None]:
-    """Facts and problems of a model folder, and its sizes (None where its config cannot be read)."""
+    """Facts and problems of a model folder, and its sizes: those published of a checkpoint that is not here, None where its config
+    cannot be read."""
     section = Section("model", {"path": path})
     try:
         is_folder, unread = Path(path).is_dir(), unreadable_files(Path(path))
@@ -35,7 +38,8 @@ def check_model(path: str, family: str | None = None) -> tuple[Section, ModelSha
             f"{path!r} is no folder on this machine: a run would look for it on the model hub when it starts",
             "download it beforehand and name its folder with --model (MODEL)",
         )
-        return section, None
+        known = published_config(path)
+        return section, None if known is None else model_shape(known)
     try:
         config = load_config(path, family)
     except ConfigError as error:
@@ -127,5 +131,26 @@ def _check_processor(section: Section, path: str, config: PretrainedConfig) -> N
             f"the tokenizer gives {processor.video_token} the id {token_id}, the config says {config.video_token_id}",
             "take tokenizer and config from the same release",
         )
+    _check_pixels(section, processor.video_processor, config)
     if not (processor.chat_template or processor.tokenizer.chat_template):
         section.problem("the processor has no chat template", "copy chat_template.jinja (or .json) beside the weights")
+
+
+def _check_pixels(section: Section, video_processor: Any, config: PretrainedConfig) -> None:
+    """Whether pixels are normalised and cut as the weights were trained with, which no shape would give away."""
+    family, vision = family_of(config), config.vision_config
+    expected = {
+        "image_mean": family.pixel_mean,
+        "image_std": family.pixel_std,
+        "patch_size": vision.patch_size,
+        "merge_size": vision.spatial_merge_size,
+        "temporal_patch_size": vision.temporal_patch_size,
+    }
+    for name, value in expected.items():
+        found = getattr(video_processor, name, None)
+        found = tuple(found) if isinstance(found, list) else found
+        if found != value:
+            section.problem(
+                f"the video processor's {name} is {found}, {config.model_type} has {value}",
+                "copy video_preprocessor_config.json and preprocessor_config.json of the model's own release beside the weights",
+            )

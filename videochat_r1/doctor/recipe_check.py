@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from videochat_r1.doctor.data import tokens_of_clip
+from videochat_r1.doctor.data import grid_of_clip
+from videochat_r1.doctor.flops import VideoGrid
 from videochat_r1.doctor.gpu_node import GB, shared_memory_problem
 from videochat_r1.doctor.memory import STRATEGIES, ModelShape, loader_bytes
 from videochat_r1.doctor.recipe import REFERENCE_CLIP, Recipe, accumulation, processes_of_one_pass, rows_per_process
@@ -21,7 +22,7 @@ def check_recipe(
     *,
     processes: int | None,
     samples_per_epoch: int,
-    video_tokens: Sequence[int],
+    videos: Sequence[VideoGrid],
     shape: ModelShape | None,
     gpu_bytes: float | None,
     num_gpus: int = 0,
@@ -32,8 +33,8 @@ def check_recipe(
         recipe: resolved.
         processes: of the planned launch, all nodes together; None for as many as make an update in one pass.
         samples_per_epoch: 0 where the data could not be read.
-        video_tokens: of the videos that were decoded.
-        shape: of the model; None where its folder could not be read.
+        videos: that were decoded.
+        shape: of the model; None where it is not known, and then neither are tokens and memory.
         gpu_bytes: memory of the smallest GPU here; None without one.
         num_gpus: how many are here.
     """
@@ -42,18 +43,17 @@ def check_recipe(
     here = min(processes or 1, num_gpus or processes or 1)
     processes = processes or processes_of_one_pass(recipe)
     passes = _check_layout(section, recipe, processes, samples_per_epoch)
-    budget = recipe.data.budget()
-    typical = _describe_tokens(section, budget, video_tokens)
-    needed = loader_bytes(typical, workers=recipe.args.dataloader_num_workers, processes=here)
-    if (problem := shared_memory_problem(needed)) is not None:
-        section.problems.append(problem)
     try:
         section.facts["DeepSpeed"] = recipe.strategy.name
     except ConfigError as error:
         section.problem(str(error), "name one of configs/deepspeed, or none, with --deepspeed")
         return section
     if shape is not None:
-        _describe_memory(section, recipe, processes, passes, shape, typical, gpu_bytes)
+        largest = _describe_tokens(section, recipe.data.budget(), shape, videos)
+        needed = loader_bytes(shape, largest.tokens, workers=recipe.args.dataloader_num_workers, processes=here)
+        if (problem := shared_memory_problem(needed)) is not None:
+            section.problems.append(problem)
+        _describe_memory(section, recipe, processes, passes, shape, largest, gpu_bytes)
     return section
 
 
@@ -90,17 +90,22 @@ def _updates(args: VideoGRPOConfig | VideoSFTConfig, samples: int, per_pass: int
     return math.ceil(samples // (per_pass * together) * together * uses / passes * args.num_train_epochs)
 
 
-def _describe_tokens(section: Section, budget: VideoBudget, video_tokens: Sequence[int]) -> int:
-    """Writes what a video costs in tokens; returns the largest count that is known."""
+def _describe_tokens(
+    section: Section, budget: VideoBudget, shape: ModelShape, videos: Sequence[VideoGrid]
+) -> VideoGrid:
+    """Writes what a video costs in tokens; returns the largest one that is known."""
     duration, width, height = REFERENCE_CLIP
-    reference = tokens_of_clip(duration, width, height, budget)
-    section.facts["tokens per video"] = "frames / 2 x height / 28 x width / 28"
-    section.facts[f"  {duration:g} s of {width} x {height}"] = reference
-    if video_tokens:
-        section.facts[f"  {counted(len(video_tokens), 'video')} of the data"] = (
-            f"{min(video_tokens):,} to {max(video_tokens):,}, median {median(video_tokens):,.0f}"
+    reference = grid_of_clip(duration, width, height, budget, shape)
+    section.facts["tokens per video"] = f"frames / 2 x height / {shape.token_side} x width / {shape.token_side}"
+    if reference.time_tokens:
+        section.facts["tokens per video"] += f", and {reference.time_tokens // reference.steps} a pair for its time"
+    section.facts[f"  {duration:g} s of {width} x {height}"] = reference.prompt_tokens
+    if videos:
+        tokens = [video.prompt_tokens for video in videos]
+        section.facts[f"  {counted(len(tokens), 'video')} of the data"] = (
+            f"{min(tokens):,} to {max(tokens):,}, median {median(tokens):,.0f}"
         )
-    return max([*video_tokens, 0]) or reference
+    return max(videos, key=lambda video: video.prompt_tokens, default=reference)
 
 
 def _describe_memory(
@@ -109,20 +114,20 @@ def _describe_memory(
     processes: int,
     passes: int,
     shape: ModelShape,
-    video_tokens: int,
+    video: VideoGrid,
     gpu_bytes: float | None,
 ) -> None:
-    section.facts["GPU memory, estimated"] = f"a video of {video_tokens:,} tokens, completions at their longest"
+    section.facts["GPU memory, estimated"] = f"a video of {video.prompt_tokens:,} tokens, completions at their longest"
     for strategy in STRATEGIES:
-        needed, host = peak_bytes(recipe, strategy, processes, passes, shape, video_tokens, gpu_bytes)
+        needed, host = peak_bytes(recipe, strategy, processes, passes, shape, video, gpu_bytes)
         text = f"{needed / GB:.3g} GB a GPU" + (f", {host * processes / GB:.3g} GB on the host" if host else "")
         if gpu_bytes is not None:
             text += ": fits" if needed < 0.9 * gpu_bytes else ": does not fit"
         section.facts[f"  {strategy.name}"] = text
     if gpu_bytes is None:
         return
-    _check_engine(section, recipe, shape, video_tokens, gpu_bytes)
-    needed, _ = peak_bytes(recipe, recipe.strategy, processes, passes, shape, video_tokens, gpu_bytes)
+    _check_engine(section, recipe, shape, video, gpu_bytes)
+    needed, _ = peak_bytes(recipe, recipe.strategy, processes, passes, shape, video, gpu_bytes)
     if needed > gpu_bytes:
         section.problem(
             f"about {needed / GB:.0f} GB are needed on a GPU of {gpu_bytes / GB:.0f} GB",
@@ -130,12 +135,12 @@ def _describe_memory(
         )
 
 
-def _check_engine(section: Section, recipe: Recipe, shape: ModelShape, video_tokens: int, gpu_bytes: float) -> None:
+def _check_engine(section: Section, recipe: Recipe, shape: ModelShape, video: VideoGrid, gpu_bytes: float) -> None:
     """vLLM ends at its start when its share of the GPU has no room for the cache of one completion."""
     if recipe.kind != "grpo" or not recipe.args.use_vllm:
         return
     share = recipe.args.vllm_gpu_memory_utilization
-    needed = vllm_bytes(recipe, shape, video_tokens, None)
+    needed = vllm_bytes(recipe, shape, video, None)
     if needed > share * gpu_bytes:
         section.problem(
             f"vLLM gets {share * gpu_bytes / GB:.1f} GB of a GPU (vllm_gpu_memory_utilization {share}), its weights and the cache "

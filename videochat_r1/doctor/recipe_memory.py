@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from videochat_r1.doctor.flops import VideoGrid
 from videochat_r1.doctor.memory import (
     ModelShape,
     Strategy,
@@ -43,7 +44,7 @@ def memory_parts(
     processes: int,
     passes: int,
     shape: ModelShape,
-    video_tokens: int,
+    video: VideoGrid,
     *,
     share_logps: bool = True,
     share_rollout: bool = True,
@@ -57,7 +58,7 @@ def memory_parts(
         processes: of the launch.
         passes: micro-batches of each process per update.
         shape: of the model.
-        video_tokens: of one video.
+        video: of a prompt.
         share_logps: one prompt per group in forward and backward, instead of one per completion.
         share_rollout: the same in generation.
         gpu_bytes: of a GPU, a share of which vLLM takes; None counts what it needs only.
@@ -68,7 +69,7 @@ def memory_parts(
     bf16 = bool(args.bf16)
     rows = rows_per_process(recipe)
     completions = args.num_generations if grpo else 1
-    prompt = video_tokens + PROMPT_TEXT_TOKENS
+    prompt = video.prompt_tokens + PROMPT_TEXT_TOKENS
     shared = prompt + completions * args.max_completion_length
     repeated = completions * (prompt + args.max_completion_length)
     copies = 1 if share_logps else completions
@@ -86,7 +87,7 @@ def memory_parts(
         shape,
         strategy,
         tokens=shared if share_logps else repeated,
-        video_tokens=copies * video_tokens,
+        video_tokens=copies * video.tokens,
         rows=rows,
         bf16=bf16,
         checkpointing=bool(args.gradient_checkpointing),
@@ -96,7 +97,7 @@ def memory_parts(
     head = head_bytes(shape, strategy, scored_tokens=scored, bf16=bf16, trained=not lora)
     rollout = vllm = 0.0
     if grpo and args.use_vllm:
-        vllm = vllm_bytes(recipe, shape, video_tokens, gpu_bytes)
+        vllm = vllm_bytes(recipe, shape, video, gpu_bytes)
     elif grpo:
         # The completions of a whole update are drawn together, unless rollout_batch_rows says how many at a time.
         together = args.rollout_batch_rows or rows * passes * completions
@@ -107,13 +108,13 @@ def memory_parts(
     return MemoryParts(state, update, head, rollout, host, vllm, sleeps)
 
 
-def vllm_bytes(recipe: Recipe, shape: ModelShape, video_tokens: int, gpu_bytes: float | None) -> float:
+def vllm_bytes(recipe: Recipe, shape: ModelShape, video: VideoGrid, gpu_bytes: float | None) -> float:
     """What a vLLM engine of the recipe takes of a GPU of so many bytes; None counts what it needs only."""
     args = recipe.args
     return engine_bytes(
         shape,
         # Its cache pages: one completion has to fit.
-        tokens=video_tokens + PROMPT_TEXT_TOKENS + args.max_completion_length,
+        tokens=video.prompt_tokens + PROMPT_TEXT_TOKENS + args.max_completion_length,
         processes=args.vllm_tensor_parallel_size,
         bf16=bool(args.bf16),
         share=args.vllm_gpu_memory_utilization,
@@ -127,14 +128,12 @@ def peak_bytes(
     processes: int,
     passes: int,
     shape: ModelShape,
-    video_tokens: int,
+    video: VideoGrid,
     gpu_bytes: float | None = None,
 ) -> tuple[float, float]:
     """Estimated peak of one process: (bytes on the GPU, bytes on the host)."""
     share = recipe.kind == "sft" or bool(recipe.args.share_prompt)
-    parts = memory_parts(
-        recipe, strategy, processes, passes, shape, video_tokens, share_logps=share, gpu_bytes=gpu_bytes
-    )
+    parts = memory_parts(recipe, strategy, processes, passes, shape, video, share_logps=share, gpu_bytes=gpu_bytes)
     return parts.peak, parts.host
 
 

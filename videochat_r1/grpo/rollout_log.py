@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 ROLLOUTS = "rollouts.jsonl"
 
 # What the completions of a group have in common; the rest is each one's own.
-_OF_GROUP = ("step", "sample_id", "task", "source", "video", "prompt", "target")
+_OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class ScoredCompletion:
     task: str
     source: str
     generation: int
-    video: str
+    video: str | None
+    images: Sequence[str] | None
     prompt: str
     completion: str
     parsed: Any
@@ -186,6 +187,7 @@ class RolloutLog:
             source=columns["source"],
             generation=columns["generation"],
             video=columns["video"],
+            images=columns["pictures"],
             prompt=columns["prompt"],
             completion=one.completion,
             target=columns["target"],
@@ -206,6 +208,7 @@ def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_gen
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         while rows := [asdict(row) for row in islice(rest, num_generations)]:
             group = {name: rows[0][name] for name in _OF_GROUP}
+            del group["images" if group["images"] is None else "video"]
             group["rollouts"] = [
                 {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in rows
             ]

@@ -60,7 +60,7 @@ from videochat_r1.modeling.media_features import encode_media, has_frozen_tower,
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
-from videochat_r1.sample import Sample
+from videochat_r1.sample import Sample, media_columns
 from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint, resumable
 from videochat_r1.training.divergence import StopsWhenDiverged
@@ -81,7 +81,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
     """GRPO on samples with videos.
 
     Args:
-        model: of a known family; with `peft_config`, adapters are put on it.
+        model: of one of `FAMILIES`; with `peft_config`, adapters are put on it.
         args: options.
         processor: of the model.
         builder: makes prompts from samples; used in loader workers and here.
@@ -299,6 +299,15 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         """TRL tokenizes text; these prompts already are token ids with expanded video placeholders."""
         return [prompt.input_ids.tolist() for prompt in self._rows.prompts], None, {}
 
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        """TRL's, whose fourth value, the completions for rewards and logs, become whole and have boxes in fractions here."""
+        output = super()._generate(prompts)
+        return *output[:3], self._judged(output[3]), *output[4:]
+
+    def _judged(self, sampled: list[str]) -> list[str]:
+        """The completions of all rows as rewards and logs read them."""
+        return [prompt.judged(text) for prompt, text in zip(self._rows.prompts, sampled, strict=True)]
+
     def _generate_single_turn(  # type: ignore[override]
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> tuple[list[list[int]], list[list[float]] | None]:
@@ -349,8 +358,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             "log_extra": self._log_completion_extra,
             "log_metric": self._log_metric,
         }
-        completions = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
-        self._reward_calls.begin(self.async_loop, completions, arguments)
+        sampled = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
+        self._reward_calls.begin(self.async_loop, self._judged(sampled), arguments)
 
     @contextmanager
     def _rollout_engine(self) -> Iterator[RolloutEngine]:
@@ -432,7 +441,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             "query": sample.query,
             "target": TASKS[sample.task].target_to_json(sample.target),
             "thinking": self._builder.thinking,
-            "video": sample.media.name,
+            **media_columns(sample.media),
         }
 
     def _encode_media(self, model: Any) -> None:

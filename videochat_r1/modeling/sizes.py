@@ -37,6 +37,7 @@ class TowerSizes:
         full_layers: layers that attend over the whole frame; the others within windows.
         window: side of a window in merged patches; 0 where there are none.
         mergers: how often patches are merged into tokens: once, and for each level of DeepStack.
+        patches_per_token: merged into one.
     """
 
     layers: int
@@ -48,6 +49,7 @@ class TowerSizes:
     full_layers: int
     window: int
     mergers: int = 1
+    patches_per_token: int = 4
 
 
 def decoder_sizes(config: PretrainedConfig) -> DecoderSizes:

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from videochat_r1.evaluation.reports.drawing import Lane, Series, film_strip, legend, line_chart, time_line
+from videochat_r1.evaluation.reports.drawing import (
+    Lane,
+    Series,
+    film_strip,
+    legend,
+    line_chart,
+    line_charts_file,
+    time_line,
+)
 from videochat_r1.evaluation.reports.page import cards, example, grid, page, section, table
 from videochat_r1.geometry import Box, Span
 from videochat_r1.grpo.rollout_log import ROLLOUTS, read_rollouts
@@ -24,13 +32,15 @@ TASK_TITLES = {
     "grounded_qa": "Grounded QA",
 }
 
+REWARD_CURVES = "rewards.svg"
+
 _SMOOTHED_STEPS = 21
 
 # What a mean over samples is called of a single one.
 _OF_ONE = {"mIoU": "IoU"}
 
 # The videos as they are, at the rate at which the model sees them.
-_SHOWN = VideoBudget(fps=2.0, min_pixels=28 * 28, max_pixels=112 * 112, isolation="none")
+_SHOWN = VideoBudget(fps=2.0, total_pixels=1 << 24, min_pixels=1, max_pixels=112 * 112, isolation="none")
 
 
 def write_report(
@@ -40,7 +50,7 @@ def write_report(
     samples: Sequence[Sample],
     rows: Mapping[str, Rows],
 ) -> None:
-    """Write `output/report.html`.
+    """Write `output/report.html`, and its reward curves as `output/rewards.svg`.
 
     Args:
         output: the run's folder, which holds `rollouts.jsonl`.
@@ -55,12 +65,14 @@ def write_report(
         f"{steps['num_steps']} GRPO updates in {steps['seconds']:.0f} s on {threads} CPU thread{'s' * (threads > 1)}, "
         f"seed {details['seed']}; {min(details['num_samples'].values())} held-out samples per task."
     )
+    curves = _curves(output / ROLLOUTS)
+    (output / REWARD_CURVES).write_text(line_charts_file(curves, x_label="update"), encoding="utf-8")
     sections = [
         _headlines(summary["tasks"]),
         section("Results", _results(summary["tasks"]), _results_note(details)),
         section(
             "Rewards while training",
-            grid([_curves(task, steps) for task, steps in _rewards(output / ROLLOUTS).items()]),
+            grid([line_chart(title, series, x_label="update") for title, series in curves.items()]),
             "Mean over the rollouts of each update (faint), and over the updates around it (bold).",
         ),
     ]
@@ -122,8 +134,8 @@ def _results_note(details: Mapping[str, Any]) -> str:
     )
 
 
-def _rewards(rollouts: Path) -> dict[str, dict[str, dict[int, float]]]:
-    """Task -> reward -> step -> mean over the step's rollouts of that task."""
+def _curves(rollouts: Path) -> dict[str, list[Series]]:
+    """Title of a task -> a line for each reward: its mean over each update's rollouts of that task."""
     values: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for group in read_rollouts(rollouts):
         for rollout in group["rollouts"]:
@@ -131,17 +143,17 @@ def _rewards(rollouts: Path) -> dict[str, dict[str, dict[int, float]]]:
                 if value is not None:
                     values[group["task"]][name][group["step"]].append(value)
     return {
-        task: {name: {step: float(np.mean(v)) for step, v in sorted(steps.items())} for name, steps in rewards.items()}
+        TASK_TITLES.get(task, task): [
+            Series(
+                name,
+                REWARD_COLOURS.get(name, "third"),
+                [(float(step), float(np.mean(column))) for step, column in sorted(steps.items())],
+                _SMOOTHED_STEPS,
+            )
+            for name, steps in rewards.items()
+        ]
         for task, rewards in sorted(values.items())
     }
-
-
-def _curves(task: str, rewards: Mapping[str, Mapping[int, float]]) -> str:
-    series = [
-        Series(name, REWARD_COLOURS.get(name, "third"), [(float(s), v) for s, v in steps.items()], _SMOOTHED_STEPS)
-        for name, steps in rewards.items()
-    ]
-    return line_chart(TASK_TITLES.get(task, task), series, x_label="update")
 
 
 def _settings(details: Mapping[str, Any]) -> str:
@@ -172,7 +184,7 @@ def _chosen(indices: Sequence[int], rows: Mapping[str, Rows], metric: str) -> li
 
 
 def _example(note: str, sample: Sample, answers: Mapping[str, Mapping[str, Any]]) -> str:
-    shown = load_frames(sample.media, _SHOWN)
+    shown = load_frames(sample.video, _SHOWN, factor=1)
     frames: NDArray[np.uint8] = shown.pixels.permute(0, 2, 3, 1).numpy()
     target = next(iter(answers.values()))["target"]
     scores = ", ".join(

@@ -20,7 +20,7 @@ from videochat_r1.modeling.load import eos_token_ids, load_model, load_processor
 from videochat_r1.outputs import OwnedFolder, refuse_to_replace, write_lines
 from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.quickstart.options import SHIPPED_START, QuickstartOptions
-from videochat_r1.quickstart.report import write_report
+from videochat_r1.quickstart.report import REWARD_CURVES, write_report
 from videochat_r1.quickstart.summary import Comparison, Rows, blind_answers
 from videochat_r1.quickstart.training import SFT_STAGES, TrainingRun, Workshop, save_half
 from videochat_r1.rollout.base import SamplingSettings
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 CORPUS_SEED = 0
 SPLITS = ("train", "eval", "eval_longer")
 
-_RESULTS = ("checkpoints", "samples", "summary.json", "details.json", "rollouts.jsonl", "report.html")
+_RESULTS = ("checkpoints", "samples", "summary.json", "details.json", ROLLOUTS, "report.html", REWARD_CURVES)
 
 _BATCH_SIZE = 64
 _MAX_NEW_TOKENS = 64

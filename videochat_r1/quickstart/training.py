@@ -18,7 +18,6 @@ from transformers import (
     TrainingArguments,
 )
 
-from videochat_r1.datasets.base import media_key
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import load_rewards
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
@@ -79,7 +78,7 @@ class Workshop:
     def read_videos(self, model: Path, samples: Sequence[Sample], description: str) -> None:
         """Decode the samples' videos ahead of their use."""
         builder = self.builder(model)
-        first_of = {media_key(sample.media): sample for sample in samples}
+        first_of = {sample.media.key: sample for sample in samples}
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
             built = pool.map(builder.build, first_of.values())
             for _ in progress_bar(built, total=len(first_of), desc=description, unit="video"):

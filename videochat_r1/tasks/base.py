@@ -32,11 +32,15 @@ class Task(ABC, Generic[TargetT, ParsedT]):
     """The prompt, with `{field}` for every name in `fields` that it uses; a recipe may replace it."""
     request: ClassVar[str]
     """What the answer has to give, as the object of "Then give ..."."""
+    needs_video: ClassVar[bool] = False
+    """Whether the answer is about time, so that pictures cannot be asked about."""
+    has_boxes: ClassVar[bool] = False
+    """Whether prompts and answers hold boxes `[x0, y0, x1, y1]` in fractions, which a run may tell in a checkpoint's own units."""
     answer_tags: ClassVar[tuple[str, ...]] = ("answer",)
     """Elements that a completion consists of, in order, after its thought."""
 
     def instruction(self, sample: Sample, *, thinking: bool, template: str | None = None) -> str:
-        """The text of the user's turn, video excluded.
+        """The text of the user's turn, video and pictures excluded.
 
         Args:
             sample: the question.
@@ -95,8 +99,10 @@ class Task(ABC, Generic[TargetT, ParsedT]):
         """The sample's target, checked.
 
         Raises:
-            DataError: it is of another task's type.
+            DataError: it is of another task's type, or the sample shows pictures where the task needs a video.
         """
+        if self.needs_video:
+            _ = sample.video
         if not isinstance(sample.target, self.target_type):
             raise DataError(
                 f"sample {shown(sample.id)!r} of task {self.name} has a {type(sample.target).__name__}; "

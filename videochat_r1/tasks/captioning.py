@@ -10,6 +10,7 @@ from videochat_r1.tasks.base import Task
 from videochat_r1.tasks.target_json import read_texts, required
 
 REQUEST = "Describe in detail what happens in this video."
+PICTURE_REQUEST = "Describe in detail what is to be seen."
 """What corpora that bring no request of their own are asked with."""
 
 

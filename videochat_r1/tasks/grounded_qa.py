@@ -24,6 +24,7 @@ class GroundedQA(Task[GroundedChoiceTarget, GroundedAnswer]):
 
     name = "grounded_qa"
     target_type = GroundedChoiceTarget
+    needs_video = True
     reward_names = ("format", "iou", "accuracy")
     headline = "accuracy"
     template = "{query}\n{options}\nOne of these options is right. {answer_form}"

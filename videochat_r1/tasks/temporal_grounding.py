@@ -16,6 +16,7 @@ class TemporalGrounding(Task[SpanTarget, Span]):
 
     name = "temporal_grounding"
     target_type = SpanTarget
+    needs_video = True
     reward_names = ("format", "iou")
     headline = "mIoU"
     template = 'Watch the video and find the moment at which this takes place: "{query}"\n{answer_form}'

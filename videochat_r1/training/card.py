@@ -99,7 +99,9 @@ class ModelCard:
         ]
         rows += [(name, _short(value)) for name in _RECIPE if (value := getattr(args, name, None)) is not None]
         rows += [("thinking", self.data.thinking), ("prompt_layout", self.data.prompt_layout)]
-        return rows + [(f"video.{name}", value) for name, value in _mapping(self.data.video).items()]
+        rows += [("box_format", self.data.box_format)]
+        budgets = {"video": self.data.video, "picture": self.data.picture}
+        return rows + [(f"{kind}.{name}", value) for kind in budgets for name, value in _mapping(budgets[kind]).items()]
 
     def _usage(self, folder: Path, is_adapter: bool) -> str:
         """Commands that see videos as training did."""
@@ -113,6 +115,8 @@ class ModelCard:
             for key, value in video.items()
             for part in (_ASK_FLAGS.get(key, f"--{key.replace('_', '-')}"), str(value))
         ]
+        for key, value in _mapping(self.data.picture).items():
+            seen += [f"--picture-{key.replace('_', '-')}", str(value)]
         if self.data.thinking:
             seen += ["--thinking", "true"]
         if self.data.prompt_layout != "video_first":

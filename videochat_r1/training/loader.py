@@ -14,7 +14,7 @@ from videochat_r1.errors import DataError, VideoError
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.rollout.ended import Ended
-from videochat_r1.sample import Sample
+from videochat_r1.sample import Sample, media_in_row
 from videochat_r1.training.sampler import GroupSampler, PromptRequest
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class BadSamples:
     def __init__(self, max_share: float) -> None:
         self.max_share = max_share
         self.seen = 0
-        self.listed: list[dict[str, str]] = []
+        self.listed: list[dict[str, Any]] = []
 
     def count(self, loaded: Sequence[LoadedPrompt], *, is_main_process: bool) -> None:
         """Add what this rank has just loaded; every rank calls this together.
@@ -138,7 +138,7 @@ class BadSamples:
             VideoError: on all ranks alike, when too many could not be read.
         """
         problems = [
-            {"sample_id": prompt.sample.id, "video": prompt.sample.media.name, "problem": prompt.problem}
+            {"sample_id": prompt.sample.id, **media_in_row(prompt.sample.media), "problem": prompt.problem}
             for prompt in loaded
             if prompt.problem is not None
         ]

@@ -28,9 +28,11 @@ def prompt_builder(model_args: ModelArguments, data_args: DataArguments, process
         processor,
         load_config(model_args.model_name_or_path, model_args.model_family),
         data_args.budget(),
+        pictures=data_args.picture_budget(),
         thinking=data_args.thinking,
         layout=data_args.prompt_layout,  # type: ignore[arg-type]
         templates=data_args.prompts,  # type: ignore[arg-type]
+        box_format=data_args.box_format,  # type: ignore[arg-type]
         max_prompt_length=data_args.max_prompt_length,
     )
 
@@ -93,18 +95,18 @@ def merge_adapter(adapter: Path, output: Path, processor: ProcessorMixin) -> Non
 
 
 def check_videos(samples: Sequence[Sample], max_bad_share: float) -> None:
-    """Look for every video file before anything expensive starts; those missing are left out when their turn comes.
+    """Look for every video and picture file before anything expensive starts; those missing are left out when their turn comes.
 
     Raises:
         DataError: more than `max_bad_share` of the samples have none.
     """
-    paths = {path for sample in samples for path in (sample.media.frames or (sample.media.path,))}
-    missing = {path for path in paths if path is not None and not Path(path).is_file()}
+    paths = {path for sample in samples for path in sample.media.files}
+    missing = {path for path in paths if not Path(path).is_file()}
     if not missing:
         return
-    lacking = [s for s in samples if missing.intersection(s.media.frames or (s.media.path,))]
+    lacking = [s for s in samples if missing.intersection(s.media.files)]
     first = ", ".join(sorted(missing)[:10])
-    message = f"{len(lacking)} of {len(samples)} samples have no video; {len(missing)} files are missing, first {first}"
+    message = f"{len(lacking)} of {len(samples)} samples have no video or pictures; {len(missing)} files are missing, first {first}"
     if len(lacking) > max_bad_share * len(samples):
         raise DataError(
             f"{message}. Are `data_root` and the mixture's `videos` right? `videochat-r1 data check --videos DIR` lists all; "

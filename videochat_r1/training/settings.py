@@ -16,6 +16,7 @@ from videochat_r1.judge import JudgeConfig
 from videochat_r1.modeling.load import is_model_folder
 from videochat_r1.provenance import setting_changes
 from videochat_r1.recipe import DataArguments, ModelArguments
+from videochat_r1.sample import Video
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ def run_settings(
         command=command,
         num_processes=args.world_size,
         video=dataclasses.asdict(data_args.budget()),
+        picture=data_args.picture_budget().stated(),
         mixture=[dataclasses.asdict(entry) for entry in source.entries],
         samples=_digest_of_samples(source),
         model=_digest_of_model(model_args.model_name_or_path),
@@ -151,14 +153,15 @@ def _zero(args: TrainingArguments) -> dict[str, Any]:
 
 
 def _digest_of_samples(source: Mixture) -> str:
-    """Of what is asked in the first two epochs, in its order; where the videos lie is left out."""
+    """Of what is asked in the first two epochs, in its order; where the files lie is left out."""
     digest = hashlib.sha256()
     for epoch in (0, 1):
         for sample in source.samples(epoch):
-            video = sample.media
-            files = [Path(path).name for path in (video.path, *video.frames) if path is not None]
+            media = sample.media
+            files = [Path(path).name for path in media.files]
+            clip = (media.frame_times, media.start, media.end) if isinstance(media, Video) else ("pictures",)
             told = (sample.source, sample.id, sample.task, sample.query, sample.target, sample.duration)
-            digest.update(repr((*told, files, video.frame_times, video.start, video.end)).encode("utf-8", "replace"))
+            digest.update(repr((*told, files, *clip)).encode("utf-8", "replace"))
     return digest.hexdigest()
 
 

@@ -54,9 +54,7 @@ class FrameCache:
         self.num_hits = 0
         self.num_misses = 0
 
-    def load(
-        self, video: Video, budget: VideoBudget, *, factor: int = 28, times: tuple[float, ...] | None = None
-    ) -> Frames:
+    def load(self, video: Video, budget: VideoBudget, *, factor: int, times: tuple[float, ...] | None = None) -> Frames:
         """As `load_frames`; the pixels may be shared with other readers and must not be changed in place."""
         key = frames_key(video, budget, factor, times)
         frames = self._memory.get(key) or (self._disk.get(key) if self._disk is not None else None)
@@ -74,7 +72,7 @@ class FrameCache:
 
 def frames_key(video: Video, budget: VideoBudget, factor: int, times: tuple[float, ...] | None) -> str:
     """A name (hexadecimal) for everything that the frames depend on; a file that is missing gets one too."""
-    settings = {name: value for name, value in asdict(budget).items() if name not in NOT_IN_KEY}
+    settings = {name: value for name, value in asdict(budget.sized(factor)).items() if name not in NOT_IN_KEY}
     files = [_identity(Path(name)) for name in (video.frames or (str(video.path),))]
     parts = [LAYOUT, files, video.frame_times, video.start, video.end, settings, factor, times]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -19,6 +19,8 @@ from videochat_r1.video.process import decode_in_process
 from videochat_r1.video.sampling import TEMPORAL_PATCH
 
 ISOLATIONS = ("process", "none")
+_TOKENS = {"total_pixels": 3584, "min_pixels": 16, "max_pixels": 768}
+"""The paper's limits, in tokens: of all pairs of frames together, and of a pair."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class VideoBudget:
         fps: frames per second to sample.
         min_frames: a shorter video is sampled more densely.
         max_frames: a longer video is sampled more sparsely.
-        total_pixels: pixels of all pairs of frames together; 28 x 28 of them are one token.
+        total_pixels: pixels of all pairs of frames together; this and the next two None for as many as the paper's tokens
+            (3584, 16 and 768) take in the model that sees them, see `sized`.
         min_pixels: least pixels of a frame, kept even where all frames together then exceed `total_pixels`.
         max_pixels: most pixels of a frame.
         backend: pyav, decord, torchcodec, or a function of your own as `package.module:function`.
@@ -42,9 +45,9 @@ class VideoBudget:
     fps: float = 2.0
     min_frames: int = 4
     max_frames: int = 768
-    total_pixels: int = 3584 * 28 * 28
-    min_pixels: int = 16 * 28 * 28
-    max_pixels: int = 768 * 28 * 28
+    total_pixels: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
     backend: str = DEFAULT_BACKEND
     timeout_seconds: float = 60.0
     num_threads: int = 1
@@ -58,17 +61,36 @@ class VideoBudget:
                 f"need an even number of frames within 1 <= min_frames <= max_frames, got {self.min_frames} and"
                 f" {self.max_frames}"
             )
-        if not (1 <= self.min_pixels <= self.max_pixels and self.total_pixels >= 1):
-            raise ConfigError(
-                "need 1 <= min_pixels <= max_pixels and total_pixels >= 1,"
-                f" got {self.min_pixels}, {self.max_pixels} and {self.total_pixels}"
-            )
+        pixels = {name: getattr(self, name) for name in _TOKENS}
+        least, most = pixels["min_pixels"], pixels["max_pixels"]
+        known = [number for number in pixels.values() if number is not None]
+        if min(known, default=1) < 1 or (None not in (least, most) and least > most):
+            stated = ", ".join(f"{name} {number}" for name, number in pixels.items() if number is not None)
+            raise ConfigError(f"need 1 <= min_pixels <= max_pixels and total_pixels >= 1, got {stated}")
         if not (self.timeout_seconds > 0.0 and self.num_threads >= 0):
             raise ConfigError(
                 f"need timeout_seconds > 0 and num_threads >= 0, got {self.timeout_seconds} and {self.num_threads}"
             )
         if self.isolation not in ISOLATIONS:
             raise ConfigError(f"isolation must be one of {', '.join(ISOLATIONS)}, got {self.isolation!r}")
+
+    def sized(self, factor: int) -> "SizedBudget":
+        """With numbers for all limits, for a model whose tokens are `factor` pixels wide and high.
+
+        Raises:
+            ConfigError: a stated limit does not go with the paper's others at that size.
+        """
+        unsaid = {name: tokens * factor**2 for name, tokens in _TOKENS.items() if getattr(self, name) is None}
+        return SizedBudget(**{**vars(self), **unsaid})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedBudget(VideoBudget):
+    """A budget whose limits all are numbers, as `VideoBudget.sized` gives it."""
+
+    total_pixels: int
+    min_pixels: int
+    max_pixels: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,9 +115,7 @@ class Frames:
     num_frames: int
 
 
-def load_frames(
-    video: Video, budget: VideoBudget, *, factor: int = 28, times: tuple[float, ...] | None = None
-) -> Frames:
+def load_frames(video: Video, budget: VideoBudget, *, factor: int, times: tuple[float, ...] | None = None) -> Frames:
     """The video's frames on the budget's time grid (or at `times`), resized.
 
     The frame at an instant is the one a player shows then: the last whose display time is not after it. A list of
@@ -104,12 +124,12 @@ def load_frames(
     Args:
         video: a file, a clip of one, or a list of images.
         budget: rates, limits and decoder.
-        factor: sides become multiples of it: the vision patch times the spatial merge.
+        factor: pixels of a token's side, of which frames' sides become multiples.
         times: seconds from the start of the clip, ascending, instead of the grid.
 
     Raises:
         VideoError: missing, empty, truncated, without pictures, undecodable, too slow, or the clip is outside.
-        ConfigError: the backend does not exist or is not usable on this machine.
+        ConfigError: the backend does not exist or is not usable on this machine, or see `VideoBudget.sized`.
     """
     plan, images = _decode(video, budget, times)
     num_frames = len(plan.times)
@@ -121,16 +141,17 @@ def load_frames(
     return Frames(pixels, padded, plan.duration, size, plan.sample_fps, num_frames)
 
 
-def frame_size(width: int, height: int, num_frames: int, budget: VideoBudget, factor: int = 28) -> tuple[int, int]:
+def frame_size(width: int, height: int, num_frames: int, budget: VideoBudget, factor: int) -> tuple[int, int]:
     """Width and height that every frame is resized to, as `qwen_vl_utils.fetch_video` does.
 
     A frame's pixels are limited by `max_pixels` and by its pair's share of `total_pixels`, but never to less than
     1.05 * min_pixels: with more than 2 * total_pixels / (1.05 * min_pixels) frames the minimum wins over the total.
     Sides are rounded down to the factor under a limit, so the least size may be missed by a part of one row.
     """
-    share = budget.total_pixels / num_frames * TEMPORAL_PATCH
-    most = max(min(budget.max_pixels, share), int(budget.min_pixels * 1.05))
-    resized_height, resized_width = smart_resize(height, width, factor, budget.min_pixels, int(most))
+    limits = budget.sized(factor)
+    share = limits.total_pixels / num_frames * TEMPORAL_PATCH
+    most = max(min(limits.max_pixels, share), int(limits.min_pixels * 1.05))
+    resized_height, resized_width = smart_resize(height, width, factor, limits.min_pixels, int(most))
     return resized_width, resized_height
 
 

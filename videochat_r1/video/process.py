@@ -16,6 +16,7 @@ from collections.abc import Generator
 from typing import Any
 
 from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.sample import Video
 from videochat_r1.video.decode import SamplingPlan, SamplingRequest
 from videochat_r1.video.pictures import Image
 from videochat_r1.video.worker import Slots
@@ -44,6 +45,19 @@ def decode_in_process(request: SamplingRequest, timeout_seconds: float) -> tuple
         close_process()
         process = _local.process = DecoderProcess()
     return process.decode(request, timeout_seconds)
+
+
+def read_in_process(file: str, timeout_seconds: float) -> Image:
+    """As `pictures.read_image`, in this thread's decoder process.
+
+    Raises:
+        VideoError: also when the limit is reached or the decoder crashes.
+        ConfigError: the process does not start.
+    """
+    picture = Video(frames=(file,), frame_times=(0.0,))
+    _, images = decode_in_process(SamplingRequest(picture, times=(0.0,)), timeout_seconds)
+    [image] = [image.copy() for image in images]
+    return image
 
 
 def close_process() -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ import torch
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.answering.clue_options import ClueOptions, clue_options
+from videochat_r1.modeling.families import family_of
+from videochat_r1.modeling.load import load_config
 from videochat_r1.modeling.prompts import Layout
 from videochat_r1.rollout.base import SamplingSettings
 from videochat_r1.rollout.sampling import check_settings
 from videochat_r1.video.frames import VideoBudget
+from videochat_r1.video.stills import PictureBudget
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 _FINGERPRINT_BLOCKS, _BLOCK_BYTES = 16, 1 << 16
@@ -40,6 +43,7 @@ class RunOptions:
         prompt: template that replaces the task's own.
         max_prompt_length: longer prompts get a smaller video; None for no limit.
         video: how videos are sampled and sized.
+        picture: how large pictures are shown.
         clue_perception: how to look again at the clues of an answer; None for one pass.
         max_new_tokens: longest completion.
         temperature: 0 is greedy.
@@ -65,6 +69,7 @@ class RunOptions:
     prompt: str | None = None
     max_prompt_length: int | None = None
     video: VideoBudget = dataclasses.field(default_factory=VideoBudget)
+    picture: PictureBudget = dataclasses.field(default_factory=PictureBudget)
     clue_perception: ClueOptions | None = None
     max_new_tokens: int = 1024
     temperature: float = 0.0
@@ -92,7 +97,8 @@ class RunOptions:
         names = ("fps", "min_frames", "max_frames", "total_pixels", "min_pixels", "max_pixels")
         budget = {name: values[name] for name in names}
         video = VideoBudget(**budget, backend=values["video_backend"], timeout_seconds=values["video_timeout"])
-        made: dict[str, Any] = {"video": video, "clue_perception": clue_options(values)}
+        picture = PictureBudget(values["picture_min_pixels"], values["picture_max_pixels"])
+        made: dict[str, Any] = {"video": video, "picture": picture, "clue_perception": clue_options(values)}
         own = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name not in made}
         return cls(**own, **made)
 
@@ -115,8 +121,9 @@ class RunOptions:
         return [int.from_bytes(digest[:8], "big") >> 1]
 
     def settings(self, device: torch.device) -> dict[str, Any]:
-        """What answers depend on, as JSON."""
-        fields = asdict(self)
+        """What answers depend on, as JSON; the video's limits as the model's tokens make them."""
+        config = load_config(self.model)
+        fields = asdict(replace(self, video=self.video.sized(family_of(config).token_side(config))))
         for name in _WORK_FIELDS:
             del fields[name]
         for name in _WORK_VIDEO_FIELDS:
@@ -124,6 +131,7 @@ class RunOptions:
         folder = Path(self.model)
         return {
             **fields,
+            "picture": self.picture.stated(),
             "model": str(folder.resolve()) if folder.is_dir() else self.model,
             "checkpoint": folder.name,
             "weights": weights_fingerprint(folder),

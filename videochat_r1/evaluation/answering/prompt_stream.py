@@ -5,17 +5,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
-from videochat_r1.datasets.base import media_key
 from videochat_r1.modeling.prompts import PromptBuilder
-from videochat_r1.sample import Sample
+from videochat_r1.sample import Media, Sample
 from videochat_r1.training.loader import LoadedPrompt, load_prompt
 
 
 def group_by_video(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """The samples of each video (of the same clip of it), in the order in which videos first appear."""
-    groups: dict[tuple[str, float | None, float | None], list[Sample]] = {}
+    """The samples of each video (of the same clip of it), or of the same pictures, in the order in which these first appear."""
+    groups: dict[Media, list[Sample]] = {}
     for sample in samples:
-        groups.setdefault((media_key(sample.media), sample.media.start, sample.media.end), []).append(sample)
+        groups.setdefault(sample.media, []).append(sample)
     return list(groups.values())
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from videochat_r1.datasets import CORPORA
-from videochat_r1.datasets.base import DurationProbe, check_paths, with_root
+from videochat_r1.datasets.base import DurationProbe, check_sample, with_root
 from videochat_r1.datasets.problems import UNREAD, problems_of, right_option
 from videochat_r1.errors import ConfigError, DataError, counted, first_ten, shown
 from videochat_r1.evaluation.metrics.score_table import Derived
 from videochat_r1.judge import Judge
 from videochat_r1.parsing import answer_text, official_letter
-from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample, SpanTarget
+from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample, SpanTarget, Video
 from videochat_r1.tasks import TASKS
 
 ALL = "all"
@@ -121,10 +121,6 @@ class Benchmark(ABC):
     def parsed_to_json(self, parsed: Any, sample: Sample) -> Any:
         """The parsed answer for result files."""
         return TASKS[sample.task].parsed_to_json(parsed)
-
-    def scale_boxes(self, parsed: Any, width: float, height: float) -> Any:
-        """The answer with its boxes divided by a frame's width and height, for answers in pixels."""
-        raise NotImplementedError(f"the answers of benchmark {self.name} have no boxes")
 
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
         """Metric -> value of one sample in [0, 1]; for None, 0 in every metric that does not depend on the form of the answer."""
@@ -240,7 +236,7 @@ class ChoiceBenchmark(Benchmark):
     def read(self, source: Source) -> Iterator[Sample]:
         """As `questions`, with paths checked and joined."""
         for sample in self.questions(source):
-            check_paths(sample.media, f"{source.annotations}, sample {shown(sample.id)!r}")
+            check_sample(sample, f"{source.annotations}, sample {shown(sample.id)!r}")
             yield with_root(sample, source.videos)
 
     def groups(self, sample: Sample) -> dict[str, str]:
@@ -261,7 +257,8 @@ def _has_boxes(sample: Sample) -> bool:
 
 def _is_finite(sample: Sample) -> bool:
     """Whether every span, box, duration and clip of a sample is; a duration that no file gives is NaN."""
-    target, clip = sample.target, (sample.media.start, sample.media.end)
+    target, media = sample.target, sample.media
+    clip = (media.start, media.end) if isinstance(media, Video) else ()
     numbers = [number for number in clip if number is not None]
     if isinstance(target, BoxesTarget):
         numbers += itertools.chain.from_iterable(target.boxes)

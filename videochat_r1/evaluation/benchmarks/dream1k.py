@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from videochat_r1.datasets.annotation_files import Row
-from videochat_r1.datasets.base import VideoFinder, check_paths, with_root
+from videochat_r1.datasets.base import VideoFinder, check_sample, with_root
 from videochat_r1.datasets.captions import read_events
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows
@@ -45,7 +45,7 @@ class Dream1k(Benchmark):
         for row in read_rows(source.annotations):
             sample = _sample(row, find)
             if source.subset in (ALL, sample.extra["subset"]):
-                check_paths(sample.media, row.where)
+                check_sample(sample, row.where)
                 yield with_root(sample, source.videos)
 
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from PIL import ImageOps
 
 from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import VideoError
@@ -24,13 +25,14 @@ from videochat_r1.sample import (
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
+    Pictures,
     Sample,
     SpanTarget,
 )
 from videochat_r1.text import whole
 from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.probe import probe
-from videochat_r1.video.process import decode_in_process
+from videochat_r1.video.process import decode_in_process, read_in_process
 
 REPORT = "report.html"
 _EXAMPLES = 6
@@ -233,7 +235,7 @@ def _pictures(sample: Sample, row: Row) -> list[str]:
     target = row["target"]
     if isinstance(sample.target, BoxesTarget):
         return [] if frames is None else [film_strip(frames, _boxes(sample.target, row["parsed"], len(frames)))]
-    strip = [] if frames is None else [film_strip(frames)]
+    strip = [] if frames is None else [film_strip(frames, width=min(960, 110 + 240 * len(frames)))]
     if isinstance(sample.target, SpanTarget):
         spans = [target["span"]]
     else:
@@ -266,22 +268,31 @@ def _boxes(target: BoxesTarget, parsed: Any, num_frames: int) -> list[list[tuple
 
 
 def _frames(sample: Sample) -> tuple[NDArray[np.uint8] | None, float | None]:
-    """(T, H, W, 3) small frames of the sample's clip and its seconds; None for a video that cannot be read."""
-    video = sample.media
-    if not is_file(Path(video.path or video.frames[0])):
+    """(T, H, W, 3) small frames of the sample's clip and its seconds, or its pictures; None for what cannot be read."""
+    media = sample.media
+    if not is_file(Path(media.files[0])):
         return None, None
     try:
-        if isinstance(sample.target, BoxesTarget) and video.frames:
+        if isinstance(media, Pictures):
+            return np.stack(
+                [_fitted(read_in_process(path, _DECODE_SECONDS)) for path in media.paths[:_STRIP_FRAMES]]
+            ), None
+        if isinstance(sample.target, BoxesTarget) and media.frames:
             # One box belongs to each of these.
-            times: tuple[float, ...] = video.frame_times[:_STRIP_FRAMES]
+            times: tuple[float, ...] = media.frame_times[:_STRIP_FRAMES]
         else:
-            duration = probe(video, timeout_seconds=_DECODE_SECONDS).duration
+            duration = probe(media, timeout_seconds=_DECODE_SECONDS).duration
             times = tuple(duration * (place + 0.5) / _STRIP_FRAMES for place in range(_STRIP_FRAMES))
-        plan, images = decode_in_process(SamplingRequest(video, times=times), _DECODE_SECONDS)
+        plan, images = decode_in_process(SamplingRequest(media, times=times), _DECODE_SECONDS)
         small = [_small(image) for image in images]
     except VideoError:
         return None, None
     return np.stack([small[index] for index in plan.image_of]), plan.duration
+
+
+def _fitted(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Within the size of a frame, so that pictures of all shapes stand side by side."""
+    return np.asarray(ImageOps.pad(PillowImage.fromarray(image), (_FRAME_WIDTH, 3 * _FRAME_WIDTH // 4), color="white"))
 
 
 def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

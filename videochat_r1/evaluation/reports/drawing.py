@@ -26,6 +26,10 @@ COLOURS = {
 """Name -> colour; readable on light and on dark ground, and told apart without red against green."""
 # Of a label's letters, roughly.
 _CHARACTER_WIDTH = 6.5
+_FILE_STYLE = (
+    "<style>text { fill: #808894; font: 11px system-ui, sans-serif } .title { font-size: 14px; font-weight: 600 } "
+    ".axis { stroke: #808894; stroke-opacity: 0.35 }</style>"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,32 @@ def line_chart(
     size: tuple[int, int] = (325, 205),
 ) -> str:
     """A chart of lines over one x axis, y from `low` to `high`; each line is named in the key above it."""
+    names = {line.name: line.colour for line in series}
+    parts = _lines(series, x_label, low, high, size)
+    return f"<h3>{escaped(title)}</h3>{legend(names)}" + _svg(*size, parts, title)
+
+
+def line_charts_file(
+    charts: Mapping[str, Sequence[Series]], *, x_label: str, size: tuple[int, int] = (325, 205)
+) -> str:
+    """Charts side by side, y from 0 to 1, as the text of an SVG file with titles and keys in it, for light and dark ground alike."""
+    (width, height), head = size, 40
+    parts = [_FILE_STYLE]
+    for index, (title, series) in enumerate(charts.items()):
+        parts.append(f'<g transform="translate({index * width} {head})">')
+        parts.append(f'<text class="title" x="34" y="-22">{escaped(title)}</text>')
+        x = 34.0
+        for line in series:
+            parts.append(f'<rect x="{x:.1f}" y="-13" width="9" height="9" rx="2" fill="{COLOURS[line.colour]}"/>')
+            parts.append(f'<text x="{x + 13:.1f}" y="-4">{escaped(line.name)}</text>')
+            x += 30 + _CHARACTER_WIDTH * len(line.name)
+        parts += [*_lines(series, x_label, 0.0, 1.0, size), "</g>"]
+    svg = _svg(width * len(charts), head + height, parts, ", ".join(charts))
+    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
+
+
+def _lines(series: Sequence[Series], x_label: str, low: float, high: float, size: tuple[int, int]) -> list[str]:
+    """Axes and lines of a chart."""
     width, height = size
     left, right, top, bottom = 34, 8, 10, 34
     x_values = [x for line in series for x, _ in line.points] or [0.0, 1.0]
@@ -86,8 +116,7 @@ def line_chart(
                 f'<polyline points="{path}" fill="none" stroke="{COLOURS[line.colour]}" stroke-width="{stroke}" '
                 f'stroke-opacity="{opacity}" stroke-linejoin="round"/>'
             )
-    names = {line.name: line.colour for line in series}
-    return f"<h3>{escaped(title)}</h3>{legend(names)}" + _svg(width, height, parts, title)
+    return parts
 
 
 def histogram(title: str, values: Mapping[str, Sequence[float]], colours: Mapping[str, str], *, bins: int = 10) -> str:

@@ -70,9 +70,9 @@ class VideoChatR1(lmms):  # type: ignore[misc]
         fps: float = 2.0,
         min_frames: int = 4,
         max_frames: int = 768,
-        total_pixels: int = 3584 * 28 * 28,
-        min_pixels: int = 16 * 28 * 28,
-        max_pixels: int = 768 * 28 * 28,
+        total_pixels: int | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
         max_batch_size: int | None = None,
     ) -> None:
         super().__init__()
@@ -99,6 +99,7 @@ class VideoChatR1(lmms):  # type: ignore[misc]
             engine=engine,
             dtype=dtype,
             attn_implementation=attn_implementation,
+            thinking=answer_form == "thinking",
             video=video,
             batch_size=self.batch_size_per_gpu,
         )
@@ -153,8 +154,8 @@ class VideoChatR1(lmms):  # type: ignore[misc]
         for sampling, group in ready.items():
             names = [str(first + place) for place, _ in group]
             rollouts = self._answerer.complete([inputs for _, inputs in group], sampling, names)
-            for (place, _), rollout in zip(group, rollouts, strict=True):
-                texts[place] = self._read(self._answerer.text(rollout, sampling), untils[place])
+            for (place, inputs), rollout in zip(group, rollouts, strict=True):
+                texts[place] = self._read(self._answerer.text(inputs, rollout, sampling), untils[place])
         return texts
 
     def _prompt(self, video: str, context: str) -> PromptInputs | None:

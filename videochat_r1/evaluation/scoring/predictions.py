@@ -15,6 +15,7 @@ SCORED_KEYS = (
     "id",
     "task",
     "video",
+    "images",
     "query",
     "target",
     "completion",

@@ -5,7 +5,7 @@ A family of one's own is a subclass, named `package.module:Family` in a recipe (
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
@@ -15,9 +15,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import Medium, MediumKind
 from videochat_r1.modeling.positions import Piece
 from videochat_r1.modeling.sizes import TowerSizes
-
-BoxConvention = Literal["pixels", "thousandths"]
-"""Boxes that a checkpoint speaks by nature: pixels of the resized frame, or 0 to 1000 of its width and height."""
+from videochat_r1.parsing.box_units import BoxConvention
 
 
 class Family(ABC):
@@ -27,6 +25,8 @@ class Family(ABC):
         model_type: of config.json.
         model_class: that loads its weights.
         box_convention: see `BoxConvention`.
+        pixel_mean: of red, green and blue from 0 to 1, which the processor takes away from them.
+        pixel_std: by which it then divides them.
         picture_pixels: least and most pixels of a picture where a recipe says nothing.
         lora_targets: regular expression of the linear layers that adapters go on: those of the language model, as adapters
             on the tower would undo what freezing it is for.
@@ -36,6 +36,8 @@ class Family(ABC):
     model_type: ClassVar[str]
     model_class: ClassVar[type[PreTrainedModel]]
     box_convention: ClassVar[BoxConvention]
+    pixel_mean: ClassVar[tuple[float, float, float]]
+    pixel_std: ClassVar[tuple[float, float, float]]
     picture_pixels: ClassVar[tuple[int, int]]
     lora_targets: ClassVar[str] = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     published: ClassVar[Mapping[str, Any]] = {}

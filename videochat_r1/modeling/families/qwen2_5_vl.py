@@ -10,6 +10,7 @@ from transformers import (
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
 )
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from videochat_r1.modeling.families.base import Family
@@ -28,6 +29,7 @@ class Qwen25VL(Family):
     model_type = "qwen2_5_vl"
     model_class = Qwen2_5_VLForConditionalGeneration
     box_convention = "pixels"
+    pixel_mean, pixel_std = tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
     picture_pixels = (4 * 28 * 28, 16384 * 28 * 28)
     published: ClassVar[dict[str, Any]] = {
         "Qwen2.5-VL-3B": (36, 2048, 16, 2, 11008, 151936, True),
@@ -51,6 +53,7 @@ class Qwen25VL(Family):
             intermediate=vision.intermediate_size,
             mlp_products=3,
             patch_values=patch_values(vision),
+            patches_per_token=vision.spatial_merge_size**2,
             out_hidden=vision.out_hidden_size,
             full_layers=len(vision.fullatt_block_indexes),
             window=vision.window_size // vision.spatial_merge_size // vision.patch_size,

@@ -10,6 +10,7 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
 )
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from videochat_r1.modeling.families.base import Family
@@ -27,6 +28,7 @@ class Qwen2VL(Family):
     model_type = "qwen2_vl"
     model_class = Qwen2VLForConditionalGeneration
     box_convention = "thousandths"
+    pixel_mean, pixel_std = tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
     picture_pixels = (4 * 28 * 28, 16384 * 28 * 28)
     published: ClassVar[dict[str, Any]] = {
         "Qwen2-VL-2B": (28, 1536, 12, 2, 8960, 151936, True),
@@ -47,6 +49,7 @@ class Qwen2VL(Family):
             intermediate=wide,
             mlp_products=2,
             patch_values=patch_values(vision),
+            patches_per_token=vision.spatial_merge_size**2,
             out_hidden=vision.hidden_size,
             full_layers=vision.depth,
             window=0,

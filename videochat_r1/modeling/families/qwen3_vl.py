@@ -34,6 +34,7 @@ class Qwen3VL(Family):
     model_type = "qwen3_vl"
     model_class = Qwen3VLForConditionalGeneration
     box_convention = "thousandths"
+    pixel_mean = pixel_std = (0.5, 0.5, 0.5)
     picture_pixels = (64 * 32 * 32, 16384 * 32 * 32)
     # Layers, hidden size, query heads, MLP width, one tensor for both embeddings, tower. 8 key heads of 128 everywhere.
     published: ClassVar[dict[str, Any]] = {
@@ -88,6 +89,7 @@ class Qwen3VL(Family):
             intermediate=vision.intermediate_size,
             mlp_products=2,
             patch_values=patch_values(vision),
+            patches_per_token=vision.spatial_merge_size**2,
             out_hidden=vision.out_hidden_size,
             full_layers=vision.depth,
             window=0,
@@ -146,7 +148,7 @@ class Qwen3VL(Family):
 
     def tiny_processor(self, tokenizer: Any, chat_template: str) -> ProcessorMixin:
         """See `Family`."""
-        half = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+        half = {"image_mean": list(self.pixel_mean), "image_std": list(self.pixel_std)}
         return Qwen3VLProcessor(
             image_processor=Qwen2VLImageProcessor(patch_size=16, **half),
             tokenizer=tokenizer,
