@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard as HubCard
+from peft import PeftModel
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import Qwen2_5_VLForConditionalGeneration, TrainingArguments
@@ -23,6 +24,8 @@ from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.grpo import config
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import check_rewards_cover, load_rewards
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
+from videochat_r1.modeling.load import load_model
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.sft import VideoSFTConfig
 from videochat_r1.training.console import use_console_log
@@ -86,6 +89,27 @@ def test_a_lora_run_saves_adapter_and_merged_model_and_logs_to_both_trackers(fol
     tags = accumulator.Tags()["scalars"]
     assert any(re.search(r"(tracking|grounded_qa|temporal_grounding)/rewards/format/mean", tag) for tag in tags)
     assert any((output / "wandb").rglob("run-*.wandb")), "offline, into the run's folder"
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != DEFAULT_FAMILY])
+def test_merged_adapters_answer_as_adapters_do(folder, family):
+    """Of the other families: the weights are those of the base with the adapter added, tower and tied head included."""
+    base = folder / family
+    build_tiny(base, hidden=64, layers=2, vision_hidden=32, family=family)
+    options = {"per_device_train_batch_size": 2, "samples_per_step": 2, "learning_rate": 0.05}
+    config = recipe(
+        folder, f"lora_{family}", **options, model_name_or_path=str(base), lora={"r": 4}, merge_lora=True, max_steps=1
+    )
+    assert sft_command(["--config", config]) == 0
+    adapted = PeftModel.from_pretrained(load_model(base, dtype=torch.float32), folder / f"lora_{family}")
+    expected = adapted.merge_and_unload().state_dict()
+    start, merged = (
+        load_model(path, dtype=torch.float32).state_dict() for path in (base, folder / f"lora_{family}" / "merged")
+    )
+    moved = {name for name, value in start.items() if not torch.equal(value, expected[name])}
+    assert len(moved) == 2 * 7 and not any("visual" in name for name in moved)
+    for name, value in merged.items():
+        assert (value - expected[name]).abs().max() <= 1e-2 * expected[name].abs().max(), "rounded to bf16"
 
 
 def test_sft_from_a_recipe(folder):
