@@ -152,7 +152,8 @@ def frame_size(width: int, height: int, num_frames: int, budget: VideoBudget, fa
     share = limits.total_pixels / num_frames * TEMPORAL_PATCH
     most = max(min(limits.max_pixels, share), int(limits.min_pixels * 1.05))
     resized_height, resized_width = smart_resize(height, width, factor, limits.min_pixels, int(most))
-    return resized_width, resized_height
+    # Rounding down may leave nothing of a side.
+    return max(resized_width, factor), max(resized_height, factor)
 
 
 def grid_times(frames: Frames, temporal_patch: int = TEMPORAL_PATCH) -> tuple[float, ...]:
