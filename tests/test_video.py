@@ -110,6 +110,12 @@ def test_tokens_stay_within_the_total(size: tuple[int, int], num_frames: int, fa
     )  # rounding sides down may cost a row below the least of 16
 
 
+@pytest.mark.parametrize("size", [(900, 40), (40, 900), (90, 40)])
+def test_no_side_vanishes_within_a_small_limit(size: tuple[int, int]) -> None:
+    budget = VideoBudget(min_pixels=28 * 28, max_pixels=2 * 28 * 28)
+    assert min(frame_size(*size, 4, budget, 28)) == 28
+
+
 def test_least_size_wins_over_the_total_for_very_long_videos() -> None:
     assert frame_size(448, 448, 768, VideoBudget(), 28) == (112, 112)  # 16 tokens x 384 pairs = 6144
 

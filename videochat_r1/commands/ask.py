@@ -147,7 +147,7 @@ def ask_about_pictures(arguments: argparse.Namespace, pictures: Pictures, option
         **media_in_row(pictures),
         "answer": task.parse(completion, target, untagged=not options),
         "completion": completion,
-        **{name: prediction.extra[name] for name in ("num_prompt_tokens", "num_tokens", "finished")},
+        **{name: prediction.extra[name] for name in ("num_prompt_tokens", "num_tokens", "ended")},
         "settings": run.settings(device),
     }
 
