@@ -1,14 +1,14 @@
 """One GRPO step, three ways, in one run on one model and machine: seconds, tokens, memory, and that they agree.
 
-    python benchmarks/grpo_step.py [--preset cpu_short|cpu_long|gpu_7b|debug] [--threads N] [--json]
+    python benchmarks/grpo_step.py [--preset cpu_short|cpu_long|gpu_7b|debug] [--family NAME] [--threads N] [--json]
 
 (a) `trl`       TRL's own GRPOTrainer, fed every second frame as an image: an image fills a whole temporal patch, so that
                 the prompts have equally many tokens (asserted)
 (b) `repeated`  this project's trainer with `share_prompt: false` (its rollout shares the prompt all the same)
 (c) `shared`    this project's trainer
 
-All with the same weights, threads, precision, prompts and completion lengths (forced). On the CPU without gradient
-checkpointing; `gpu_7b` is the 7B model with random weights in bf16, which does not fit without. Every measurement has a process of
+A preset's video has equally many tokens in every family. All with the same weights, threads, precision, prompts and completion lengths (forced). On the CPU without gradient
+checkpointing; `gpu_7b` is the 7B (8B) model with random weights in bf16, which does not fit without. Every measurement has a process of
 its own, so that none inherits another's memory. Figures are medians of steps after one warm-up step, and a step is all that
 lies between the ends of two updates.
 """
@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from one_step.workload import PRESETS, Preset, prepare  # noqa: E402
 
 from videochat_r1.doctor.gpus import GPUS, gpu_named  # noqa: E402
 from videochat_r1.errors import ConfigError  # noqa: E402
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES  # noqa: E402
 
 MEASUREMENTS: dict[str, Callable[[Path, Preset], Any]] = {
     "prepare": prepare,
@@ -47,16 +49,16 @@ MEASUREMENTS: dict[str, Callable[[Path, Preset], Any]] = {
 """Name -> what one child process does."""
 
 
-def run_preset(name: str, threads: int) -> dict[str, Any]:
+def run_preset(name: str, family: str, threads: int) -> dict[str, Any]:
     """Everything about one preset."""
-    preset = PRESETS[name]
+    preset = replace(PRESETS[name], family=family)
     if preset.on_gpu and not torch.cuda.is_available():
         raise SystemExit(f"{name} needs a GPU, and torch sees none here")
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for measurement in MEASUREMENTS:
             print(f"{name}: {measurement}", file=sys.stderr, flush=True)
-            found[measurement] = _in_child(name, measurement, folder, threads)
+            found[measurement] = _in_child(name, measurement, folder, family, threads)
     steps = {way: found[way] for way in WAYS}
     total = {way: steps[way]["seconds"]["total"] for way in WAYS}
     repeated, shared = (found[f"memory_{way}"]["mib"] for way in ("repeated", "shared"))
@@ -71,6 +73,7 @@ def run_preset(name: str, threads: int) -> dict[str, Any]:
         "steps": {way: {**steps[way], **rates(steps[way], preset)} for way in WAYS},
         "agreement": found["agreement"],
         "logp_extra_mib": {"repeated": repeated, "shared": shared},
+        "family": family,
         "prompt_tokens": steps["shared"]["prompt_tokens"],
         "generations": preset.generations,
         "new_tokens": preset.new_tokens,
@@ -94,8 +97,9 @@ def rates(step: dict[str, Any], preset: Preset) -> dict[str, float]:
     return result
 
 
-def _in_child(name: str, measurement: str, folder: str, threads: int) -> Any:
-    command = [sys.executable, __file__, "--preset", name, "--measure", measurement, folder, "--threads", str(threads)]
+def _in_child(name: str, measurement: str, folder: str, family: str, threads: int) -> Any:
+    command = [sys.executable, __file__, "--preset", name, "--measure", measurement, folder]
+    command += ["--family", family, "--threads", str(threads)]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if finished.returncode:
         raise SystemExit(f"{name}: {measurement} failed, see above")
@@ -105,7 +109,7 @@ def _in_child(name: str, measurement: str, folder: str, threads: int) -> Any:
 def print_table(name: str, result: dict[str, Any]) -> None:
     """For people."""
     print(
-        f"\n{name}: P = {result['prompt_tokens']}, G = {result['generations']}, C = {result['new_tokens']}, {result['device']}, "
+        f"\n{name}, {result['family']}: P = {result['prompt_tokens']}, G = {result['generations']}, C = {result['new_tokens']}, {result['device']}, "
         f"{result['threads']} threads; medians"
     )
     columns = [*(f"{phase} s" for phase in ("total", *PHASES)), "tokens", "patches", "extra MiB", "TFLOP/s", "tokens/s"]
@@ -135,6 +139,7 @@ def main() -> None:
     """Parse arguments, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=list(PRESETS), help="default: both CPU presets")
+    parser.add_argument("--family", choices=list(FAMILIES), default=DEFAULT_FAMILY, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     parser.add_argument("--measure", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
@@ -142,10 +147,11 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.measure:
         name, folder = arguments.measure
-        print(json.dumps(MEASUREMENTS[name](Path(folder), PRESETS[arguments.preset])))
+        preset = replace(PRESETS[arguments.preset], family=arguments.family)
+        print(json.dumps(MEASUREMENTS[name](Path(folder), preset)))
         return
     names = [arguments.preset] if arguments.preset else ["cpu_short", "cpu_long"]
-    results = {name: run_preset(name, arguments.threads) for name in names}
+    results = {name: run_preset(name, arguments.family, arguments.threads) for name in names}
     for name, result in results.items():
         print_table(name, result)
     if arguments.json:

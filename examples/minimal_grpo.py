@@ -124,7 +124,8 @@ def step(
         groups = engine.generate(prompts, num_generations=G, settings=settings, noise_seeds=noise_seeds)
     means = []
     for sample, prompt, rollouts in zip(samples, prompts, groups, strict=True):
-        answers = [tokenizer.decode(rollout.completion_ids, skip_special_tokens=True) for rollout in rollouts]
+        texts = [tokenizer.decode(rollout.completion_ids, skip_special_tokens=True) for rollout in rollouts]
+        answers = [prompt.judged(text) for text in texts]
         rewards = score(sample, answers)
         loss = loss_of(model, reference, prompt, rollouts, advantages_of(rewards))
         (loss / len(samples)).backward()

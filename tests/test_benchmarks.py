@@ -154,15 +154,6 @@ def test_got10k_boxes_of_any_frame_are_finite(tmp_path: Path, box: str) -> None:
         load("got10k", tmp_path)
 
 
-def test_got10k_boxes_in_pixels_of_the_frame_shown(tmp_path: Path) -> None:
-    benchmark = BENCHMARKS["got10k"]
-    (sample,) = benchmark.load(Source(got10k(tmp_path)))
-    text = f"<answer>{[[20 * i / 2, 0, (20 * i + 100) / 2, 50] for i in range(8)]}</answer>"
-    parsed = benchmark.parse(text, sample, untagged=False)
-    assert benchmark.score(parsed, sample)["overlap"] < 0.01
-    assert benchmark.score(benchmark.scale_boxes(parsed, 500, 250), sample)["overlap"] == pytest.approx(1.0)
-
-
 @pytest.mark.parametrize(("count", "is_dense"), [(8, False), (9, False), (49, False), (50, True), (120, True)])
 def test_got10k_half_of_the_frames_make_an_answer_dense(tmp_path: Path, count: int, is_dense: bool) -> None:
     benchmark = BENCHMARKS["got10k"]

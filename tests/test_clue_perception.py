@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -38,6 +39,8 @@ from videochat_r1.video.frames import VideoBudget, load_frames
 
 # 10 s at 8 fps; frame k shows the number k.
 BUDGET = VideoBudget(fps=1.0, max_frames=32, min_pixels=28 * 28, max_pixels=56 * 28, backend="pyav", isolation="none")
+SIDES = {"qwen2_5_vl": 28, "qwen3_vl": 32}
+"""Pixels of a token's side, of a family that counts seconds in positions and of one that writes them."""
 OPTIONS = ClueOptions(resolution_boost=2.0, fps_boost=2.0, padding=0.5)
 
 
@@ -71,6 +74,17 @@ def answerer(world: Path) -> Scripted:
     return Scripted(options, torch.device("cpu"))
 
 
+def answerer_of(world: Path, family: str, **options: Any) -> Scripted:
+    """A tiny model of the family, with the budget in its tokens: frames of 2 x 1 at first."""
+    side = SIDES[family]
+    if not (world / family).exists():
+        build_tiny(world / family, hidden=64, layers=2, vision_hidden=32, family=family)
+    video = replace(BUDGET, min_pixels=side * side, max_pixels=2 * side * side)
+    return Scripted(
+        RunOptions(str(world / family), video=video, max_new_tokens=8, dtype="float32", **options), torch.device("cpu")
+    )
+
+
 def question(world: Path, name: str = "q") -> Sample:
     return free_question(Video(path=str(world / "video.mp4")), "What is it?", ("cat", "dog"), name=name)
 
@@ -87,7 +101,9 @@ def said(answer: str, *clues: tuple[float, float]) -> str:
     return f"<answer>{answer}</answer><glue>{[*clues]}</glue>"
 
 
-def test_the_second_answer_stands_and_everything_is_recorded(world: Path, answerer: Scripted) -> None:
+@pytest.mark.parametrize("family", SIDES)
+def test_the_second_answer_stands_and_everything_is_recorded(world: Path, family: str) -> None:
+    side, answerer = SIDES[family], answerer_of(world, family)
     first, second = said("A", (2.5, 3.5), (3, 4.5)), said("B", (3, 4))
     (found,) = ask(answerer, [question(world)], [[first], [second]])
     record = found.extra["clue_perception"]
@@ -95,12 +111,12 @@ def test_the_second_answer_stands_and_everything_is_recorded(world: Path, answer
     coarse, close = record["passes"]
     assert (coarse["completion"], coarse["answer"], coarse["clues"]) == (first, "A", [[2.5, 3.5], [3.0, 4.5]])
     assert (close["completion"], close["answer"], close["clues"]) == (second, "B", [[3.0, 4.0]])
-    assert coarse["saw"] == {"segments": [], "num_frames": 10, "fps": 1.0, "frame_size": [56, 28], "num_tokens": 10}
-    # 2 to 5 s at 2 fps; 56 x 28 pixels doubled.
-    assert close["saw"] == {"segments": [[2.0, 5.0]], "num_frames": 6, "fps": 2.0, "frame_size": [112, 56], "num_tokens": 24}  # fmt: skip
+    assert coarse["saw"] == {"segments": [], "num_frames": 10, "fps": 1.0, "frame_size": [2 * side, side], "num_tokens": 10}  # fmt: skip
+    # 2 to 5 s at 2 fps; width and height doubled.
+    assert close["saw"] == {"segments": [[2.0, 5.0]], "num_frames": 6, "fps": 2.0, "frame_size": [4 * side, 2 * side], "num_tokens": 24}  # fmt: skip
     prompt, again = answerer.asked
     assert prompt.text == again.text
-    assert again.num_tokens - prompt.num_tokens == 24 - 10
+    assert [one.media[0].num_tokens for one in (prompt, again)] == [10, 24]
 
 
 def test_absolute_time_is_the_videos_own_and_relative_time_a_clips(world: Path, answerer: Scripted) -> None:
@@ -120,6 +136,28 @@ def test_absolute_time_is_the_videos_own_and_relative_time_a_clips(world: Path, 
         assert int(inputs.position_ids[0, after]) == int(inputs.position_ids[:, :after].max()) + 1
     # Pairs of frames begin at 2, 3 and 6 s; in the clip at 0, 1 and 2 s.
     assert starts == {"absolute": [4, 6, 12], "relative": [0, 2, 4]}
+
+
+def test_a_family_that_writes_times_writes_the_videos_or_the_clips(world: Path) -> None:
+    """Segments 2 to 4 and 6 to 7.25 s, two instants each second: pairs of frames from 2, 3 and 6 s."""
+    answerer, times = answerer_of(world, "qwen3_vl"), {}
+    for time in ("absolute", "relative"):
+        ask(answerer, [question(world)], [[said("A", (2.5, 3.5), (6.5, 6.75))], [said("B")]], replace(OPTIONS, time=time, padding=0.5))  # fmt: skip
+        prompts = [answerer.tokenizer.decode(inputs.input_ids) for inputs in answerer.asked]
+        first, times[time] = (re.findall(r"<([\d.]+) seconds>", prompt) for prompt in prompts)
+        assert first == ["0.5", "2.5", "4.5", "6.5", "8.5"]
+    assert times == {"absolute": ["2.2", "3.2", "6.3"], "relative": ["0.2", "1.2", "2.3"]}
+
+
+@pytest.mark.parametrize("family", SIDES)
+def test_a_longer_text_leaves_less_for_the_video(world: Path, family: str) -> None:
+    """A look at all of the video has twice as many pairs of frames, so twice as many times where they are written."""
+    plain = answerer_of(world, family)
+    limit = load_prompt(plain.builder, question(world)).inputs.num_tokens + 60
+    answerer = answerer_of(world, family, max_prompt_length=limit)
+    ask(answerer, [question(world)], [[said("A", (0, 10))], [said("B")]])
+    first, again = answerer.asked
+    assert first.num_tokens < limit - 9 and limit - 9 < again.num_tokens <= limit
 
 
 def test_the_frames_are_those_of_the_segments(world: Path, answerer: Scripted) -> None:
@@ -311,6 +349,20 @@ def test_mistakes_in_ask(world: Path, changed: list[str], message: str, capsys: 
     command = ["ask", "What?", "--model", str(world / "model"), "--video", str(world / "video.mp4")]
     assert main([*command, *changed]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_ask_about_pictures(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(world / "before.png"), str(world / "after.png")]
+    for path in paths:
+        Image.new("RGB", (60, 40)).save(path)
+    asked = ["ask", "What has changed?", "--model", str(world / "model"), "--image", paths[0], "--image", paths[1]]
+    assert main([*asked, "--json", *FLAGS.split()]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == paths and "video" not in found
+    assert (found["num_tokens"], found["ended"]) == (4, "length")
+    assert main([*asked, "--options", "all", "nothing", *FLAGS.split()]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("2 pictures, ") and "answer: none that can be read" in shown
 
 
 @pytest.mark.parametrize(

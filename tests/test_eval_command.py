@@ -594,7 +594,7 @@ def test_an_adapter_is_merged_and_recorded(world: Path) -> None:
     assert run(world, "lora2", "--adapter", str(world / "nowhere")) == 2
 
 
-# --- native boxes ---------------------------------------------------------------------------------------------------
+# --- units of boxes ---------------------------------------------------------------------------------------------------
 
 
 def write_sequence(folder: Path, num_frames: int = 9) -> Path:
@@ -607,35 +607,60 @@ def write_sequence(folder: Path, num_frames: int = 9) -> Path:
     return folder
 
 
-def test_native_boxes_are_asked_for_and_read_in_pixels_of_the_frame_shown(world: Path) -> None:
-    folder = write_sequence(world / "got")
-    source = f"--benchmark got10k --annotations {folder} --box-format native_absolute"
-    asked = f"--model {world / 'model'} --device cpu --dtype float32 --max-new-tokens 4 --output {world / 'native'}"
+UNITS = {"pixels": "pixels wide", "thousandths": "in thousandths"}
+
+
+@pytest.mark.parametrize(
+    ("box_format", "units"), [("native", "pixels"), ("pixels", "pixels"), ("thousandths", "thousandths")]
+)
+def test_boxes_are_asked_for_and_read_in_units(world: Path, box_format: str, units: str) -> None:
+    folder = write_sequence(world / f"got_{box_format}")
+    source = f"--benchmark got10k --annotations {folder} --box-format {box_format}"
+    output, scored = world / f"boxes_{box_format}", world / f"boxes_{box_format}_scored"
+    asked = f"--model {world / 'model'} --device cpu --dtype float32 --max-new-tokens 4 --output {output}"
     assert main(["eval", *source.split(), *asked.split(), "--min-pixels", "784", "--max-pixels", "7056"]) == 0
-    row = json.loads((world / "native" / "samples.jsonl").read_text())
-    width, height = row["frame_size"]
-    assert f"{width} pixels wide and {height} pixels high" in row["prompt"]
+    row = json.loads((output / "samples.jsonl").read_text())
+    width, height = row["frame_size"] if units == "pixels" else (1000, 1000)
+    assert UNITS[units] in row["prompt"]
     box = [0.2 * width, 0.25 * height, 0.7 * width, 0.75 * height]
     assert str([round(side) for side in box]) in row["prompt"]
-    assert {"overlap", "overlap_native"} <= set(results(world / "native")["metrics"])
+    assert {"overlap", "overlap_native"} <= set(results(output)["metrics"])
+    assert results(output)["settings"]["box_format"] == units
 
     answered = {"id": row["id"], "completion": f"<answer>{[box] * 8}</answer>", "frame_size": row["frame_size"]}
     predictions = write_predictions(world / "boxes.jsonl", [answered])
-    scored = ["eval", *source.split(), "--predictions", str(predictions), "--output", str(world / "native_scored")]
-    assert main(scored) == 0
-    metrics = results(world / "native_scored")["metrics"]
+    source = source.replace(f"--box-format {box_format}", f"--box-format {units}")
+    assert main(["eval", *source.split(), "--predictions", str(predictions), "--output", str(scored)]) == 0
+    metrics = results(scored)["metrics"]
     assert metrics["overlap_native"] == pytest.approx(1.0) and metrics["overlap"] < 0.1
     assert metrics["AO_interpolated_native"] == pytest.approx(1.0)
 
 
-def test_native_boxes_need_the_size_of_the_frames(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_recorded_under_the_former_name_of_pixels_is_scored_again(world: Path) -> None:
+    folder = write_sequence(world / "got_former")
+    row = {"id": "GOT-10k_Val_000001", "completion": "<answer>[[20, 15, 70, 45]]</answer>", "frame_size": [100, 60]}
+    predictions = write_predictions(world / "former.jsonl", [row])
+    source = f"--benchmark got10k --annotations {folder} --box-format pixels --predictions {predictions}"
+    assert main(["eval", *source.split(), "--output", str(world / "former")]) == 0
+    recorded = results(world / "former")
+    recorded["settings"]["box_format"] = "native_absolute"
+    (world / "former" / "results.json").write_text(json.dumps(recorded))
+    assert main(["eval", "--rescore", str(world / "former")]) == 0
+    assert results(world / "former")["metrics"] == recorded["metrics"] and recorded["metrics"]["overlap_native"] > 0.1
+    assert results(world / "former")["settings"]["box_format"] == "pixels"
+
+
+def test_boxes_in_pixels_need_the_size_of_the_frames(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_sequence(world / "got2")
     predictions = world / "sizeless.jsonl"
-    source = f"--benchmark got10k --annotations {folder} --box-format native_absolute --predictions {predictions}"
+    source = f"--benchmark got10k --annotations {folder} --predictions {predictions} --box-format"
     row = {"id": "GOT-10k_Val_000001", "completion": "[]"}
     for size in (None, [0, 1], [True, True], ["3", 4], [float("inf"), 2], [10**300, 3], [1, 2, 3], {}):
         write_predictions(predictions, [row | {"frame_size": size}])
-        assert main(["eval", *source.split(), "--output", str(world / "sizeless")]) == 2
+        assert main(["eval", *source.split(), "pixels", "--output", str(world / "sizeless")]) == 2
         assert "frame_size" in capsys.readouterr().err and not (world / "sizeless").exists()
-    assert run(world, "boxless", "--box-format", "native_absolute") == 2
+    assert main(["eval", *source.split(), "native", "--output", str(world / "sizeless")]) == 2
+    assert "say pixels or thousandths" in capsys.readouterr().err and not (world / "sizeless").exists()
+    assert main(["eval", *source.split(), "thousandths", "--output", str(world / "sizeless")]) == 0
+    assert run(world, "boxless", "--box-format", "native") == 2
     assert "have no boxes" in capsys.readouterr().err and not (world / "boxless").exists()

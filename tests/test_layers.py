@@ -163,6 +163,23 @@ def test_files_stay_small_enough_to_be_read() -> None:
     assert not long, f"split where a reader would look for a part: {long}"
 
 
+def test_only_the_families_know_a_family() -> None:
+    """Elsewhere stands neither a family's name nor a field of its config alone, nor the pixels of its token's side."""
+    theirs = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "tokens_per_second", "fullatt_block_indexes", 28}
+    nodes = [
+        (path, node)
+        for path in MODULES
+        if path.parent.name != "families"
+        for parent in ast.walk(parsed(path))
+        if not isinstance(parent, ast.Tuple)  # a colour may have a part of 28
+        for node in ast.iter_child_nodes(parent)
+    ]
+    words = [(path, node, node.value) for path, node in nodes if isinstance(node, ast.Constant)]
+    words += [(path, node, node.attr) for path, node in nodes if isinstance(node, ast.Attribute)]
+    found = [f"{path.relative_to(ROOT)}:{node.lineno} knows {word}" for path, node, word in words if word in theirs]
+    assert not found, found
+
+
 def test_torch_free_parts_name_no_heavy_library() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"

@@ -110,6 +110,9 @@ def test_an_answer_form_is_asked_for_and_read(adapter: ModuleType, world: Path) 
         seen.append(text)
         return build(frames, text)
 
+    assert (
+        model._answerer.builder.thinking and not make(adapter, world, answer_form="answer")._answerer.builder.thinking
+    )
     model._answerer.builder.from_frames = keep
     model.generate_until([request(0, "<image> Which? A or B")])
     assert "Which? A or B\nFirst reason between <think>" in seen[0] and "<image>" not in seen[0]

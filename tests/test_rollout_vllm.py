@@ -14,10 +14,11 @@ import torch
 from accelerate import Accelerator
 from peft import LoraConfig
 
-from tests.tiny_prompts import plain_arguments
+from tests.tiny_prompts import make_media_prompt, plain_arguments
 from tests.tiny_runs import make_trainer
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, load_processor, vision_token_ids
 from videochat_r1.modeling.media_features import encode_media
@@ -31,11 +32,15 @@ pytestmark = pytest.mark.vllm
 
 QUESTIONS = ("When is the object visible in the video?", "Which option is right?", "x")
 
+one_family = pytest.mark.parametrize("world", [DEFAULT_FAMILY], indirect=True)
+
 
 def make_frames(num_frames: int, height: int, width: int, fps: float, seed: int) -> Frames:
+    """An odd last frame is repeated."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (num_frames, 3, height, width), generator=generator, dtype=torch.uint8)
-    times = tuple(index / fps for index in range(num_frames))
+    pixels = torch.cat([pixels, pixels[-1:]]) if num_frames % 2 else pixels
+    times = tuple(index / fps for index in range(len(pixels)))
     return Frames(pixels, times, num_frames / fps, (width, height), fps, num_frames)
 
 
@@ -69,21 +74,30 @@ def largest_difference(model, prompts, groups, temperature) -> float:
     )
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """A trainer's model (tied embeddings) with a vLLM engine behind it, and three prompts."""
+@pytest.fixture(scope="module", params=FAMILIES)
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """A trainer's model (tied embeddings) with a vLLM engine behind it; prompts of three videos, a picture, three pictures."""
     # Not at the top: where vLLM is not installed this file is still collected.
     from videochat_r1.rollout.vllm_training import VideoVLLMGeneration
 
     path = tmp_path_factory.mktemp("vllm") / "model"
-    build_tiny(path, hidden=64, layers=2, vision_hidden=32)
+    family = FAMILIES[request.param]
+    build_tiny(path, hidden=64, layers=3, vision_hidden=32, vision_layers=3, family=request.param)
     processor = load_processor(path)
     model = load_model(path, dtype=torch.float32).eval()
     randomise(model, 0)
     builder = PromptBuilder(processor, load_config(path), VideoBudget())
     # 2 fps is exact in every precision; 3 and 1.7 are not; one prompt is longer than two of vLLM's cache blocks.
-    frames = [make_frames(32, 112, 112, 2.0, 0), make_frames(12, 56, 84, 3.0, 1), make_frames(10, 84, 56, 1.7, 2)]
-    prompts = [builder.from_frames(f, builder.render_text(q)) for f, q in zip(frames, QUESTIONS, strict=True)]
+    shapes = [(32, 4, 4, 2.0), (12, 2, 3, 3.0), (9, 3, 2, 1.7)]
+    frames = [
+        make_frames(count, rows * builder.factor, columns * builder.factor, fps, seed)
+        for seed, (count, rows, columns, fps) in enumerate(shapes)
+    ]
+    videos = [builder.from_frames(f, builder.render_text(q)) for f, q in zip(frames, QUESTIONS, strict=True)]
+    pictures = []
+    for seed, grids in enumerate([[(1, 4, 6)], [(1, 8, 4), (1, 4, 4), (1, 4, 10)]]):
+        media = make_media_prompt(model, seed, "image", grids).media
+        pictures.append(builder.from_media(media, builder.render_text(QUESTIONS[seed], "image", len(media))))
     generation = VideoVLLMGeneration(model, Accelerator(cpu=True), processor, max_model_length=1024, max_num_seqs=64)
     generation.sync_weights()
     settings = SamplingSettings(
@@ -92,11 +106,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
         suppressed_token_ids=vision_token_ids(processor),
     )
     yield SimpleNamespace(
+        family=family,
         model=model,
         processor=processor,
         builder=builder,
         frames=frames,
-        prompts=prompts,
+        videos=videos,
+        prompts=[videos[0], pictures[0], *videos[1:], pictures[1]],
         generation=generation,
         vllm_model=generation.engine._model,
         # Not the decoder around it, which vLLM calls past torch's hooks. Positions are its first argument.
@@ -130,7 +146,7 @@ def test_greedy_output_is_that_of_transformers(world: SimpleNamespace) -> None:
     theirs = world.generation.generate(world.prompts, num_generations=1, settings=greedy)
     assert [group[0].completion_ids for group in theirs] == [group[0].completion_ids for group in ours]
     assert [group[0].ended for group in theirs] == [group[0].ended for group in ours]
-    assert len({tuple(group[0].completion_ids) for group in theirs}) == 3
+    assert len({tuple(group[0].completion_ids) for group in theirs}) == 5
     for a, b in zip(theirs, ours, strict=True):
         assert a[0].logps == pytest.approx(b[0].logps, abs=1e-4)
 
@@ -138,7 +154,9 @@ def test_greedy_output_is_that_of_transformers(world: SimpleNamespace) -> None:
 def test_inputs_are_those_of_vllms_own_processor(world: SimpleNamespace) -> None:
     """Prompt ids and pixels that vLLM would make of the same frames, so bypassing its processor loses nothing."""
     llm = world.generation.llm
-    for frames, prompt in zip(world.frames, world.prompts, strict=True):
+    for frames, prompt in zip(world.frames, world.videos, strict=True):
+        # Alone, it would leave a template's start and end around a video that the family writes step by step.
+        text = prompt.text.replace(world.family.mark("video", world.processor), world.processor.video_token)
         metadata = {
             "fps": frames.sample_fps,
             "frames_indices": list(range(frames.num_frames)),
@@ -146,9 +164,9 @@ def test_inputs_are_those_of_vllms_own_processor(world: SimpleNamespace) -> None
             "duration": frames.duration,
             "do_sample_frames": False,
         }
-        video = (frames.pixels.permute(0, 2, 3, 1).numpy(), metadata)
+        video = (frames.pixels[: frames.num_frames].permute(0, 2, 3, 1).numpy(), metadata)
         theirs = llm._preprocess_cmpl_one(
-            {"prompt": prompt.text, "multi_modal_data": {"video": video}}, mm_processor_kwargs={"do_resize": False}
+            {"prompt": text, "multi_modal_data": {"video": video}}, mm_processor_kwargs={"do_resize": False}
         )
         item = theirs["mm_kwargs"]["video"][0].get_data()
         assert theirs["prompt_token_ids"] == prompt.input_ids.tolist()
@@ -172,30 +190,38 @@ def test_positions_are_the_trainers(world: SimpleNamespace) -> None:
         assert completion.shape[1] >= 1 and torch.equal(completion, expected.expand(3, -1))
 
 
+def vllms_own_positions(world: SimpleNamespace, prompt: PromptInputs) -> torch.Tensor:
+    """(3, P) what vLLM computes of the engine's request, with the rate that its processor would state beside a video."""
+    engine = world.generation.engine
+    request = engine._request(prompt, None)
+    engine._controls._positions.clear()
+    ((kind, places),) = request["mm_placeholders"].items()
+    features = []
+    for medium, place, item in zip(prompt.media, places, request["mm_kwargs"][kind], strict=True):
+        rate = SimpleNamespace(data=torch.tensor(2 / (medium.sample_fps or 1.0)))
+        features.append(SimpleNamespace(modality=kind, mm_position=place, data={**item, "second_per_grid_ts": rate}))
+    return engine._controls._own_positions(prompt.input_ids.tolist(), features)[0]
+
+
+def test_vllms_own_positions_are_ours_where_its_rates_are_exact(world: SimpleNamespace) -> None:
+    rates_count = world.family.model_type == "qwen2_5_vl"
+    for prompt in world.prompts[:2] + world.prompts[4:] if rates_count else world.prompts:
+        assert torch.equal(vllms_own_positions(world, prompt), prompt.position_ids)
+
+
+@one_family
 def test_vllm_alone_would_misplace_some_videos(world: SimpleNamespace) -> None:
-    """Why positions are given: at 2 fps vLLM's are ours, at other rates and with a repeated frame they need not be."""
-
-    def own(prompt: PromptInputs) -> torch.Tensor:
-        (video,) = prompt.media
-        steps, height, width = video.grid
-        data = {
-            "video_grid_thw": SimpleNamespace(data=torch.tensor([steps, height, width])),
-            "second_per_grid_ts": SimpleNamespace(data=torch.tensor(2 / (video.sample_fps or 0.0))),
-        }
-        place = SimpleNamespace(offset=prompt.input_ids.tolist().index(world.model.config.video_token_id))
-        feature = SimpleNamespace(modality="video", mm_position=place, data=data)
-        return world.generation.engine._controls._own_positions(prompt.input_ids.tolist(), [feature])[0]
-
-    assert torch.equal(own(world.prompts[0]), world.prompts[0].position_ids)
+    """Why positions are given: with a repeated frame, or at other rates, vLLM's need not be ours."""
     frames = make_frames(8, 56, 56, 2.0, 3)
     last = frames.timestamps[-2]
     cut = replace(frames, timestamps=(*frames.timestamps[:-2], last + 1.0, last + 1.5))
     prompt = world.builder.from_frames(cut, world.builder.render_text("x"))
-    assert not torch.equal(own(prompt), prompt.position_ids)
+    assert not torch.equal(vllms_own_positions(world, prompt), prompt.position_ids)
     groups = world.generation.generate([prompt], num_generations=2, settings=world.settings, noise_seeds=seeds_of(1, 2))
     assert largest_difference(world.model, [prompt], groups, 1.0) < 1e-4
 
 
+@one_family
 @pytest.mark.parametrize(
     "changes",
     [
@@ -208,29 +234,31 @@ def test_vllm_alone_would_misplace_some_videos(world: SimpleNamespace) -> None:
 )
 def test_logps_are_of_the_whole_vocabulary_at_the_temperature(world: SimpleNamespace, changes: dict) -> None:
     settings = replace(world.settings, **changes)
-    groups = world.generation.generate(world.prompts, num_generations=4, settings=settings, noise_seeds=seeds_of(3, 4))
+    groups = world.generation.generate(world.prompts, num_generations=4, settings=settings, noise_seeds=seeds_of(5, 4))
     assert largest_difference(world.model, world.prompts, groups, settings.temperature) < 1e-4
-    assert len({tuple(rollout.completion_ids) for group in groups for rollout in group}) == 12
+    assert len({tuple(rollout.completion_ids) for group in groups for rollout in group}) == 20
 
 
 def test_a_shifted_position_or_pixel_shows(world: SimpleNamespace) -> None:
-    """The comparison above can fail: it sees one video token a step later, or one patch brighter."""
-    prompt = world.prompts[1]
-    positions = prompt.position_ids.clone()
-    positions[0, prompt.num_tokens // 2] += 1
-    pixels = prompt.media[0].patches.clone()
-    pixels[0] += 1
-    for other in (
-        replace(prompt, position_ids=positions),
-        replace(prompt, media=(replace(prompt.media[0], patches=pixels),)),
-    ):
-        groups = world.generation.generate(
-            [other], num_generations=2, settings=world.settings, noise_seeds=seeds_of(1, 2)
-        )
-        assert largest_difference(world.model, [other], groups, 1.0) < 1e-4
-        assert largest_difference(world.model, [prompt], groups, 1.0) > 1e-3
+    """The comparison above can fail: it sees one token a step later, or one patch brighter, of a video and of pictures."""
+    for prompt in (world.videos[1], world.prompts[4]):
+        positions = prompt.position_ids.clone()
+        positions[0, prompt.num_tokens // 2] += 1
+        first, *rest = prompt.media
+        brighter = first.patches.clone()
+        brighter[0] += 1
+        for other in (
+            replace(prompt, position_ids=positions),
+            replace(prompt, media=(replace(first, patches=brighter), *rest)),
+        ):
+            groups = world.generation.generate(
+                [other], num_generations=2, settings=world.settings, noise_seeds=seeds_of(1, 2)
+            )
+            assert largest_difference(world.model, [other], groups, 1.0) < 1e-4
+            assert largest_difference(world.model, [prompt], groups, 1.0) > 1e-3
 
 
+@one_family
 def test_no_vision_token_among_thousands(world: SimpleNamespace) -> None:
     # Flat enough that every token is about as likely, so that many vision tokens would be drawn.
     settings = replace(world.settings, temperature=20.0, max_new_tokens=100, eos_token_ids=())
@@ -238,7 +266,7 @@ def test_no_vision_token_among_thousands(world: SimpleNamespace) -> None:
 
     def draw(settings: SamplingSettings) -> list[int]:
         groups = world.generation.generate(
-            world.prompts[1:], num_generations=16, settings=settings, noise_seeds=seeds_of(2, 16)
+            world.videos[1:], num_generations=16, settings=settings, noise_seeds=seeds_of(2, 16)
         )
         return [token for group in groups for rollout in group for token in rollout.completion_ids]
 
@@ -247,6 +275,7 @@ def test_no_vision_token_among_thousands(world: SimpleNamespace) -> None:
     assert vision & set(draw(replace(settings, suppressed_token_ids=())))
 
 
+@one_family
 def test_noise_depends_on_the_seed_alone(world: SimpleNamespace) -> None:
     def tokens(prompts: list[PromptInputs], seeds: list[list[int]]) -> list[list[list[int]]]:
         groups = world.generation.generate(
@@ -254,22 +283,22 @@ def test_noise_depends_on_the_seed_alone(world: SimpleNamespace) -> None:
         )
         return [[rollout.completion_ids for rollout in group] for group in groups]
 
-    both = tokens(world.prompts[1:], [[5, 6, 7], [8, 9, 10]])
-    assert tokens([world.prompts[2]], [[10, 8]]) == [[both[1][2], both[1][0]]]
+    both = tokens(world.videos[1:], [[5, 6, 7], [8, 9, 10]])
+    assert tokens([world.videos[2]], [[10, 8]]) == [[both[1][2], both[1][0]]]
     assert len({tuple(row) for row in both[0]}) == 3
 
 
-def test_video_and_prompt_are_computed_once_per_group(world: SimpleNamespace) -> None:
-    videos: list[int] = []
+def test_media_and_prompt_are_computed_once_per_group(world: SimpleNamespace) -> None:
+    media: list[int] = []
     computed: list[int] = []
     world.generation.sync_weights()
     settings = replace(world.settings, max_new_tokens=1)
     with (
-        hooked(world.vllm_model.visual, lambda call: videos.append(len(call["grid_thw"]))),
+        hooked(world.vllm_model.visual, lambda call: media.append(len(call["grid_thw"]))),
         hooked(world.first_layer, lambda call: computed.append(call[0].shape[1])),
     ):
-        world.generation.generate(world.prompts, num_generations=8, settings=settings, noise_seeds=seeds_of(3, 8))
-    assert sum(videos) == 3
+        world.generation.generate(world.prompts, num_generations=8, settings=settings, noise_seeds=seeds_of(5, 8))
+    assert sum(media) == sum(len(prompt.media) for prompt in world.prompts)
     block = world.generation.llm.llm_engine.vllm_config.cache_config.block_size
     once = sum(prompt.num_tokens for prompt in world.prompts)
     rest = sum(prompt.num_tokens % block for prompt in world.prompts)
@@ -281,11 +310,11 @@ def test_weights_are_the_trainers_after_every_update(world: SimpleNamespace) -> 
     for update in range(1, 4):
         randomise(world.model, update)
         stale = world.generation.generate(
-            world.prompts, num_generations=2, settings=world.settings, noise_seeds=seeds_of(3, 2)
+            world.prompts, num_generations=2, settings=world.settings, noise_seeds=seeds_of(5, 2)
         )
         world.generation.sync_weights()
         fresh = world.generation.generate(
-            world.prompts, num_generations=2, settings=world.settings, noise_seeds=seeds_of(3, 2)
+            world.prompts, num_generations=2, settings=world.settings, noise_seeds=seeds_of(5, 2)
         )
         assert largest_difference(world.model, world.prompts, stale, 1.0) > 1e-2
         assert largest_difference(world.model, world.prompts, fresh, 1.0) < 1e-4
@@ -300,36 +329,46 @@ def test_only_a_frozen_vision_tower_keeps_its_features(world: SimpleNamespace) -
             tower.requires_grad_(not frozen)
             world.generation.sync_weights()
             world.generation.generate(
-                world.prompts[2:], num_generations=2, settings=world.settings, noise_seeds=seeds_of(1, 2)
+                world.videos[2:], num_generations=2, settings=world.settings, noise_seeds=seeds_of(1, 2)
             )
             runs.append(len(videos))
     assert runs == [1, 1, 2]
 
 
 def test_features_of_a_frozen_tower_take_the_place_of_pixels(world: SimpleNamespace) -> None:
-    videos: list[int] = []
+    media: list[int] = []
     world.generation.sync_weights()
-    features = [encode_media(world.model, prompt) for prompt in world.prompts]
-    with hooked(world.vllm_model.visual, lambda call: videos.append(1)):
+
+    def difference(features: list[torch.Tensor]) -> float:
         groups = world.generation.generate(
             world.prompts,
             num_generations=2,
             settings=world.settings,
-            noise_seeds=seeds_of(3, 2),
+            noise_seeds=seeds_of(5, 2),
             media_features=features,
         )
-    assert not videos
-    assert largest_difference(world.model, world.prompts, groups, 1.0) < 1e-4
+        return largest_difference(world.model, world.prompts, groups, 1.0)
+
+    with hooked(world.vllm_model.visual, lambda call: media.append(1)):
+        features = [encode_media(world.model, prompt) for prompt in world.prompts]
+        assert difference(features) < 1e-4
+        # Where a token has several features, as with DeepStack, the last too counts.
+        for feature in features:
+            feature.flatten(1)[:, -world.model.config.text_config.hidden_size :] = 0
+        assert difference(features) > 1e-2
+    assert not media
 
 
-def test_a_prompt_without_video(world: SimpleNamespace) -> None:
+@one_family
+def test_a_prompt_without_media(world: SimpleNamespace) -> None:
     ids = torch.tensor(world.processor.tokenizer("When is the object visible?")["input_ids"])
     prompt = PromptInputs(ids, torch.arange(len(ids)).expand(3, -1), (), "")
     groups = world.generation.generate([prompt], num_generations=2, settings=world.settings, noise_seeds=seeds_of(1, 2))
     assert largest_difference(world.model, [prompt], groups, 1.0) < 1e-4
 
 
-def test_mistakes_are_refused(world: SimpleNamespace) -> None:
+@one_family
+def test_mistakes_are_refused(world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = world.generation.engine
     weights = [(name, weight) for name, weight in world.model.named_parameters() if "layers.1.mlp" not in name]
     with pytest.raises(ConfigError, match=r"weights of vLLM's model were not given.*layers\.1\.mlp"):
@@ -338,7 +377,14 @@ def test_mistakes_are_refused(world: SimpleNamespace) -> None:
         engine.generate(
             world.prompts, num_generations=1, settings=replace(world.settings, max_new_tokens=1000, temperature=0.0)
         )
-    with pytest.raises(ValueError, match="2 noise seeds for each of 3 prompts"):
+    greedy = replace(world.settings, temperature=0.0)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ConfigError, match="picture takes 256 tokens, vLLM was started for 255"),
+    ):
+        patch.setattr(engine.llm.llm_engine.input_processor, "mm_encoder_cache_size", 255)
+        engine.generate(world.prompts, num_generations=1, settings=greedy)
+    with pytest.raises(ValueError, match="2 noise seeds for each of 5 prompts"):
         engine.generate(world.prompts, num_generations=2, settings=world.settings, noise_seeds=seeds_of(2, 2))
     with pytest.raises(ValueError, match="needs noise_seeds"):
         engine.generate(world.prompts, num_generations=2, settings=world.settings)
@@ -357,19 +403,12 @@ def test_options_that_cannot_work_with_video(tmp_path: Path, option: str, value:
         VideoGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, use_vllm=True, **{option: value})
 
 
-@pytest.mark.parametrize("kind", ["untied", "lora"])
-def test_grpo_with_vllm(tmp_path: Path, kind: str) -> None:
-    """Three updates that change all weights (untied embeddings, Qwen2-VL), or an adapter; TRL's correction is in use."""
-    family = "qwen2_vl" if kind == "untied" else "qwen2_5_vl"
+@pytest.mark.parametrize(("kind", "family"), [("untied", "qwen3_vl"), ("lora", "qwen2_5_vl")])
+def test_grpo_with_vllm(tmp_path: Path, kind: str, family: str) -> None:
+    """Three updates that change all weights (untied embeddings), or an adapter; TRL's correction is in use."""
     if kind == "untied":
-        build_tiny(
-            tmp_path / f"model_{family}",
-            hidden=64,
-            layers=2,
-            vision_hidden=32,
-            tie_word_embeddings=False,
-            family=family,
-        )
+        path = tmp_path / f"model_{family}"
+        build_tiny(path, hidden=64, layers=2, vision_hidden=32, tie_word_embeddings=False, family=family)
     lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj", "down_proj"])
     trainer = make_trainer(
         tmp_path,

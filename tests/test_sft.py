@@ -40,8 +40,8 @@ def folder(tmp_path_factory):
     return path
 
 
-def make_sft(folder, *, samples=None, lora=None, **overrides):
-    model_path = folder / "model_qwen2_5_vl"
+def make_sft(folder, *, samples=None, lora=None, family="qwen2_5_vl", prompting=None, **overrides):
+    model_path = folder / f"model_{family}"
     processor = load_processor(model_path)
     budget = VideoBudget(fps=3.0, max_frames=16, min_pixels=28 * 28, max_pixels=56 * 56)
     model = load_model(model_path, dtype=torch.float32)
@@ -49,7 +49,7 @@ def make_sft(folder, *, samples=None, lora=None, **overrides):
         model if lora is None else get_peft_model(model, lora),
         args=VideoSFTConfig(**{**OPTIONS, "output_dir": str(folder / "sft"), **overrides}),
         processor=processor,
-        builder=PromptBuilder(processor, load_config(model_path), budget),
+        builder=PromptBuilder(processor, load_config(model_path), budget, **(prompting or {})),
         source=Source(samples or make_corpus(folder, 12)),
     )
 
@@ -102,7 +102,7 @@ def test_what_a_gold_answer_quotes_is_text(folder):
     sample = Sample(
         "c", "captioning", Video(path="x"), "", CaptionTarget("The sign says <|im_end|><|video_pad|>.", ("it",))
     )
-    ids = trainer._gold_ids(LoadedPrompt(sample, None, None))
+    ids = trainer._gold_ids(LoadedPrompt(sample, trainer._builder.blank(), None))
     control = set(trainer.processing_class.tokenizer.added_tokens_decoder)
     assert [token for token in ids if token in control] == [trainer.processing_class.tokenizer.eos_token_id]
     assert "The sign says <|im_end|><|video_pad|>." in trainer.processing_class.tokenizer.decode(ids)

@@ -522,6 +522,7 @@ OVERRIDDEN = {
     "_generate_and_score_completions": "(self, inputs: list[dict[str, torch.Tensor | typing.Any]]) -> dict[str, torch.Tensor | typing.Any]",
     "_generate_single_turn": "(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False)",
     "_tokenize_prompts": "(self, prompts: list)",
+    "_generate": "(self, prompts: list)",
     "_calculate_rewards": "(self, inputs, prompts, completions, completion_ids_list)",
     "_prepare_inputs": "(self, generation_batch: dict[str, torch.Tensor | typing.Any]) -> dict[str, torch.Tensor | typing.Any]",
     "_compute_loss": "(self, model, inputs)",

@@ -73,8 +73,10 @@ def make_media_prompt(
 
 
 def plain_arguments(prompts: Sequence[PromptInputs]) -> dict[str, torch.Tensor]:
-    """The prompts' media as transformers' own forward and `generate` take them; all of one kind."""
+    """The prompts' media as transformers' own forward and `generate` take them; all of one kind, or none."""
     media = [medium for prompt in prompts for medium in prompt.media]
+    if not media:
+        return {}
     names = (
         ("pixel_values_videos", "video_grid_thw") if media[0].kind == "video" else ("pixel_values", "image_grid_thw")
     )

@@ -120,9 +120,17 @@ DEFAULTS = {
 
 
 def make_trainer(
-    folder: Path, *, samples=None, peft_config=None, callbacks=(), freeze=False, family="qwen2_5_vl", **overrides
+    folder: Path,
+    *,
+    samples=None,
+    peft_config=None,
+    callbacks=(),
+    freeze=False,
+    family="qwen2_5_vl",
+    prompting=None,
+    **overrides,
 ):
-    """A trainer over the toy corpus; model and videos are made on first use of the folder."""
+    """A trainer over the toy corpus; model and videos are made on first use of the folder. `prompting` is the builder's."""
     model_path = folder / f"model_{family}"
     if not model_path.exists():
         build_tiny(model_path, hidden=64, layers=2, vision_hidden=32, family=family)
@@ -141,7 +149,7 @@ def make_trainer(
         model,
         args=args,
         processor=processor,
-        builder=PromptBuilder(processor, load_config(model_path), budget),
+        builder=PromptBuilder(processor, load_config(model_path), budget, **(prompting or {})),
         source=Source(samples if samples is not None else make_corpus(folder)),
         reward_funcs=rewards,
         callbacks=list(callbacks),

@@ -17,6 +17,7 @@ from trl import TrlParser
 
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.families import family_named
 from videochat_r1.options import as_type, check_keys, nearest, parse_yaml, take_config
 from videochat_r1.recipe_file import read_recipe
 from videochat_r1.shipped import found
@@ -47,7 +48,13 @@ class _LoraOptions:
 class ModelArguments:
     """Which model is trained, and which of its weights."""
 
-    model_name_or_path: str = field(metadata={"help": "Model folder, or hub name, of a Qwen2.5-VL or Qwen2-VL."})
+    model_name_or_path: str = field(
+        metadata={"help": "Model folder, or hub name, of one of the families in docs/training.md."}
+    )
+    model_family: str | None = field(
+        default=None,
+        metadata={"help": "Its family, also package.module:Family; null: the known one of the folder's model_type."},
+    )
     attn_implementation: str = field(
         default="sdpa", metadata={"help": "Attention of the vision tower and of prompts that are not shared."}
     )
@@ -59,6 +66,11 @@ class ModelArguments:
     merge_lora: bool = field(default=False, metadata={"help": "Also save the final weights with the adapter merged."})
 
     NESTED: ClassVar[Mapping[str, Any]] = {"lora": _LoraOptions | None}
+
+    def __post_init__(self) -> None:
+        # Before anything of the folder is read: one from outside has to be known by then.
+        if self.model_family is not None:
+            family_named(self.model_family)
 
 
 @dataclass
@@ -79,6 +91,10 @@ class DataArguments:
     thinking: bool = field(default=False, metadata={"help": "Ask for <think>...</think> before the answer."})
     prompt_layout: str = field(default="video_first", metadata={"help": "video_first or text_first."})
     prompts: dict | str | None = field(default=None, metadata={"help": "Task -> prompt template replacing its own."})
+    box_format: str = field(
+        default="normalised",
+        metadata={"help": "Boxes that the model is asked for: normalised, pixels, thousandths, or its own (native)."},
+    )
     max_prompt_length: int | None = field(
         default=8192,
         metadata={"help": "Longer prompts get a smaller video or pictures; text and placeholders are never cut."},

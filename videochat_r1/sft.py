@@ -90,7 +90,7 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, ResumableTrainer, Tr
     """Maximises the likelihood of gold answers; the loss is over answer tokens only (recipe: SFT baseline).
 
     Args:
-        model: a Qwen2.5-VL or Qwen2-VL (with adapters on it, if any).
+        model: of one of `FAMILIES` (with adapters on it, if any).
         args: options.
         processor: of the model.
         builder: makes prompts from samples.
@@ -190,9 +190,10 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, ResumableTrainer, Tr
         return LoadedPrompt(prompt.sample, None, problem, Ended.PROMPT_ERROR)
 
     def _gold_ids(self, prompt: LoadedPrompt) -> list[int]:
-        """The gold answer and the token that ends a turn."""
-        text = TASKS[prompt.sample.task].gold(prompt.sample.target, thinking=self._builder.thinking)
-        return [*self._builder.answer_ids(text), self._tokenizer.eos_token_id]
+        """What the prompt leaves to be written of the gold answer, and the token that ends a turn."""
+        assert prompt.inputs is not None
+        gold = TASKS[prompt.sample.task].gold(prompt.sample.target, thinking=self._builder.thinking)
+        return [*self._builder.answer_ids(prompt.inputs.remaining(gold)), self._tokenizer.eos_token_id]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """With how many samples were left out so far, as in GRPO."""

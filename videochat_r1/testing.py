@@ -21,6 +21,7 @@ from videochat_r1.datasets.base import Corpus
 from videochat_r1.datasets.manifest import sample_from_json, sample_to_json
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.parsing import tagged_texts
+from videochat_r1.parsing.box_units import BoxUnits
 from videochat_r1.rewards import RewardFunction
 from videochat_r1.sample import Media, Pictures, Sample, Video
 from videochat_r1.tasks.base import Task
@@ -63,6 +64,7 @@ def check_task(task: Task[Any, Any], target: Mapping[str, Any], other: Mapping[s
     """
     check_gold(task, target)
     check_prompt(task, target, other)
+    check_box_units(task, target)
     check_target_json(task, target)
     for text in hostile_texts(texts, tags=task.answer_tags):
         check_total(task, target, text)
@@ -91,6 +93,19 @@ def check_gold(task: Task[Any, Any], target: Mapping[str, Any]) -> None:
         first = f"</{task.answer_tags[0]}>"
         for broken in (f"Sure: {gold}", f"{gold} Done.", gold + gold, gold.replace(first, ""), gold[:-1], ""):
             assert not task.is_well_formed(broken, truth, thinking=thinking), f"well formed in spite of all: {broken!r}"
+
+
+def check_box_units(task: Task[Any, Any], target: Mapping[str, Any]) -> None:
+    """Of a task with boxes: the truth, told in thousandths and read back, is still an answer that can be read."""
+    units = BoxUnits.of("thousandths", (1, 1)) if task.has_boxes else None
+    if units is None:
+        return
+    truth = task.target_from_json(target)
+    told = units.write(task.gold(truth, thinking=False))
+    back = units.read(told)
+    assert task.is_well_formed(back, truth, thinking=False), f"not well formed in fractions again: {told!r}, {back!r}"
+    overlap = task.iou(task.parse(back, truth), truth)
+    assert overlap is None or overlap > 0.5, f"another answer in fractions again: {told!r}, {back!r}"
 
 
 def check_prompt(task: Task[Any, Any], target: Mapping[str, Any], other: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from one_step.meters import synchronize
-from one_step.workload import Preset, budget, prompt_builder, the_prompt, the_sample
+from one_step.workload import Preset, frame_side, prompt_builder, the_prompt, the_sample
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 
@@ -20,7 +20,6 @@ from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.modeling.load import load_model, load_processor, vision_token_ids
 from videochat_r1.sample import Sample
-from videochat_r1.video.frames import load_frames
 
 
 class Timed:
@@ -131,8 +130,10 @@ def trl_trainer(folder: Path, preset: Preset) -> TimedTRL:
     """(a), with filler so that its prompt has exactly as many tokens, whatever images add around themselves."""
     num_tokens = the_prompt(folder, preset).num_tokens
     processor = load_processor(folder / "model")
-    processor.image_processor.size = {"shortest_edge": preset.side**2, "longest_edge": preset.side**2}
-    frames = load_frames(the_sample(folder, preset).media, budget(preset), factor=28).pixels[::2]
+    side = frame_side(folder, preset)
+    processor.image_processor.size = {"shortest_edge": side**2, "longest_edge": side**2}
+    builder = prompt_builder(folder, preset)
+    frames = builder.frames(the_sample(folder, preset).media).pixels[::2]
     images = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in frames]
 
     def length(text: str) -> int:

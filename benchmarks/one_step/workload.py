@@ -11,7 +11,7 @@ from PIL import Image
 
 from videochat_r1.doctor import flops
 from videochat_r1.geometry import Span
-from videochat_r1.modeling.families import family_of, published_config
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import load_config, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -22,26 +22,28 @@ from videochat_r1.video.frames import VideoBudget
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of one comparison. P prompt tokens follow from frames and side.
+    """Sizes of one comparison. P prompt tokens follow from frames, side and family.
 
     Args:
         frames: of the video, two of which make a row of tokens.
-        side: of a frame, in pixels.
+        tokens: of a frame's side.
         new_tokens: C.
         steps: measured.
         sizes: arguments of `build_tiny`; unused where `published` is given.
-        published: name of a published checkpoint whose sizes the model has.
+        published: ends of the names of published checkpoints, the first of which in the family gives the model's sizes.
+        family: of the model.
     """
 
     frames: int
-    side: int
+    tokens: int
     new_tokens: int
     steps: int
     sizes: tuple[tuple[str, int], ...] = ()
-    published: str | None = None
+    published: tuple[str, ...] = ()
     generations: int = 8
     beta: float = 0.04
     device: str = "cpu"
+    family: str = DEFAULT_FAMILY
 
     @property
     def on_gpu(self) -> bool:
@@ -56,28 +58,30 @@ class Preset:
     @property
     def grid(self) -> flops.VideoGrid:
         """The video in tokens."""
-        return flops.VideoGrid(self.frames // 2, self.side // 28, self.side // 28)
+        return flops.VideoGrid(self.frames // 2, self.tokens, self.tokens)
 
 
 _SIX_MILLION = (("hidden", 256), ("layers", 6), ("vision_hidden", 128), ("vision_layers", 4))
 PRESETS = {
-    "cpu_short": Preset(frames=16, side=224, new_tokens=64, steps=5, sizes=_SIX_MILLION),
-    "cpu_long": Preset(frames=64, side=308, new_tokens=200, steps=3, sizes=_SIX_MILLION),
-    "gpu_7b": Preset(frames=64, side=308, new_tokens=200, steps=3, published="Qwen2.5-VL-7B", device="cuda"),
-    "debug": Preset(frames=4, side=112, new_tokens=6, steps=1, sizes=(("hidden", 64), ("layers", 2)), generations=3),
+    "cpu_short": Preset(frames=16, tokens=8, new_tokens=64, steps=5, sizes=_SIX_MILLION),
+    "cpu_long": Preset(frames=64, tokens=11, new_tokens=200, steps=3, sizes=_SIX_MILLION),
+    "gpu_7b": Preset(frames=64, tokens=11, new_tokens=200, steps=3, published=("-7B", "-8B"), device="cuda"),
+    "debug": Preset(frames=4, tokens=4, new_tokens=6, steps=1, sizes=(("hidden", 64), ("layers", 2)), generations=3),
 }
 """`debug` says nothing: it only tries everything, on the smallest sizes."""
 
 
 def build_model(path: Path, preset: Preset) -> None:
     """Save a model with random weights, the same for the same preset, and its processor."""
-    if preset.published is None:
-        build_tiny(path, **dict(preset.sizes))  # type: ignore[arg-type]
+    family = FAMILIES[preset.family]
+    if not preset.published:
+        build_tiny(path, family=preset.family, **dict(preset.sizes))  # type: ignore[arg-type]
         return
-    config = published_config(preset.published)
-    if config is None:
-        raise SystemExit(f"the sizes of {preset.published} are not known")
-    processor = build_processor(build_tokenizer(), config.model_type)
+    name = next((name for name in family.published if name.endswith(preset.published)), None)
+    if name is None:
+        raise SystemExit(f"{preset.family} has no published checkpoint of the preset's size")
+    config = family.published_config(name)
+    processor = build_processor(build_tokenizer(), preset.family)
     tokens = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
     tokens |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
     for name, token in tokens.items():
@@ -87,7 +91,7 @@ def build_model(path: Path, preset: Preset) -> None:
     torch.set_default_dtype(preset.dtype)
     try:
         with torch.device(preset.device):
-            model = family_of(config).model_class(config)
+            model = family.model_class(config)
     finally:
         torch.set_default_dtype(before)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
@@ -96,16 +100,16 @@ def build_model(path: Path, preset: Preset) -> None:
     processor.save_pretrained(path)
 
 
-def write_video(path: Path, preset: Preset) -> None:
-    """A video of exactly the preset's frames, two a second."""
+def write_video(path: Path, preset: Preset, side: int) -> None:
+    """A video of exactly the preset's frames of that side, two a second."""
     generator = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(2))
-        stream.width = stream.height = preset.side
+        stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"
         for _ in range(preset.frames):
             small = generator.integers(0, 255, (14, 14, 3), dtype=np.uint8)
-            picture = np.asarray(Image.fromarray(small).resize((preset.side, preset.side)))
+            picture = np.asarray(Image.fromarray(small).resize((side, side)))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
 
@@ -113,7 +117,13 @@ def write_video(path: Path, preset: Preset) -> None:
 def prepare(folder: Path, preset: Preset) -> None:
     """Write model and video into the folder, once for all measurements."""
     build_model(folder / "model", preset)
-    write_video(folder / "video.mp4", preset)
+    write_video(folder / "video.mp4", preset, frame_side(folder, preset))
+
+
+def frame_side(folder: Path, preset: Preset) -> int:
+    """Pixels of a frame's side."""
+    config = load_config(folder / "model")
+    return preset.tokens * FAMILIES[preset.family].token_side(config)
 
 
 def the_sample(folder: Path, preset: Preset) -> Sample:
@@ -128,7 +138,7 @@ def prompt_builder(folder: Path, preset: Preset) -> PromptBuilder:
     """For a question of a few words, and as many digits as TRL's prompt has tokens around its images."""
     template = "{query}? " + "1" * preset.frames
     processor, config = load_processor(folder / "model"), load_config(folder / "model")
-    return PromptBuilder(processor, config, budget(preset), templates={"temporal_grounding": template})
+    return PromptBuilder(processor, config, budget(folder, preset), templates={"temporal_grounding": template})
 
 
 def the_prompt(folder: Path, preset: Preset) -> PromptInputs:
@@ -136,7 +146,7 @@ def the_prompt(folder: Path, preset: Preset) -> PromptInputs:
     return prompt_builder(folder, preset).build(the_sample(folder, preset))
 
 
-def budget(preset: Preset) -> VideoBudget:
+def budget(folder: Path, preset: Preset) -> VideoBudget:
     """Frames as they are in the file."""
-    area = preset.side**2
+    area = frame_side(folder, preset) ** 2
     return VideoBudget(fps=2.0, max_frames=preset.frames, min_pixels=area, max_pixels=area, total_pixels=area * 1000)

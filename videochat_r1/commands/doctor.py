@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from videochat_r1.commands.logs import loading
+from videochat_r1.commands.model_arguments import add_family
 from videochat_r1.errors import ConfigError
 
 
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", help="recipe to resolve")
     parser.add_argument("--model", help="model folder; overrides the recipe's model_name_or_path")
+    add_family(parser)
     parser.add_argument("--data", help="folder of the corpora; overrides the recipe's data_root")
     parser.add_argument("--output", help="folder of the run; overrides the recipe's output_dir")
     parser.add_argument(
@@ -84,7 +86,8 @@ def _examine(options: argparse.Namespace, flags: Sequence[str]) -> list:
     budget = recipe.data.budget() if recipe else VideoBudget()
     sections.append(machine.check_decoder(budget))
     path = recipe.model.model_name_or_path if recipe else options.model
-    model, shape = check_model(path) if path else (None, None)
+    family = recipe.model.model_family if recipe else options.model_family
+    model, shape = check_model(path, family) if path else (None, None)
     if model is not None and shape is not None:
         try:
             budget.sized(shape.token_side)
@@ -118,7 +121,7 @@ def _examine(options: argparse.Namespace, flags: Sequence[str]) -> list:
 
 
 def _as_flags(options: argparse.Namespace) -> list[str]:
-    names = {"model": "model_name_or_path", "data": "data_root", "output": "output_dir"}
+    names = {"model": "model_name_or_path", "model_family": "model_family", "data": "data_root", "output": "output_dir"}
     return [
         part for name, flag in names.items() if (value := getattr(options, name)) for part in (f"--{flag}", str(value))
     ]

@@ -19,6 +19,7 @@ from videochat_r1.evaluation.scoring.files import recorded_options, rescore, sco
 from videochat_r1.evaluation.scoring.results import RESULTS, read_results
 from videochat_r1.judge import read_judge_config
 from videochat_r1.options import nearest, read_yaml
+from videochat_r1.parsing.box_units import BOX_FORMATS
 from videochat_r1.video.probe import durations
 
 EPILOG = """examples:
@@ -146,8 +147,9 @@ def _add_reading(group: Any) -> None:
     )
     group.add_argument(
         "--box-format",
-        choices=("normalised", "native_absolute"),
-        help="native_absolute: also read boxes as pixels of the frames shown (Qwen2.5-VL's own form)",
+        choices=BOX_FORMATS,
+        help="ask for boxes in pixels of the frames shown or in thousandths, and read answers in these too; native: whichever "
+        "the model was trained with (default: normalised, fractions)",
     )
     group.add_argument("--bootstrap", type=int, help="resamples of the confidence intervals (default 1000)")
     group.add_argument(

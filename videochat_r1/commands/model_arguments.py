@@ -49,7 +49,15 @@ def add_decoding(group: Any) -> None:
         "--dtype", choices=("bfloat16", "float16", "float32"), help="default: bfloat16 on a GPU, else float32"
     )
     group.add_argument("--attn-implementation", default="sdpa")
+    add_family(group)
     group.add_argument("--adapter", help="folder of a LoRA adapter to put on the model")
+
+
+def add_family(group: Any) -> None:
+    """Which model family the folder is of."""
+    group.add_argument(
+        "--model-family", "--model_family", help="also package.module:Family (default: the known one of its model_type)"
+    )
 
 
 def add_clues(group: Any) -> None:

@@ -90,7 +90,7 @@ def _check_files(
             missing.append(absent)
             continue
         try:
-            sound.append(_grid_of(media, data, shape))
+            sound.append(_shown_grid(media, data, shape))
         except VideoError as error:
             broken.append(str(error))
     section.facts[f"  {what} of {label}"] = (
@@ -117,10 +117,10 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def _grid_of(media: Media, data: DataArguments, shape: ModelShape | None) -> VideoGrid | None:
+def _shown_grid(media: Media, data: DataArguments, shape: ModelShape | None) -> VideoGrid | None:
     """What a sample shows after sampling and resizing; None where no model's shape is known. Raises VideoError.
 
-    Of pictures all count as the largest.
+    Of several pictures all count as the largest.
     """
     budget = data.budget()
     if isinstance(media, Pictures):

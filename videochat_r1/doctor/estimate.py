@@ -126,11 +126,12 @@ _TABLES = (
 def to_text(result: Mapping[str, Any]) -> str:
     """The same for people."""
     model, gpu, update = result["model"], result["gpu"], result["update"]
+    times = f", {update['time_tokens']:,} of its times" if update["time_tokens"] else ""
     lines = [
         f"{model['name']}, {model['parameters']:,} parameters ({model['vision_parameters']:,} in the vision tower)",
         f"{gpu['number']} x {gpu['name']}: {gpu['gigabytes']:g} GB, {gpu['teraflops']:g} TFLOP/s, {gpu['terabytes']:g} TB/s",
         f"one update: {counted(update['prompts'], 'prompt')} of {update['prompt_tokens']:,} tokens ({update['video_tokens']:,} of "
-        f"video, {update['time_tokens']:,} of its times), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}",
+        f"video{times}), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}",
         "assumed: " + ", ".join(f"{name} {value}" for name, value in result["assumptions"].items()),
     ]
     ways = [way for way in ("repeated", "shared") if way in result]

@@ -20,7 +20,7 @@ _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 
 
-def check_model(path: str) -> tuple[Section, ModelShape | None]:
+def check_model(path: str, family: str | None = None) -> tuple[Section, ModelShape | None]:
     """Facts and problems of a model folder, and its sizes: those published of a checkpoint that is not here, None where its config
     cannot be read."""
     section = Section("model", {"path": path})
@@ -41,7 +41,7 @@ def check_model(path: str) -> tuple[Section, ModelShape | None]:
         known = published_config(path)
         return section, None if known is None else model_shape(known)
     try:
-        config = load_config(path)
+        config = load_config(path, family)
     except ConfigError as error:
         section.problem(str(error), "name a folder with a checkpoint of one of these families")
         return section, None

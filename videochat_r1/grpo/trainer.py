@@ -13,7 +13,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from trl.models import unwrap_model_for_generation
 
 from videochat_r1.errors import ConfigError, DivergedError, JudgeError
 from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.parts_of_trl import parts_for
 from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.rollout_log import ROLLOUTS, Drawn, RolloutLog, drop_rollouts_after
 from videochat_r1.grpo.rows import (
@@ -80,7 +81,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
     """GRPO on samples with videos.
 
     Args:
-        model: a Qwen2.5-VL or Qwen2-VL; with `peft_config`, adapters are put on it.
+        model: of one of `FAMILIES`; with `peft_config`, adapters are put on it.
         args: options.
         processor: of the model.
         builder: makes prompts from samples; used in loader workers and here.
@@ -134,7 +135,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         install_shared_prefix(model)
         if args.use_vllm and args.vllm_max_model_length is None and builder.max_prompt_length is not None:
             args.vllm_max_model_length = builder.max_prompt_length + args.max_completion_length
-        with _video_engine(args):
+        with parts_for(model, use_vllm=args.use_vllm):
             super().__init__(
                 model=model,
                 args=args,
@@ -298,6 +299,15 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         """TRL tokenizes text; these prompts already are token ids with expanded video placeholders."""
         return [prompt.input_ids.tolist() for prompt in self._rows.prompts], None, {}
 
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        """TRL's, whose fourth value, the completions for rewards and logs, become whole and have boxes in fractions here."""
+        output = super()._generate(prompts)
+        return *output[:3], self._judged(output[3]), *output[4:]
+
+    def _judged(self, sampled: list[str]) -> list[str]:
+        """The completions of all rows as rewards and logs read them."""
+        return [prompt.judged(text) for prompt, text in zip(self._rows.prompts, sampled, strict=True)]
+
     def _generate_single_turn(  # type: ignore[override]
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> tuple[list[list[int]], list[list[float]] | None]:
@@ -348,8 +358,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             "log_extra": self._log_completion_extra,
             "log_metric": self._log_metric,
         }
-        completions = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
-        self._reward_calls.begin(self.async_loop, completions, arguments)
+        sampled = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
+        self._reward_calls.begin(self.async_loop, self._judged(sampled), arguments)
 
     @contextmanager
     def _rollout_engine(self) -> Iterator[RolloutEngine]:
@@ -610,16 +620,6 @@ class _ContinueRun(TrainerCallback):
     ) -> None:
         """Called by transformers."""
         self._trainer.continue_run(state)
-
-
-def _video_engine(args: VideoGRPOConfig) -> AbstractContextManager[None]:
-    """In which TRL's trainer builds, where it builds a vLLM engine, one that takes videos."""
-    if not args.use_vllm:
-        return nullcontext()
-    # Importing vLLM takes seconds, and it need not be installed.
-    from videochat_r1.rollout.vllm_training import video_engine
-
-    return video_engine()
 
 
 def noise_seed(seed: int, step: int, draw: int, sample: Sample, generation: int) -> int:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from videochat_r1.modeling.literal_text import readable
+from videochat_r1.parsing.box_units import BoxUnits
 
 MediumKind = Literal["video", "image"]
 
@@ -75,12 +76,30 @@ class PromptInputs:
         position_ids: (3, P) long, M-RoPE positions (time, height, width) from the true timestamps.
         media: what it shows, in order: one video, or one or several pictures.
         rendered: the prompt as marked text (`LiteralText`), placeholders not expanded, to be built again for other frames.
+        opened: its end, if that belongs to the answer: `<think>` and a line break where the chat template opens the thought.
+        box_units: that it asks for boxes in; None for fractions.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     media: tuple[Medium, ...]
     rendered: str
+    opened: str = ""
+    box_units: BoxUnits | None = None
+
+    def completion(self, sampled: str) -> str:
+        """The whole completion whose rest was sampled."""
+        return self.opened + sampled
+
+    def judged(self, sampled: str) -> str:
+        """The whole completion as tasks, rewards and logs read it, boxes in fractions."""
+        whole = self.completion(sampled)
+        return whole if self.box_units is None else self.box_units.read(whole)
+
+    def remaining(self, answer: str) -> str:
+        """What the model has to write for a task's `answer` to be judged: inverse of `judged`, up to rounding and white space."""
+        rest = answer.removeprefix(self.opened.rstrip())
+        return rest if self.box_units is None else self.box_units.write(rest)
 
     @property
     def text(self) -> str:

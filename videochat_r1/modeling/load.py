@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoProcessor,
     PretrainedConfig,
     PreTrainedModel,
@@ -18,7 +17,7 @@ from transformers import (
 from transformers.utils.logging import set_tqdm_hook
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.modeling.families import family_of
+from videochat_r1.modeling.families import family_named, family_of, family_of_type
 from videochat_r1.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -28,24 +27,35 @@ _SECONDS_SILENT = 5
 _VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
 
-def load_config(path: str | Path) -> PretrainedConfig:
+def load_config(path: str | Path, family: str | None = None) -> PretrainedConfig:
     """The model's config.
 
+    Args:
+        path: model folder, or hub name.
+        family: name of its family, which may come from outside; None for the known one of its `model_type`.
+
     Raises:
-        ConfigError: no such folder, no readable config.json, weights that may not be read, or a model type this project does not know.
+        ConfigError: no such folder, no readable config.json, weights that may not be read, a model type of no known family, or
+            of another one.
     """
+    named = None if family is None else family_named(family)
     if is_model_folder(path) and not (Path(path) / "config.json").is_file():
         raise ConfigError(f"{path} holds no config.json: expected a model folder as `save_pretrained` writes it")
     try:
-        config = AutoConfig.from_pretrained(str(path))
+        # Not through AutoConfig, which words a type that it does not know, or that brings its own code, in its own way.
+        values, _ = PretrainedConfig.get_config_dict(str(path))
+        known = family_of_type(values.get("model_type"))
+        config = known.model_class.config_class.from_pretrained(str(path))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     except (OSError, ValueError, json.JSONDecodeError) as error:
         raise ConfigError(
             f"cannot read a model config from {str(path)!r}: {error}. Give a model folder, or a hub name that can be reached."
         ) from error
-    try:
-        family_of(config)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    if named is not None and known is not named:
+        raise ConfigError(
+            f"{path} is of model_type {known.model_type!r}, the model family {family} of {named.model_type!r}"
+        )
     return config
 
 

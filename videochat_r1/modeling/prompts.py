@@ -1,7 +1,9 @@
 """From a sample to model inputs: read its video, render its prompt, compute its positions. Runs in loader workers."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -12,12 +14,17 @@ from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs
 from videochat_r1.modeling.literal_text import LiteralText
 from videochat_r1.modeling.positions import mrope_positions
+from videochat_r1.parsing.box_units import BoxFormat, BoxUnits, check_box_format
 from videochat_r1.sample import Media, Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.video.frames import Frames, VideoBudget, load_frames
 from videochat_r1.video.stills import PictureBudget, Still, load_pictures
 
 Layout = Literal["video_first", "text_first"]
+
+_OPENED = re.compile(r"<think>\s*\Z")
+_CLOSED = "\n</think>\n\n"
+"""Ends an opened thought in which nothing is thought, as Qwen3's template writes it."""
 
 
 class PromptBuilder:
@@ -31,12 +38,13 @@ class PromptBuilder:
         thinking: whether prompts ask for `<think>`.
         layout: whether the video comes before or after the question.
         templates: task -> prompt template that replaces the task's own.
+        box_format: units in which prompts tell and ask for boxes; `native` for those of the model's family.
         max_prompt_length: prompts longer than this get their video's pixels re-budgeted; text and placeholders are
             never cut.
         load: reads frames as `load_frames` does, e.g. `FrameCache.load`.
 
     Raises:
-        ConfigError: an unknown layout or task, or a patch size that the video stage was not told.
+        ConfigError: an unknown layout, task or box format, or a patch size that the video stage was not told.
     """
 
     def __init__(
@@ -49,11 +57,13 @@ class PromptBuilder:
         thinking: bool = False,
         layout: Layout = "video_first",
         templates: Mapping[str, str] | None = None,
+        box_format: BoxFormat = "normalised",
         max_prompt_length: int | None = None,
         load: Callable[..., Frames] = load_frames,
     ) -> None:
         if layout not in ("video_first", "text_first"):
             raise ConfigError(f"prompt_layout is {layout!r}; expected video_first or text_first")
+        check_box_format(box_format)
         unknown = sorted(name for name in templates or {} if name not in TASKS)
         if unknown:
             raise ConfigError(f"prompts for unknown tasks {unknown}; the tasks are {sorted(TASKS)}")
@@ -67,6 +77,7 @@ class PromptBuilder:
         self.family = family_of(config)
         self.factor = self.family.token_side(config)
         self.budget = budget.sized(self.factor)
+        self.box_format = self.family.box_convention if box_format == "native" else box_format
         self._literal = LiteralText(processor.tokenizer)
         self._config = config
         self._placeholder_ids = [config.image_token_id, config.video_token_id]
@@ -80,7 +91,7 @@ class PromptBuilder:
             VideoError: its video or a picture cannot be used.
             DataError: its prompt cannot be brought under `max_prompt_length`.
         """
-        inputs = self.from_media(self.media(sample.media), self.render(sample))
+        inputs = self._asked(sample, self.media(sample.media))
         if self.max_prompt_length is None or inputs.num_tokens <= self.max_prompt_length:
             return inputs
         return self._rebudgeted(sample, inputs)
@@ -112,17 +123,21 @@ class PromptBuilder:
             least = min(least, area)
         return tuple(map(self._picture, load_pictures(media, (least, most), factor=self.factor)))
 
-    def render(self, sample: Sample) -> str:
-        """See `render_text`, of the sample's instruction."""
+    def render(self, sample: Sample, box_units: BoxUnits | None = None) -> str:
+        """See `render_text`, of the sample's instruction, its boxes in these units."""
         instruction = TASKS[sample.task].instruction(
             sample, thinking=self.thinking, template=self.templates.get(sample.task)
         )
+        if box_units is not None:
+            instruction = box_units.write(instruction)
         if isinstance(sample.media, Video):
             return self.render_text(instruction)
         return self.render_text(instruction, "image", len(sample.media.paths))
 
     def render_text(self, instruction: str, kind: MediumKind = "video", count: int = 1) -> str:
         """The chat prompt of a free instruction about a video or pictures, as marked text (`LiteralText`).
+
+        A thought that the chat template opens stays open if the model is asked for one, and is closed if it is not.
 
         Args:
             instruction: the words.
@@ -135,18 +150,25 @@ class PromptBuilder:
         media: list[dict[str, Any]] = [{"type": kind} for _ in range(count)]
         words: list[dict[str, Any]] = [{"type": "text", "text": self._literal.mark(instruction)}]
         parts = words + media if self.layout == "text_first" else media + words
-        rendered = str(
-            self.processor.apply_chat_template(
-                [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
-            )
-        )
+        rendered = self._chat(parts)
         mark = self.family.mark(kind, self.processor)
         if (found := rendered.count(mark)) != count:
             raise ConfigError(
                 f"the model folder's chat template writes {mark} {found} times for {count} of kind {kind}: copy "
                 "chat_template.json or chat_template.jinja of the release into it"
             )
-        return rendered
+        return rendered + _CLOSED if self._template_opens and not self.thinking else rendered
+
+    def _chat(self, parts: list[dict[str, Any]]) -> str:
+        """The chat template's text of a question, up to where the model answers."""
+        turns = [{"role": "user", "content": parts}]
+        return str(self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    @cached_property
+    def _template_opens(self) -> str:
+        """The tag with the white space after it, of a chat template that opens the thought; else empty."""
+        found = _OPENED.search(self._chat([{"type": "text", "text": "?"}]))
+        return found[0] if found else ""
 
     def answer_ids(self, text: str) -> list[int]:
         """Token ids of an answer that the model shall learn to give, without the one that ends it."""
@@ -155,6 +177,12 @@ class PromptBuilder:
     def from_frames(self, frames: Frames, rendered: str) -> PromptInputs:
         """Model inputs of a rendered prompt and a decoded video."""
         return self.from_media((self._video(frames),), rendered)
+
+    def _asked(self, sample: Sample, media: tuple[Medium, ...]) -> PromptInputs:
+        """Model inputs of a sample and what it shows."""
+        size = media[0].columns * self.factor, media[0].rows * self.factor
+        units = BoxUnits.of(self.box_format, size) if TASKS[sample.task].has_boxes else None
+        return replace(self.from_media(media, self.render(sample, units)), box_units=units)
 
     def _video(self, frames: Frames) -> Medium:
         processed = self.processor.video_processor(
@@ -192,7 +220,8 @@ class PromptBuilder:
         input_ids = torch.tensor(self._literal.encode(expanded))
         is_placeholder = torch.isin(input_ids, torch.tensor(self._placeholder_ids))
         pieces = [piece for medium in media for piece in self.family.pieces(medium, self._config)]
-        return PromptInputs(input_ids, mrope_positions(is_placeholder, pieces), tuple(media), rendered)
+        opened = self._template_opens if self.thinking else ""
+        return PromptInputs(input_ids, mrope_positions(is_placeholder, pieces), tuple(media), rendered, opened)
 
     def blank(self) -> PromptInputs:
         """A shortest possible clip of black frames, for the place of a sample that cannot be read."""
@@ -213,7 +242,7 @@ class PromptBuilder:
         limit = self.max_prompt_length or 0
         tokens_left = limit - (inputs.num_tokens - sum(medium.num_tokens for medium in inputs.media))
         if tokens_left > 0:
-            inputs = self.from_media(self.media(sample.media, tokens_left), inputs.rendered)
+            inputs = self._asked(sample, self.media(sample.media, tokens_left))
             if inputs.num_tokens <= limit:
                 return inputs
         raise DataError(

@@ -16,8 +16,9 @@ _INNERMOST = tuple(
 )
 _BETWEEN = re.compile(r"[\s,;]++")
 _QUOTES = str.maketrans({**dict.fromkeys("\"'`“”‘’", " "), "、": ",", "【": "[", "】": "]"})
-_BOX = rf"[\[(]\s*+(?:[-+−]?{UNSIGNED}\s*+,\s*+){{3}}[-+−]?{UNSIGNED}\s*+[\])]"
-_BOX_LIST = re.compile(rf"\s*+[\[(]\s*+{_BOX}(?:\s*+,\s*+{_BOX})*+\s*+,?\s*+[\])]\s*+")
+BOX = re.compile(rf"[\[(]\s*+(?:[-+−]?{UNSIGNED}\s*+,\s*+){{3}}[-+−]?{UNSIGNED}\s*+[\])]")
+"""A box as tasks write it."""
+_BOX_LIST = re.compile(rf"\s*+[\[(]\s*+{BOX.pattern}(?:\s*+,\s*+{BOX.pattern})*+\s*+,?\s*+[\])]\s*+")
 _SIDE = re.compile(rf"([A-Za-z]\w{{0,20}})\s*+[:=]\s*+([-+−]?{UNSIGNED})(?![\w.])", re.ASCII)
 _CORNERS = ("x0 y0 x1 y1", "x1 y1 x2 y2", "xmin ymin xmax ymax", "left top right bottom")
 _EXTENTS = ("x y w h", "x y width height", "left top width height")

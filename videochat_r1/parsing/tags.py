@@ -1,7 +1,7 @@
 """The parts of a completion: what stands in `<think>`, `<answer>` and `<glue>`, leniently and strictly read."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 _KNOWN = ("think", "answer", "glue")
@@ -63,6 +63,20 @@ def strict_parts(completion: str, names: Sequence[str]) -> list[str] | None:
             return None
         parts.append(part)
     return None if rest else parts
+
+
+def outside_thoughts(completion: str, change: Callable[[str], str]) -> str:
+    """The completion with each stretch of text between tags changed; tags and thoughts, as `tagged_texts` tells them, stay."""
+    pieces: list[str] = []
+    in_thought, position = _begins_in_thought(completion), 0
+    for tag in _tags().finditer(completion):
+        part = completion[position : tag.start()]
+        pieces += [part if in_thought else change(part), tag[0]]
+        if tag.group(2).lower() == "think":
+            in_thought = tag.group(1) != "/"
+        position = tag.end()
+    rest = completion[position:]
+    return "".join([*pieces, rest if in_thought else change(rest)])
 
 
 def write_parts(parts: Sequence[tuple[str, str]]) -> str:

@@ -28,6 +28,7 @@ from vllm.sampling_params import RequestOutputKind
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.load import load_config
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.sampling import check_settings, refuse_diverged
@@ -35,7 +36,6 @@ from videochat_r1.rollout.vllm_model import ModelControls, loadable_weights
 
 # A whole prompt should be prefilled in one step; prompts shorter than this share one.
 _LEAST_BATCHED_TOKENS = 4096
-_MOST_PICTURES = 16
 # What vLLM's models call the patches of a medium.
 _PATCHES = {"video": "pixel_values_videos", "image": "pixel_values"}
 # vLLM's CPU build would otherwise take a share of the machine's memory, which other processes may have taken.
@@ -72,6 +72,10 @@ class VLLMEngine:
         on_cpu = current_platform.is_cpu()
         if on_cpu and enable_sleep_mode:
             raise ConfigError("vLLM has no sleep mode on the CPU: set vllm_enable_sleep_mode to false")
+        config = load_config(str(model_path))
+        self._family = family_of(config)
+        # Else memory is set aside for a picture as large as the checkpoint's processor would make one.
+        largest = {"max_pixels": max_model_length * self._family.token_side(config) ** 2} if max_model_length else None
         with _launcher_variables(), loadable_weights():
             self.llm = LLM(
                 model=str(model_path),
@@ -91,15 +95,16 @@ class VLLMEngine:
                 # No sampling defaults from the checkpoint.
                 generation_config="vllm",
                 logprobs_mode="raw_logprobs",
-                limit_mm_per_prompt={"video": 1, "image": _MOST_PICTURES},
+                # A prompt may hold more: only vLLM's own processor, which never sees one, would count them. What the start sets
+                # memory aside for is the largest one, whatever their number.
+                limit_mm_per_prompt={"video": 1, "image": 1},
+                mm_processor_kwargs=largest,
                 # Pixels come processed.
                 mm_device_do_normalize=False,
                 mm_processor_cache_gb=0,
             )
         self._model = self.llm.llm_engine.model_executor.driver_worker.model_runner.get_model()
         self._controls = ModelControls(self._model)
-        config = self.llm.model_config.hf_config
-        self._family = family_of(config)
         self._placeholder_ids = torch.tensor([config.image_token_id, config.video_token_id])
         self._vocabulary_size = int(config.get_text_config().vocab_size)
         self._request_ids = map(str, count())
@@ -134,6 +139,11 @@ class VLLMEngine:
         longest = max((prompt.num_tokens for prompt in prompts), default=0) + settings.max_new_tokens
         if longest > (limit := self.llm.model_config.max_model_len):
             raise ConfigError(f"prompt and completion may take {longest} tokens, vLLM was started for {limit}")
+        largest = max((medium.num_tokens for prompt in prompts for medium in prompt.media), default=0)
+        if largest > (limit := self.llm.llm_engine.input_processor.mm_encoder_cache_size):
+            raise ConfigError(
+                f"a video or picture takes {largest} tokens, vLLM was started for {limit}: lower total_pixels or max_pixels"
+            )
         with self._controls.requests(settings.temperature or 1.0):
             features = media_features or [None] * len(prompts)
             requests = [self._request(prompt, video) for prompt, video in zip(prompts, features, strict=True)]

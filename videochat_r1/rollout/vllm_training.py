@@ -11,13 +11,11 @@ does not serve here is replaced:
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from trl.generation.vllm_generation import VLLMGeneration, empty_cache
-from trl.trainer import grpo_trainer
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
@@ -29,7 +27,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class VideoVLLMGeneration(VLLMGeneration):
-    """A `RolloutEngine` with the trainer's weights; built by TRL's trainer inside `video_engine()`."""
+    """A `RolloutEngine` with the trainer's weights; built by TRL's trainer with all its options."""
 
     engine: VLLMEngine
 
@@ -149,15 +147,3 @@ def _merged(module: torch.nn.Module) -> Iterator[None]:
         module.unmerge()
         for weight, value in zip(weights, before, strict=True):
             weight.data.copy_(value)
-
-
-@contextmanager
-def video_engine() -> Iterator[None]:
-    """For making a `trl.GRPOTrainer` with `use_vllm`: it builds its engine by a name in its module, with all its options."""
-    module: Any = grpo_trainer
-    original = module.VLLMGeneration
-    module.VLLMGeneration = VideoVLLMGeneration
-    try:
-        yield
-    finally:
-        module.VLLMGeneration = original

@@ -34,6 +34,8 @@ class Task(ABC, Generic[TargetT, ParsedT]):
     """What the answer has to give, as the object of "Then give ..."."""
     needs_video: ClassVar[bool] = False
     """Whether the answer is about time, so that pictures cannot be asked about."""
+    has_boxes: ClassVar[bool] = False
+    """Whether prompts and answers hold boxes `[x0, y0, x1, y1]` in fractions, which a run may tell in a checkpoint's own units."""
     answer_tags: ClassVar[tuple[str, ...]] = ("answer",)
     """Elements that a completion consists of, in order, after its thought."""
 

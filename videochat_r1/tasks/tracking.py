@@ -5,6 +5,7 @@ from typing import Any
 
 from videochat_r1.geometry import Box, box_iou
 from videochat_r1.parsing import answer_text, is_box_list, parse_boxes
+from videochat_r1.parsing.box_units import RANGE, UNIT
 from videochat_r1.sample import BoxesTarget
 from videochat_r1.tasks.base import Task
 from videochat_r1.tasks.seconds import decimals
@@ -22,20 +23,18 @@ class Tracking(Task[BoxesTarget, list[Box | None]]):
     name = "tracking"
     target_type = BoxesTarget
     needs_video = True
+    has_boxes = True
     reward_names = ("format", "iou")
     headline = "overlap"
     template = (
-        "The video shows this object: {query}. At the start its box is {box}, as [left, top, right, bottom] in fractions of the "
-        "frame's width and height. Follow it through {num_boxes} instants, evenly spaced from the first frame to the last."
-        "\n{answer_form}"
+        "The video shows this object: {query}. At the start its box is {box}, as [left, top, right, bottom] {box_unit}. Follow it "
+        "through {num_boxes} instants, evenly spaced from the first frame to the last.\n{answer_form}"
     )
-    request = (
-        "its box at each of these instants as one list that begins with the given box, every number between 0 and 1"
-    )
+    request = f"its box at each of these instants as one list that begins with the given box, {RANGE}"
 
     def target_fields(self, target: BoxesTarget) -> dict[str, str]:
-        """`box`, the first one, and `num_boxes`."""
-        return {"box": _box_text(target.boxes[0]), "num_boxes": str(len(target.boxes))}
+        """`box`, the first one, `box_unit` of its numbers, and `num_boxes`."""
+        return {"box": _box_text(target.boxes[0]), "box_unit": UNIT, "num_boxes": str(len(target.boxes))}
 
     def payloads(self, target: BoxesTarget) -> tuple[str, ...]:
         """A list of boxes."""

@@ -99,6 +99,7 @@ class ModelCard:
         ]
         rows += [(name, _short(value)) for name in _RECIPE if (value := getattr(args, name, None)) is not None]
         rows += [("thinking", self.data.thinking), ("prompt_layout", self.data.prompt_layout)]
+        rows += [("box_format", self.data.box_format)]
         budgets = {"video": self.data.video, "picture": self.data.picture}
         return rows + [(f"{kind}.{name}", value) for kind in budgets for name, value in _mapping(budgets[kind]).items()]
 
@@ -106,6 +107,8 @@ class ModelCard:
         """Commands that see videos as training did."""
         base = self.model.model_name_or_path
         weights = ["--model", base, "--adapter", str(folder)] if is_adapter else ["--model", str(folder)]
+        if self.model.model_family is not None:
+            weights += ["--model-family", self.model.model_family]
         video = {key: value for key, value in _mapping(self.data.video).items() if key not in _NOT_OF_ASK}
         seen = [
             part
@@ -122,8 +125,11 @@ class ModelCard:
             shlex.join(["videochat-r1", "ask", *weights, "--video", "clip.mp4", *seen])
             + ' "What happens in the video?"'
         )
-        name = family_of(load_config(base)).model_class.__name__
-        imports = f"from transformers import AutoProcessor, {name}\n"
+        model_class = family_of(load_config(base)).model_class
+        name = model_class.__name__
+        module = model_class.__module__
+        source = "transformers" if module.startswith("transformers.") else module
+        imports = f"from transformers import AutoProcessor\nfrom {source} import {name}\n"
         load = f'model = {name}.from_pretrained("{base if is_adapter else folder}", dtype="auto")\n'
         if is_adapter:
             imports = "from peft import PeftModel\n" + imports

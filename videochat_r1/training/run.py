@@ -26,12 +26,13 @@ def prompt_builder(model_args: ModelArguments, data_args: DataArguments, process
     """The builder that a recipe describes."""
     return PromptBuilder(
         processor,
-        load_config(model_args.model_name_or_path),
+        load_config(model_args.model_name_or_path, model_args.model_family),
         data_args.budget(),
         pictures=data_args.picture_budget(),
         thinking=data_args.thinking,
         layout=data_args.prompt_layout,  # type: ignore[arg-type]
         templates=data_args.prompts,  # type: ignore[arg-type]
+        box_format=data_args.box_format,  # type: ignore[arg-type]
         max_prompt_length=data_args.max_prompt_length,
     )
 

@@ -10,12 +10,12 @@ from transformers import GenerationConfig
 
 from videochat_r1.errors import ConfigError, DivergedError, first_ten
 from videochat_r1.evaluation.answering.harness import completion_text
-from videochat_r1.evaluation.answering.native_boxes import NativeBoxPromptBuilder
 from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, load_processor, vision_token_ids
 from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.parsing.box_units import BoxFormat
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.training.loader import LoadedPrompt
@@ -37,7 +37,7 @@ class Answerer:
         options: model, prompt, decoding.
         device: where the model is put.
         templates: task -> prompt template that replaces the task's own.
-        native_boxes: ask tracking questions in pixels of the frames shown.
+        box_format: see `PromptBuilder`; answers keep the boxes that the model writes.
 
     Raises:
         ConfigError: the model cannot be loaded, or an option does not fit it.
@@ -49,13 +49,13 @@ class Answerer:
         device: torch.device,
         *,
         templates: Mapping[str, str] | None = None,
-        native_boxes: bool = False,
+        box_format: BoxFormat = "normalised",
     ) -> None:
         self._options = options
-        config = load_config(options.model)
+        config = load_config(options.model, options.model_family)
         processor = load_processor(options.model)
         self.tokenizer = processor.tokenizer
-        self.builder = (NativeBoxPromptBuilder if native_boxes else PromptBuilder)(
+        self.builder = PromptBuilder(
             processor,
             config,
             options.video,
@@ -63,6 +63,7 @@ class Answerer:
             thinking=options.thinking,
             layout=options.prompt_layout,
             templates=templates,
+            box_format=box_format,
             max_prompt_length=options.max_prompt_length,
             load=FrameCache(memory_bytes=_CACHE_BYTES).load,
         )
@@ -97,9 +98,9 @@ class Answerer:
             raise DivergedError(f"{self._options.model}: {error}; ask an earlier checkpoint") from error
         return [group[0] for group in groups]
 
-    def text(self, rollout: Rollout, sampling: SamplingSettings | None = None) -> str:
-        """What a rollout says."""
-        return completion_text(rollout, self.tokenizer, sampling or self.sampling)
+    def text(self, inputs: PromptInputs, rollout: Rollout, sampling: SamplingSettings | None = None) -> str:
+        """What a rollout says in answer to its prompt."""
+        return inputs.completion(completion_text(rollout, self.tokenizer, sampling or self.sampling))
 
     def _prediction(self, prompt: LoadedPrompt, rollout: Rollout | None) -> Prediction:
         inputs = prompt.inputs
@@ -116,7 +117,7 @@ class Answerer:
         if shown.kind == "video":
             size = [shown.columns * self.factor, shown.rows * self.factor]
             extra |= {"frame_size": size, "temporal_steps": shown.steps}
-        return Prediction(prompt.sample.id, self.text(rollout), None, extra)
+        return Prediction(prompt.sample.id, self.text(inputs, rollout), None, extra)
 
 
 def make_engine(options: RunOptions, device: torch.device) -> tuple[RolloutEngine, tuple[int, ...]]:

@@ -134,13 +134,17 @@ def score(
     """What an answer is worth; `rollout` is None for a prompt that could not be built."""
     sample = prompt.sample
     task = TASKS[sample.task]
-    completion = "" if rollout is None else completion_text(rollout, tokenizer, settings)
+    shown = prompt.inputs
+    if shown is None or rollout is None:
+        completion = ""
+    else:
+        completion = shown.judged(completion_text(rollout, tokenizer, settings))
     parsed = task.parse(completion, sample.target)
     return ScoredSample(
         id=sample.id,
         task=sample.task,
         source=sample.source,
-        prompt="" if prompt.inputs is None else prompt.inputs.text,
+        prompt="" if shown is None else shown.text,
         completion=completion,
         parsed=task.parsed_to_json(parsed),
         target=task.target_to_json(sample.target),

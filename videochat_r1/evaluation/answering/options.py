@@ -33,6 +33,7 @@ class RunOptions:
 
     Args:
         model: folder, or hub name.
+        model_family: its family's name; None for the known one of its `model_type`.
         adapter: folder of a LoRA adapter to merge into it; None for none.
         engine: transformers or vllm.
         dtype: bfloat16, float16 or float32; None for bfloat16 on a GPU and float32 elsewhere.
@@ -58,6 +59,7 @@ class RunOptions:
     """
 
     model: str
+    model_family: str | None = None
     adapter: str | None = None
     engine: str = "transformers"
     dtype: str | None = None

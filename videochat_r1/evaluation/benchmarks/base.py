@@ -122,10 +122,6 @@ class Benchmark(ABC):
         """The parsed answer for result files."""
         return TASKS[sample.task].parsed_to_json(parsed)
 
-    def scale_boxes(self, parsed: Any, width: float, height: float) -> Any:
-        """The answer with its boxes divided by a frame's width and height, for answers in pixels."""
-        raise NotImplementedError(f"the answers of benchmark {self.name} have no boxes")
-
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
         """Metric -> value of one sample in [0, 1]; for None, 0 in every metric that does not depend on the form of the answer."""
         return TASKS[sample.task].scores(parsed, sample.target)

@@ -80,15 +80,6 @@ class GOT10k(CorpusBenchmark):
         first = TASKS[sample.task].parse(completion, sample.target, untagged=untagged)
         return None if first is None else Boxes(first, None)
 
-    def scale_boxes(self, parsed: Boxes, width: float, height: float) -> Boxes:
-        """Every box that was read, divided by the frame's size."""
-
-        def scaled(box: Box | None) -> Box | None:
-            return None if box is None else Box(box.x0 / width, box.y0 / height, box.x1 / width, box.y1 / height)
-
-        dense = None if parsed.dense is None else [scaled(box) for box in parsed.dense]
-        return Boxes([scaled(box) for box in parsed.at_instants], dense)
-
     def parsed_to_json(self, parsed: Boxes, sample: Sample) -> Any:
         """The list of boxes as answered; null for one that could not be read."""
         boxes = parsed.at_instants if parsed.dense is None else parsed.dense

@@ -202,7 +202,7 @@ class CluePerception:
         sampling = self._answerer.sampling
         rollouts = self._answerer.complete([one.inputs for one in ready], sampling, [one.name for one in ready])
         for one, rollout in zip(ready, rollouts, strict=True):
-            completion = self._answerer.text(rollout)
+            completion = self._answerer.text(one.inputs, rollout)
             reading = self._in_video_time(
                 read(completion, one.inquiry.sample, untagged=self._untagged), one.look.segments
             )
@@ -211,36 +211,48 @@ class CluePerception:
 
     def _prepare(self, inquiry: _Inquiry, number: int) -> _Prepared | None:
         """The prompt of a further pass; None without a valid clue, or if the video cannot be read again."""
-        sample, builder, factor = inquiry.sample, self._answerer.builder, self._answerer.factor
+        sample, budget = inquiry.sample, self._answerer.builder.budget
         clues = inquiry.passes[-1].reading.clues
         if self._look_at is None and not any(clue.length > 0.0 for clue in clues):
             return None
         try:
             if inquiry.video is None:
-                budget = builder.budget
                 inquiry.video = probe(sample.video, backend=budget.backend, timeout_seconds=budget.timeout_seconds)
             duration = inquiry.video.duration
             chosen = clues if self._look_at is None else self._look_at(sample, clues, duration)
             segments = clue_segments(chosen, duration, self._options.padding)
             if not segments:
                 return None
-            plan = plan_look(
-                segments,
-                inquiry.passes[0].look,
-                inquiry.video,
-                builder.budget,
-                self._options,
-                number=number,
-                max_tokens=self._max_tokens(inquiry),
-                factor=factor,
-            )
-            inputs, look = closer_prompt(
-                builder, sample.video, inquiry.inputs.rendered, plan, self._options.time, factor=factor
-            )
+            inputs, look = self._closer(inquiry, segments, number)
         except VideoError as error:
             inquiry.problem = str(error)
             return None
         return _Prepared(inquiry, inputs, look, f"{sample.id}#{number}")
+
+    def _closer(self, inquiry: _Inquiry, segments: Sequence[Span], number: int) -> tuple[PromptInputs, Look]:
+        """The prompt about these parts of the video. Other than the first one, it may hold more text: a family may write the
+        time of every temporal step; what it has too much for the longest prompt, the video gets less."""
+        builder, factor, video = self._answerer.builder, self._answerer.factor, inquiry.video
+        assert video is not None
+        text, media = inquiry.inputs.rendered, inquiry.sample.video
+        limit = self._max_tokens(inquiry)
+        while True:
+            plan = plan_look(
+                segments,
+                inquiry.passes[0].look,
+                video,
+                builder.budget,
+                self._options,
+                number=number,
+                max_tokens=limit,
+                factor=factor,
+            )
+            inputs, look = closer_prompt(builder, media, text, plan, self._options.time, factor=factor)
+            excess = inputs.num_tokens - (builder.max_prompt_length or inputs.num_tokens)
+            fewer = max(1, plan.num_tokens - excess)
+            if excess <= 0 or fewer >= limit:
+                return inputs, look
+            limit = fewer
 
     def _max_tokens(self, inquiry: _Inquiry) -> int:
         """Tokens that the video of a further pass may have."""

@@ -44,7 +44,8 @@ class VideoChatR1(lmms):  # type: ignore[misc]
         answer_form: key of `ANSWER_FORMS`; checkpoints of this project were trained with `answer` or `thinking`.
         batch_size: prompts answered together.
         device: as lmms-eval names it; None for this process's GPU, else the CPU.
-        adapter: LoRA folder, or None; this and the next three as in `RunOptions`.
+        model_family: None for the known one of the folder's `model_type`; this and the next four as in `RunOptions`.
+        adapter: LoRA folder, or None.
         dtype: see there.
         engine: see there.
         attn_implementation: see there.
@@ -61,6 +62,7 @@ class VideoChatR1(lmms):  # type: ignore[misc]
         answer_form: str = "none",
         batch_size: int | str = 1,
         device: str | None = None,
+        model_family: str | None = None,
         adapter: str | None = None,
         dtype: str | None = None,
         engine: str = "transformers",
@@ -92,10 +94,12 @@ class VideoChatR1(lmms):  # type: ignore[misc]
         )
         options = RunOptions(
             model=pretrained,
+            model_family=model_family,
             adapter=adapter,
             engine=engine,
             dtype=dtype,
             attn_implementation=attn_implementation,
+            thinking=answer_form == "thinking",
             video=video,
             batch_size=self.batch_size_per_gpu,
         )
@@ -150,8 +154,8 @@ class VideoChatR1(lmms):  # type: ignore[misc]
         for sampling, group in ready.items():
             names = [str(first + place) for place, _ in group]
             rollouts = self._answerer.complete([inputs for _, inputs in group], sampling, names)
-            for (place, _), rollout in zip(group, rollouts, strict=True):
-                texts[place] = self._read(self._answerer.text(rollout, sampling), untils[place])
+            for (place, inputs), rollout in zip(group, rollouts, strict=True):
+                texts[place] = self._read(self._answerer.text(inputs, rollout, sampling), untils[place])
         return texts
 
     def _prompt(self, video: str, context: str) -> PromptInputs | None:

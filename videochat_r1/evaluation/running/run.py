@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,12 +20,14 @@ from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
 from videochat_r1.evaluation.clue_perception.passes import TASK as CLUE_TASK
 from videochat_r1.evaluation.clue_perception.passes import CluePerception, clue_question
 from videochat_r1.evaluation.running.folder import AnswerWriter, RunFolder
-from videochat_r1.evaluation.scoring.answers import ScoringOptions, check_box_format, score_answers
+from videochat_r1.evaluation.scoring.answers import ScoringOptions, check_boxes, score_answers
 from videochat_r1.evaluation.scoring.files import read_train, scoring_settings
 from videochat_r1.evaluation.scoring.judged import check_judge
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.evaluation.scoring.results import write_results
 from videochat_r1.evaluation.scoring.settings import environment, source_settings
+from videochat_r1.modeling.families import family_of
+from videochat_r1.modeling.load import load_config
 from videochat_r1.progress import progress_bar
 from videochat_r1.sample import Media, Sample
 
@@ -65,7 +68,9 @@ def run_benchmark(
     """
     benchmark = BENCHMARKS[name]
     check_judge(benchmark, scoring.judge, required=False)
-    check_box_format(benchmark, scoring)
+    if scoring.box_format == "native":
+        scoring = replace(scoring, box_format=family_of(load_config(options.model)).box_convention)
+    check_boxes(benchmark, scoring)
     index, count = shard or (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     device = pick_device(options.device)
     samples = benchmark.load(source)[:limit]
@@ -91,7 +96,7 @@ def run_benchmark(
                 options,
                 device,
                 templates=None if options.prompt is None else {_task_asked(samples[0], options): options.prompt},
-                native_boxes=scoring.box_format == "native_absolute",
+                box_format=scoring.box_format,
             )
             asked = to_ask if options.clue_perception is None else [clue_question(sample) for sample in to_ask]
             # A mistake in the template should not wait for the first video.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from videochat_r1.errors import ConfigError, DataError, first_ten
 from videochat_r1.evaluation.baselines.trivial import Baselines, compute_baselines
@@ -12,11 +12,11 @@ from videochat_r1.evaluation.scoring.judged import judge_answers, judge_record
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.evaluation.scoring.strict_json import finite
 from videochat_r1.judge import JudgeConfig
+from videochat_r1.parsing.box_units import BoxFormat, BoxUnits, check_box_format
 from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Sample, media_in_row
 from videochat_r1.tasks import TASKS
 
-BoxFormat = Literal["normalised", "native_absolute"]
 NATIVE_SUFFIX = "_native"
 FIRST_PASS_SUFFIX = "_first_pass"
 """Of the metrics of clue-perception's first answers, beside those of the answers that stand."""
@@ -31,7 +31,8 @@ class ScoringOptions:
 
     Args:
         untagged: read a completion without any answer tag as a whole, for models that were not asked for tags.
-        box_format: `native_absolute` also reads boxes as pixels of the frames shown (`frame_size` of each prediction).
+        box_format: `pixels` also reads boxes as pixels of the frames shown (`frame_size` of each prediction), `thousandths` as
+            0 to 1000 of width and height; `native` is for a model to say.
         bootstrap: resamples for the confidence intervals; 0 for none.
         seed: of the resamples.
         judge: scores the answers of judged benchmarks; None leaves them unscored.
@@ -46,8 +47,7 @@ class ScoringOptions:
     def __post_init__(self) -> None:
         if self.bootstrap < 0:
             raise ConfigError(f"bootstrap is {self.bootstrap}; expected 0 or a number of resamples")
-        if self.box_format not in ("normalised", "native_absolute"):
-            raise ConfigError(f"box_format is {self.box_format!r}; expected normalised or native_absolute")
+        check_box_format(self.box_format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,14 @@ def score_answers(
         train: the training split, for a baseline; None if it is not at hand.
 
     Raises:
-        ConfigError: native boxes asked for where answers have no boxes.
-        DataError: native boxes without the size of the frames.
+        ConfigError: see `check_boxes`; or `native` boxes, of no model.
+        DataError: boxes in pixels without the size of the frames.
         JudgeError: the judge cannot be used.
     """
-    check_box_format(benchmark, options)
-    if options.box_format == "native_absolute":
+    check_boxes(benchmark, options)
+    if options.box_format == "native":
+        raise ConfigError("box_format native is the one of a model that is asked; say pixels or thousandths")
+    if options.box_format == "pixels":
         _check_frame_sizes(predictions)
     passes = any(_first_completion(one) is not None for one in predictions)
     rows = [_score(benchmark, sample, one, options, passes) for sample, one in zip(samples, predictions, strict=True)]
@@ -117,13 +119,13 @@ def score_answers(
     return Evaluation(results, rows)
 
 
-def check_box_format(benchmark: Benchmark, options: ScoringOptions) -> None:
-    """Refuse native boxes where answers have none, before a model is asked.
+def check_boxes(benchmark: Benchmark, options: ScoringOptions) -> None:
+    """Refuse units of boxes where answers have none, before a model is asked.
 
     Raises:
         ConfigError: it is so.
     """
-    if options.box_format == "native_absolute" and "tracking" not in benchmark.tasks:
+    if options.box_format != "normalised" and not any(TASKS[task].has_boxes for task in benchmark.tasks):
         raise ConfigError(f"the answers of benchmark {benchmark.name} have no boxes; leave --box-format out")
 
 
@@ -135,11 +137,10 @@ def _score(
     # A recorded failure counts 0 whatever was written beside it.
     read = None if prediction.failure is not None else completion
     parsed, scores = _read(benchmark, sample, read, options)
-    if options.box_format == "native_absolute":
-        native = parsed
-        if parsed is not None:
-            native = benchmark.scale_boxes(parsed, *prediction.extra["frame_size"])
-        scores |= {f"{name}{NATIVE_SUFFIX}": value for name, value in benchmark.score(native, sample).items()}
+    if options.box_format != "normalised":
+        told = None if read is None else _in_fractions(read, prediction, options)
+        _, of_told = _read(benchmark, sample, told, options)
+        scores |= {f"{name}{NATIVE_SUFFIX}": value for name, value in of_told.items()}
     if several_passes:
         first = None if read is None else _first_completion(prediction)
         _, of_first = _read(benchmark, sample, first, options)
@@ -166,6 +167,12 @@ def _read(
     """The answer in a completion, and its scores."""
     parsed = None if completion is None else benchmark.parse(completion, sample, untagged=options.untagged)
     return parsed, benchmark.score(parsed, sample) | benchmark.official_scores(completion, sample)
+
+
+def _in_fractions(completion: str, prediction: Prediction, options: ScoringOptions) -> str:
+    """The completion with its boxes in fractions."""
+    units = BoxUnits.of(options.box_format, prediction.extra.get("frame_size", (0, 0)))
+    return completion if units is None else units.read(completion)
 
 
 def _judge(
@@ -231,7 +238,7 @@ def _check_frame_sizes(predictions: Sequence[Prediction]) -> None:
     ]
     if without:
         raise DataError(
-            'native_absolute boxes need the size of the frames that the model saw, "frame_size": [width, height], in '
+            'boxes in pixels need the size of the frames that the model saw, "frame_size": [width, height], in '
             f"every prediction; these have none that is a size: {first_ten(without)}"
         )
 

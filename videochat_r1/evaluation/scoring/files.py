@@ -20,10 +20,13 @@ from videochat_r1.evaluation.scoring.results import (
 )
 from videochat_r1.evaluation.scoring.settings import environment, hash_files, refuse_changes, source_settings
 from videochat_r1.judge import JudgeConfig
+from videochat_r1.parsing.box_units import BoxFormat
 from videochat_r1.sample import Sample
 
 SOURCE_KEYS = ("benchmark", "task", "subset", "limit", "annotations_sha256", "subtitles", "subtitle_chars")
 """Settings that decide which questions are asked: equal for all answers in a folder."""
+_RENAMED: Mapping[str, BoxFormat] = {"native_absolute": "pixels"}
+"""Box formats of results that earlier versions recorded."""
 
 
 def score_predictions(
@@ -145,7 +148,7 @@ def recorded_options(settings: Mapping[str, Any]) -> ScoringOptions:
     judge = settings.get("judge")
     return ScoringOptions(
         settings["untagged"],
-        settings["box_format"],
+        _RENAMED.get(settings["box_format"], settings["box_format"]),
         settings["bootstrap"],
         settings["bootstrap_seed"],
         None if judge is None else JudgeConfig.from_dict(judge, "the judge of the recorded run"),

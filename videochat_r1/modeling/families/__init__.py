@@ -1,7 +1,9 @@
 """The table of model families: adding one is a file in this folder and a line here, or a class of one's own named
 `package.module:Family`."""
 
-from transformers import PretrainedConfig
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
 
 from videochat_r1.errors import ConfigError, shown
 from videochat_r1.modeling.families.base import Family
@@ -19,22 +21,57 @@ FAMILIES: Table[Family] = Table(
 DEFAULT_FAMILY = Qwen25VL.model_type
 """The paper's."""
 
-__all__ = ["DEFAULT_FAMILY", "FAMILIES", "Family", "family_of", "published_config", "published_names"]
+__all__ = [
+    "DEFAULT_FAMILY", "FAMILIES", "Family", "family_named", "family_of", "family_of_type", "published_config",
+    "published_names",
+]  # fmt: skip
+
+_REASONS = {
+    "qwen3_vl_moe": "Mixtures of experts are left out: their experts are one stacked parameter, which adapters would pass over "
+    "without a word, and estimates would count all of them as used. ",
+}
+"""Why a `model_type` that looks like one of the families is none."""
+
+
+def family_named(name: str) -> Family:
+    """The family of a name. One from outside is then known to `family_of`, and its config to transformers' Auto classes.
+
+    Raises:
+        ConfigError: there is none, or its config is of another `model_type`.
+    """
+    family = FAMILIES[name]
+    if name in FAMILIES.shipped:
+        return family
+    config: Any = family.model_class.config_class
+    if config.model_type != family.model_type:
+        raise ConfigError(
+            f"model family {name}: its model_type is {family.model_type!r}, but that of {config.__name__} is "
+            f"{config.model_type!r}"
+        )
+    AutoConfig.register(family.model_type, config, exist_ok=True)
+    return family
 
 
 def family_of(config: PretrainedConfig) -> Family:
-    """The family whose `model_type` a config has, shipped or named from outside in this process.
+    """See `family_of_type`, of a config's."""
+    return family_of_type(config.model_type)
+
+
+def family_of_type(model_type: Any) -> Family:
+    """The family with a `model_type`, as config.json says it, shipped or named from outside in this process; the one named
+    last counts.
 
     Raises:
         ConfigError: there is none.
     """
-    for family in FAMILIES.loaded:
-        if family.model_type == config.model_type:
+    for family in reversed(FAMILIES.loaded):
+        if family.model_type == model_type:
             return family
-    known = ", ".join(sorted(family.model_type for family in FAMILIES.loaded))
+    known = ", ".join(sorted({family.model_type for family in FAMILIES.loaded}))
     raise ConfigError(
-        f"there is no model family for {shown(str(config.model_type))!r}; known are {known}. docs/adding_a_family.md says how "
-        "to add one: model_family: package.module:Family"
+        f"there is no model family for {shown(str(model_type))!r}; known are {known}. "
+        f"{_REASONS.get(str(model_type), '')}docs/adding_a_family.md says how to add one: model_family: "
+        "package.module:Family"
     )
 
 

@@ -5,7 +5,7 @@ A family of one's own is a subclass, named `package.module:Family` in a recipe (
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
@@ -15,9 +15,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import Medium, MediumKind
 from videochat_r1.modeling.positions import Piece
 from videochat_r1.modeling.sizes import TowerSizes
-
-BoxConvention = Literal["pixels", "thousandths"]
-"""Boxes that a checkpoint speaks by nature: pixels of the resized frame, or 0 to 1000 of its width and height."""
+from videochat_r1.parsing.box_units import BoxConvention
 
 
 class Family(ABC):
