@@ -368,6 +368,38 @@ def test_ask_about_pictures(world: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
+    ("more", "written", "answer", "shown"),
+    [
+        (["--options", "cat", "dog"], "<answer>B</answer>", "B", "answer: (B) dog"),
+        ([], "<answer>a grey wall</answer>", "a grey wall", "answer: a grey wall"),
+        ([], "just a wall", "just a wall", "answer: just a wall"),
+        (["--options", "cat", "dog"], "neither", None, "answer: none that can be read"),
+    ],
+)
+def test_ask_about_pictures(
+    world: Path,
+    speaking: list[str],
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    written: str,
+    answer: str | None,
+    shown: str,
+) -> None:
+    speaking[:] = [written]
+    paths = [str(world / "wide.png"), str(world / "high.jpg")]
+    for path, size in zip(paths, ((90, 40), (30, 60)), strict=True):
+        Image.new("RGB", size).save(path)
+    command = ["ask", "What is it?", "--model", str(world / "model"), "--image", paths[0], "--image", paths[1], *more]
+    assert main([*command, "--json", *FLAGS.split(), "--picture-max-pixels", "1568"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["answer"], found["completion"]) == (paths, answer, written) and "video" not in found
+    assert found["settings"]["picture"] == {"max_pixels": 1568}
+    assert main([*command, *FLAGS.split()]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("2 pictures, ") and shown in text and f"  {written}" in text
+
+
+@pytest.mark.parametrize(
     ("asked", "message"),
     [
         (["--image", "nowhere.jpg"], "nowhere.jpg: no such file"),

@@ -15,9 +15,9 @@ from tests.video_files import numbered_image
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Pictures
 from videochat_r1.video import stills
-from videochat_r1.video.frames import resize
+from videochat_r1.video.frames import resize, size_within
 from videochat_r1.video.pictures import read_image
-from videochat_r1.video.stills import PictureBudget, load_pictures, still_size
+from videochat_r1.video.stills import PictureBudget, load_pictures
 
 WHOLE = (1, 16384 * 28 * 28)
 QWEN2 = (4 * 28 * 28, 16384 * 28 * 28)
@@ -38,11 +38,13 @@ def saved(path: Path, image: Image.Image | NDArray[np.uint8], kind: str = "PNG",
         ((20, 10), PictureBudget(max_pixels=28 * 28), 28, (28, 28)),
         ((56, 28), PictureBudget(min_pixels=8 * 28 * 28), 28, (112, 56)),
         ((8000, 6000), PictureBudget(), 28, (4116, 3080)),
+        ((90, 40), PictureBudget(max_pixels=2 * 28 * 28), 28, (56, 28)),
+        ((10, 1900), PictureBudget(max_pixels=4 * 28 * 28), 28, (28, 756)),
         ((60, 60), PictureBudget(min_pixels=16385 * 28 * 28), 28, (3612, 3612)),
     ],
 )
 def test_sizes(size: tuple[int, int], budget: PictureBudget, factor: int, expected: tuple[int, int]) -> None:
-    assert still_size(*size, budget.limits(QWEN2), factor) == expected
+    assert size_within(*size, budget.limits(QWEN2), factor) == expected
 
 
 def test_several_pictures_keep_their_order_and_each_has_the_budget_for_itself(tmp_path: Path) -> None:

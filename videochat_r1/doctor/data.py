@@ -13,11 +13,11 @@ from videochat_r1.errors import ConfigError, DataError, VideoError, counted
 from videochat_r1.progress import progress_bar
 from videochat_r1.recipe import DataArguments
 from videochat_r1.sample import Media, Pictures, Sample, Video
-from videochat_r1.video.frames import VideoBudget, frame_size
+from videochat_r1.video.frames import VideoBudget, frame_size, size_within
 from videochat_r1.video.probe import VideoInfo, probe
 from videochat_r1.video.process import read_in_process
 from videochat_r1.video.sampling import TEMPORAL_PATCH, time_grid
-from videochat_r1.video.stills import READ_SECONDS, still_size
+from videochat_r1.video.stills import READ_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _shown_grid(media: Media, data: DataArguments, shape: ModelShape | None) -> 
         if shape is None:
             return None
         limits = data.picture_budget().limits(shape.family.picture_pixels)
-        sides = [still_size(width, height, limits, shape.token_side) for width, height in sizes]
+        sides = [size_within(width, height, limits, shape.token_side) for width, height in sizes]
         width, height = max(sides, key=lambda size: size[0] * size[1])
         return VideoGrid(len(sides), height // shape.token_side, width // shape.token_side, 0)
     info = probe(media, backend=budget.backend, timeout_seconds=budget.timeout_seconds)

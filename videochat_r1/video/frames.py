@@ -151,9 +151,14 @@ def frame_size(width: int, height: int, num_frames: int, budget: VideoBudget, fa
     limits = budget.sized(factor)
     share = limits.total_pixels / num_frames * TEMPORAL_PATCH
     most = max(min(limits.max_pixels, share), int(limits.min_pixels * 1.05))
-    resized_height, resized_width = smart_resize(height, width, factor, limits.min_pixels, int(most))
-    # Rounding down may leave nothing of a side.
-    return max(resized_width, factor), max(resized_height, factor)
+    return size_within(width, height, (limits.min_pixels, int(most)), factor)
+
+
+def size_within(width: int, height: int, limits: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Width and height, multiples of the factor, of an image with the least and most pixels `limits`; no side vanishes, whatever
+    these say. Raises ValueError for more than 200 : 1."""
+    resized_height, resized_width = smart_resize(height, width, factor, *limits)
+    return max(factor, resized_width), max(factor, resized_height)
 
 
 def grid_times(frames: Frames, temporal_patch: int = TEMPORAL_PATCH) -> tuple[float, ...]:

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from qwen_vl_utils.vision_process import smart_resize
 
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Pictures
-from videochat_r1.video.frames import resize
+from videochat_r1.video.frames import resize, size_within
 from videochat_r1.video.process import read_in_process
 
 READ_SECONDS = 60.0
@@ -73,17 +72,11 @@ def load_pictures(pictures: Pictures, limits: tuple[int, int], *, factor: int) -
     return tuple(_load(path, limits, factor) for path in pictures.paths)
 
 
-def still_size(width: int, height: int, limits: tuple[int, int], factor: int) -> tuple[int, int]:
-    """Width and height that a picture is resized to, as `qwen_vl_utils.fetch_image` does. Raises ValueError for more than 200 : 1."""
-    resized_height, resized_width = smart_resize(height, width, factor, *limits)
-    return resized_width, resized_height
-
-
 def _load(path: str, limits: tuple[int, int], factor: int) -> Still:
     image = read_in_process(path, READ_SECONDS)
     height, width = image.shape[:2]
     try:
-        size = still_size(width, height, limits, factor)
+        size = size_within(width, height, limits, factor)
     except ValueError as error:
         raise VideoError(f"{path}: {width} x {height} pixels cannot be resized: {error}") from error
     return Still(resize(image, *size).contiguous(), (width, height))
