@@ -624,7 +624,7 @@ def test_boxes_are_asked_for_and_read_in_units(world: Path, box_format: str, uni
     assert UNITS[units] in row["prompt"]
     box = [0.2 * width, 0.25 * height, 0.7 * width, 0.75 * height]
     assert str([round(side) for side in box]) in row["prompt"]
-    assert {"overlap", "overlap_native"} <= set(results(output)["metrics"])
+    assert {"overlap", "overlap_normalised"} <= set(results(output)["metrics"])
     assert results(output)["settings"]["box_format"] == units
 
     answered = {"id": row["id"], "completion": f"<answer>{[box] * 8}</answer>", "frame_size": row["frame_size"]}
@@ -632,8 +632,10 @@ def test_boxes_are_asked_for_and_read_in_units(world: Path, box_format: str, uni
     source = source.replace(f"--box-format {box_format}", f"--box-format {units}")
     assert main(["eval", *source.split(), "--predictions", str(predictions), "--output", str(scored)]) == 0
     metrics = results(scored)["metrics"]
-    assert metrics["overlap_native"] == pytest.approx(1.0) and metrics["overlap"] < 0.1
-    assert metrics["AO_interpolated_native"] == pytest.approx(1.0)
+    assert metrics["overlap"] == pytest.approx(1.0) and metrics["overlap_normalised"] < 0.1
+    assert metrics["AO_interpolated"] == pytest.approx(1.0)
+    (row,) = map(json.loads, (scored / "samples.jsonl").read_text().splitlines())
+    assert row["parsed"][0] == pytest.approx([0.2, 0.25, 0.7, 0.75]) and row["completion"] == answered["completion"]
 
 
 def test_a_result_recorded_under_the_former_name_of_pixels_is_scored_again(world: Path) -> None:
@@ -646,7 +648,7 @@ def test_a_result_recorded_under_the_former_name_of_pixels_is_scored_again(world
     recorded["settings"]["box_format"] = "native_absolute"
     (world / "former" / "results.json").write_text(json.dumps(recorded))
     assert main(["eval", "--rescore", str(world / "former")]) == 0
-    assert results(world / "former")["metrics"] == recorded["metrics"] and recorded["metrics"]["overlap_native"] > 0.1
+    assert results(world / "former")["metrics"] == recorded["metrics"] and recorded["metrics"]["overlap"] > 0.1
     assert results(world / "former")["settings"]["box_format"] == "pixels"
 
 
