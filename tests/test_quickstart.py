@@ -9,7 +9,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.baselines.blind import BlindResult
 from videochat_r1.grpo.rollout_log import read_rollouts
 from videochat_r1.modeling.load import load_config, load_model, load_processor
-from videochat_r1.quickstart.options import SHIPPED_START, QuickstartOptions
+from videochat_r1.quickstart.options import QuickstartOptions, families
 from videochat_r1.quickstart.run import Quickstart
 from videochat_r1.quickstart.summary import Comparison, table
 
