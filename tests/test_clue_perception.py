@@ -74,15 +74,19 @@ def answerer(world: Path) -> Scripted:
     return Scripted(options, torch.device("cpu"))
 
 
-def answerer_of(world: Path, family: str, **options: Any) -> Scripted:
-    """A tiny model of the family, with the budget in its tokens: frames of 2 x 1 at first."""
-    side = SIDES[family]
+def model_of(world: Path, family: str) -> str:
+    """The folder of a tiny model."""
     if not (world / family).exists():
         build_tiny(world / family, hidden=64, layers=2, vision_hidden=32, family=family)
+    return str(world / family)
+
+
+def answerer_of(world: Path, family: str, **options: Any) -> Scripted:
+    """With the budget in tokens of the family: frames of 2 x 1 at first."""
+    side = SIDES[family]
     video = replace(BUDGET, min_pixels=side * side, max_pixels=2 * side * side)
-    return Scripted(
-        RunOptions(str(world / family), video=video, max_new_tokens=8, dtype="float32", **options), torch.device("cpu")
-    )
+    asked = RunOptions(model_of(world, family), video=video, max_new_tokens=8, dtype="float32", **options)
+    return Scripted(asked, torch.device("cpu"))
 
 
 def question(world: Path, name: str = "q") -> Sample:
@@ -260,11 +264,12 @@ def test_other_tasks_have_no_clues(world: Path) -> None:
 
 
 @pytest.mark.vllm
-def test_absolute_time_with_vllm(world: Path) -> None:
+@pytest.mark.parametrize("family", SIDES)
+def test_absolute_time_with_vllm(world: Path, family: str) -> None:
     """Positions travel with every prompt, so a jump in time needs no engine of its own."""
     completions, spans = {}, [Span(1.0, 2.0), Span(6.0, 8.0)]
     for engine in ("transformers", "vllm"):
-        options = RunOptions(str(world / "model"), engine=engine, video=BUDGET, max_new_tokens=8, dtype="float32")
+        options = RunOptions(model_of(world, family), engine=engine, video=BUDGET, max_new_tokens=8, dtype="float32")
         answerer = Answerer(options, torch.device("cpu"))
         prompt = load_prompt(answerer.builder, question(world))
         with CluePerception(answerer, OPTIONS, look_at=lambda *_: spans) as passes:
@@ -319,8 +324,9 @@ FLAGS = (
 )
 
 
-def test_ask(world: Path, speaking: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["What is it?", "--model", str(world / "model"), "--video", str(world / "video.mp4")]
+@pytest.mark.parametrize("family", SIDES)
+def test_ask(world: Path, speaking: list[str], family: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["What is it?", "--model", model_of(world, family), "--video", str(world / "video.mp4")]
     more = ["--options", "cat", "dog", "--json", "--clue-padding", "0"]
     assert main(["ask", "--clue-perception", *command, *more, *FLAGS.split()]) == 0
     found = json.loads(capsys.readouterr().out)

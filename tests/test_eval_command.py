@@ -397,20 +397,25 @@ def answers(folder: Path) -> dict[str, Any]:
     return {row["id"]: row["completion"] for row in rows}
 
 
-def test_a_model_is_run_and_everything_recorded(world: Path) -> None:
-    assert run(world, "plain") == 0
-    found = results(world / "plain")
+@pytest.mark.parametrize(("model", "family", "side"), [("model", "qwen2_5_vl", 28), ("other", "qwen3_vl", 32)])
+def test_a_model_is_run_and_everything_recorded(world: Path, model: str, family: str, side: int) -> None:
+    from videochat_r1.modeling.tiny import build_tiny
+
+    if not (world / model).exists():
+        build_tiny(world / model, hidden=64, layers=2, vision_hidden=32, family=family)
+    out = world / ("plain" if model == "model" else family)
+    assert run(world, out.name, "--model", str(world / model)) == 0
+    found = results(out)
     assert found["num_samples"] == 7
     assert found["failures"]["video_error"] == {"count": 1, "first": ["V3_0"]}
     assert found["ended"]["video_error"] == pytest.approx(1 / 7) and sum(found["ended"].values()) == pytest.approx(1)
     settings = found["settings"]
-    assert settings["model"] == str(world / "model") and settings["dtype"] == "float32"
+    assert settings["model"] == str(world / model) and settings["dtype"] == "float32"
     assert settings["video"]["fps"] == 2.0 and settings["temperature"] == 0.0 and settings["thinking"] is False
     assert settings["weights"] and settings["git_commit"] and settings["versions"]["transformers"]
-    row = json.loads((world / "plain" / "samples.jsonl").read_text().splitlines()[0])
-    assert "event 0 of V0" in row["prompt"] and row["num_tokens"] <= 12
-    assert [side % 28 for side in row["frame_size"]] == [0, 0]
-    gone = json.loads((world / "plain" / "samples.jsonl").read_text().splitlines()[-1])
+    row, *_, gone = samples_of(out)
+    assert "event 0 of V0" in row["prompt"] and row["num_tokens"] <= 12 and row["temporal_steps"] == 2
+    assert [pixels % side for pixels in row["frame_size"]] == [0, 0]
     assert gone["completion"] is None and "V3.mp4" in gone["reason"] and gone["scores"]["mIoU"] == 0.0
 
 
