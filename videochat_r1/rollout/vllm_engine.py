@@ -2,8 +2,8 @@
 
 A prompt goes in as `PromptInputs`: its token ids with the placeholders expanded, its normalised pixels, its M-RoPE
 positions. vLLM runs no processor of its own, so nothing is resized, resampled or expanded a second time. The rollouts of a
-group are requests with the same tokens and the same video: the first to be scheduled encodes the video and fills the
-prompt's cache, the others find both.
+group are requests with the same tokens and the same media: the first to be scheduled encodes these and fills the prompt's
+cache, the others find both.
 """
 
 import math
