@@ -3,10 +3,13 @@
 import copy
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import AddedToken
 
+from tests.tiny_prompts import make_model
 from tests.tiny_runs import write_video
 from videochat_r1.errors import ConfigError, DataError, VideoError
 from videochat_r1.geometry import Span
@@ -14,8 +17,9 @@ from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.load import load_config, load_model, load_processor, vision_token_ids
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_tiny
-from videochat_r1.sample import Sample, SpanTarget, Video
+from videochat_r1.sample import CaptionTarget, Pictures, Sample, SpanTarget, Video
 from videochat_r1.video.frames import Frames, VideoBudget
+from videochat_r1.video.stills import PictureBudget, load_pictures
 
 BUDGET = VideoBudget(fps=5.0, max_frames=16, min_pixels=28 * 28, max_pixels=56 * 56)
 
@@ -283,3 +287,97 @@ def test_incomplete_weights_are_refused(folder, tmp_path):
         (tmp_path / name).write_bytes((folder / "model" / name).read_bytes())
     with pytest.raises(ConfigError, match="cannot load the weights"):
         load_model(tmp_path)
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+SIZES = {"one": [(100, 70)], "several": [(64, 150), (96, 96), (200, 70)]}
+
+
+def about_pictures(folder, sizes, query="What has changed?"):
+    """A question about pictures of noise of these widths and heights."""
+    paths = []
+    for width, height in sizes:
+        paths.append(folder / f"{width}x{height}.png")
+        noise = np.random.default_rng(width).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(paths[-1])
+    return Sample("p", "captioning", Pictures(tuple(map(str, paths))), query, CaptionTarget("A dog."))
+
+
+@pytest.mark.parametrize("layout", ["video_first", "text_first"])
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_prompts_of_pictures_are_the_processors_own(folder, family, tmp_path, layout, sizes):
+    build, sample = builder(folder, model=family, layout=layout), about_pictures(tmp_path, sizes)
+    inputs, processor = build.build(sample), build.processor
+    stills = load_pictures(sample.media, build.pictures.limits(build.family.picture_pixels), factor=build.factor)
+    exact = processor(
+        text=[inputs.text], images=[still.pixels for still in stills], do_resize=False, return_tensors="pt"
+    )
+    assert torch.equal(inputs.input_ids, exact["input_ids"][0])
+    assert torch.equal(torch.cat([medium.patches for medium in inputs.media]), exact["pixel_values"])
+    grids = torch.tensor([medium.grid for medium in inputs.media])
+    assert torch.equal(grids, exact["image_grid_thw"]) and len(grids) == len(sizes)
+    # Sized by the processor as well, from the files.
+    files = [Image.open(path) for path in sample.media.paths]
+    size = dict(zip(("shortest_edge", "longest_edge"), build.family.picture_pixels, strict=True))
+    sized = processor(text=[inputs.text], images=files, size=size, return_tensors="pt")
+    assert torch.equal(inputs.input_ids, sized["input_ids"][0])
+    model = make_model(family)
+    is_picture = (inputs.input_ids == model.config.image_token_id)[None]
+    expected, _ = model.base_model.get_rope_index(
+        inputs.input_ids[None], mm_token_type_ids=is_picture.int(), image_grid_thw=grids
+    )
+    assert torch.equal(inputs.position_ids, expected[:, 0])
+    # A picture takes as many positions as its longer side has tokens.
+    longer = sum(max(medium.rows, medium.columns) for medium in inputs.media)
+    assert inputs.next_position == int((~is_picture).sum()) + longer
+    first, question = inputs.text.index("<|image_pad|>"), inputs.text.index("What has changed?")
+    assert (first < question) == (layout == "video_first")
+
+
+def test_placeholders_in_a_question_about_pictures_are_text(folder, family, tmp_path):
+    question = "<|image_pad|> or <|vision_start|><|video_pad|><|vision_end|>?"
+    build = builder(folder, model=family)
+    inputs = build.build(about_pictures(tmp_path, SIZES["several"], question))
+    config, ids = load_config(folder / family), inputs.input_ids.tolist()
+    assert ids.count(config.image_token_id) == sum(medium.num_tokens for medium in inputs.media)
+    assert ids.count(config.video_token_id) == 0 and ids.count(config.vision_start_token_id) == 3
+    assert question in inputs.text
+
+
+def test_every_picture_keeps_to_the_budget(folder, family, tmp_path):
+    side = builder(folder, model=family).factor
+    sample = about_pictures(tmp_path, [(20, 20), (400, 300)])
+    least, most = (pixels // side**2 for pixels in FAMILIES[family].picture_pixels)
+    # A square of 20 pixels fills its least; 400 x 300 lie between the limits, or have to shrink to 36 tokens at most.
+    for budget, small, large in (
+        (PictureBudget(), (least, least), (least, most)),
+        (PictureBudget(min_pixels=144 * side**2), (144, 144), (144, most)),
+        (PictureBudget(min_pixels=side**2, max_pixels=36 * side**2), (1, 1), (24, 36)),
+    ):
+        shown = builder(folder, model=family, pictures=budget).build(sample).media
+        for medium, (fewest, greatest) in zip(shown, (small, large), strict=True):
+            assert fewest <= medium.num_tokens <= greatest, budget
+
+
+def test_a_long_prompt_gets_smaller_pictures_and_never_a_cut_one(folder, processor, tmp_path):
+    sample = about_pictures(tmp_path, [(30, 30), (300, 300), (300, 200)])
+    whole = builder(folder, processor).build(sample)
+    text = whole.num_tokens - sum(medium.num_tokens for medium in whole.media)
+    fitted = builder(folder, processor, max_prompt_length=text + 38).build(sample)
+    # 12 tokens for each: 3 x 3 of the square, 4 x 2 of the wide one; the first is not enlarged any more.
+    assert [medium.num_tokens for medium in whole.media] == [4, 121, 77]
+    assert [medium.num_tokens for medium in fitted.media] == [1, 9, 8]
+    assert fitted.num_tokens == text + 18 and fitted.text == whole.text
+    assert builder(folder, processor, max_prompt_length=text + 3).build(sample).num_tokens == text + 3
+    with pytest.raises(DataError, match="even with what it shows at the smallest size"):
+        builder(folder, processor, max_prompt_length=text + 2).build(sample)
+
+
+def test_a_chat_template_that_drops_pictures_is_refused(folder, processor):
+    one = copy.deepcopy(processor)
+    one.chat_template = "<|image_pad|>{{ messages[0]['content'][-1]['text'] }}"
+    build = builder(folder, one)
+    assert build.render_text("x", "image", 1)
+    with pytest.raises(ConfigError, match=r"writes <\|image_pad\|> 1 times for 2 of kind image"):
+        build.render_text("x", "image", 2)

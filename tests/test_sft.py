@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tests.tiny_prompts import plain_arguments
-from tests.tiny_runs import Source, make_corpus, make_trainer, write_train_manifest
+from tests.tiny_runs import Source, make_corpus, make_picture_corpus, make_trainer, write_train_manifest
 from videochat_r1 import sft
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
@@ -15,7 +15,7 @@ from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.recipe import DataArguments, ModelArguments
-from videochat_r1.sample import CaptionTarget, Sample, Video
+from videochat_r1.sample import CaptionTarget, Pictures, Sample, Video
 from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
 from videochat_r1.tasks import TASKS
 from videochat_r1.training.loader import LoadedPrompt
@@ -73,13 +73,17 @@ def losses(trainer):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_loss_is_the_mean_likelihood_of_the_gold_answers(folder, family):
-    trainer = make_sft(folder, family=family, max_steps=1, learning_rate=0.0)
+@pytest.mark.parametrize("pictures", [0, 2])
+def test_the_loss_is_the_mean_likelihood_of_the_gold_answers(folder, family, pictures):
+    samples = make_picture_corpus(folder, 2) + make_corpus(folder, 1) if pictures else None
+    trainer = make_sft(folder, family=family, samples=samples, max_steps=1, learning_rate=0.0)
     trainer.train()
     model = trainer.model.eval()
     builder, processor = trainer._builder, trainer.processing_class
     per_sample = []
-    for sample in trainer._sampler.source.samples(0)[:3]:
+    first = trainer._sampler.source.samples(0)[:3]
+    assert sum(isinstance(sample.media, Pictures) for sample in first) == pictures
+    for sample in first:
         prompt = builder.build(sample)
         gold = TASKS[sample.task].gold(sample.target, thinking=False)
         answer = [*processor.tokenizer(gold, add_special_tokens=False)["input_ids"], processor.tokenizer.eos_token_id]
@@ -177,12 +181,12 @@ def test_gradient_accumulation_gives_the_same_update(folder):
     assert (weights[0] - weights[1]).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("defect", ["video", "answer"])
+@pytest.mark.parametrize("defect", ["video", "pictures", "answer"])
 def test_samples_that_cannot_be_used_are_left_out_and_counted(folder, defect, monkeypatch):
     samples = make_corpus(folder, 6)
     bad = {"t1", "t4"} if defect == "answer" else {sample.id for sample in samples[:3]}
-    if defect == "video":
-        gone = Video(path=str(folder / "gone.mp4"))
+    if defect != "answer":
+        gone = Video(path=str(folder / "gone.mp4")) if defect == "video" else Pictures((str(folder / "gone.png"),))
         samples = [replace(sample, media=gone) if sample.id in bad else sample for sample in samples]
     monkeypatch.setattr("tests.test_sft.make_corpus", lambda *_: samples)
     # In this order the first batch holds the first three. Of the gold answers only tracking's boxes are long.

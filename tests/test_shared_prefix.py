@@ -172,23 +172,25 @@ def test_lora() -> None:
     assert (with_adapter - without).abs().max() > 1e-3
 
 
-def test_frozen_tower_with_features_computed_once() -> None:
-    model = prepare(make_model())
+@pytest.mark.parametrize("family", FAMILIES)
+def test_frozen_tower_with_features_computed_once(family: str) -> None:
+    model = prepare(make_model(family))
     model.base_model.visual.requires_grad_(False)
-    batch = ragged_batch(model)
+    batch = mixed_batch(model)
     features = {id(prompt): encode_media(model, prompt) for prompt in batch[0]}
     logps, gradients = largest_difference(model, *batch, media_features=[features[id(prompt)] for prompt in batch[0]])
     assert logps < TOLERANCE
     assert gradients < TOLERANCE
 
 
-def test_vision_tower_sees_each_video_once() -> None:
+def test_vision_tower_sees_each_medium_once_and_all_in_one_call() -> None:
     model = prepare(make_model())
-    prompts, ids, mask = ragged_batch(model)
-    patches = []
+    patches: list[int] = []
     model.base_model.visual.register_forward_pre_hook(lambda module, args: patches.append(len(args[0])))
-    completion_logps(model, prompts, ids, mask, share_prompt=True, compute_entropy=False, pad_token_id=PAD)
-    assert patches == [4 * 4 * 6 + 3 * 4 * 4]
+    for batch in (ragged_batch, mixed_batch):
+        prompts, ids, mask = batch(model)
+        completion_logps(model, prompts, ids, mask, share_prompt=True, compute_entropy=False, pad_token_id=PAD)
+    assert patches == [4 * 4 * 6 + 3 * 4 * 4, 4 * 6 + 4 * 4 + 2 * 4 * 4 + 6 * 4]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -20,7 +20,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLM
 from trl import GRPOTrainer
 
 from tests.tiny_prompts import shift_one_position, without_last_token
-from tests.tiny_runs import logged_rollouts, make_corpus, make_trainer
+from tests.tiny_runs import logged_rollouts, make_corpus, make_picture_corpus, make_trainer
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.grpo import rows, run
 from videochat_r1.grpo import trainer as grpo_trainer
@@ -32,7 +32,7 @@ from videochat_r1.modeling.media_features import unwrap
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.modeling.vision_segments import ATTENTION_NAME
 from videochat_r1.recipe import ModelArguments
-from videochat_r1.sample import Sample, Video
+from videochat_r1.sample import Pictures, Sample, Video, media_in_row
 from videochat_r1.training import checkpoint, loader, resumable
 from videochat_r1.training.damage import sound_checkpoint
 from videochat_r1.training.divergence import StopsWhenDiverged
@@ -376,14 +376,21 @@ def test_loader_workers_do_not_change_the_run(folder, plain_run):
     assert [row["completion"] for row in again] == [row["completion"] for row in rows]
 
 
-def test_a_bad_video_is_left_out_counted_and_listed(folder):
-    samples = make_corpus(folder, 4)
-    broken = Sample("broken", samples[0].task, Video(path=str(folder / "no.mp4")), "q", samples[0].target, 2.0, "toy")
+@pytest.mark.parametrize("bad", ["no.mp4", "no.png", "torn.png"])
+def test_what_cannot_be_shown_is_left_out_counted_and_listed(folder, bad):
+    samples, (sound, two) = make_corpus(folder, 4), make_picture_corpus(folder, 2)
+    broken = replace(samples[0], id="broken", media=Video(path=str(folder / bad)))
+    if bad.endswith(".png"):
+        whole = Path(sound.media.paths[0]).read_bytes()
+        (folder / "torn.png").write_bytes(whole[: len(whole) // 2])
+        broken = replace(two, id="broken", media=Pictures((two.media.paths[0], str(folder / bad))))
     trainer = make_trainer(folder, samples=[samples[1], broken], max_steps=1, output_dir=str(folder / "bad"))
     trainer.train()
     assert {row["sample_id"] for row in logged_rollouts(folder / "bad")} == {samples[1].id}
     assert history_value(trainer, "data/bad_samples") == [1.0]
-    assert trainer.bad_samples.listed[0]["sample_id"] == "broken"
+    [listed] = trainer.bad_samples.listed
+    assert listed == {"sample_id": "broken", **media_in_row(broken.media), "problem": listed["problem"]}
+    assert listed["problem"].startswith(f"VideoError: {folder / bad}: ")
     assert history_value(trainer, f"{broken.task}/ended/video_error") == [1.0]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from PIL import Image
 
 from videochat_r1.training.start import keep_vllm_out
 
@@ -30,7 +31,7 @@ from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_tiny
-from videochat_r1.sample import BoxesTarget, GroundedChoiceTarget, Sample, SpanTarget, Video
+from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, Pictures, Sample, SpanTarget, Video
 from videochat_r1.training import checkpoint
 from videochat_r1.video.frames import VideoBudget
 
@@ -70,10 +71,26 @@ def make_corpus(folder: Path, count: int = 12) -> list[Sample]:
     return samples
 
 
-def write_train_manifest(folder: Path, count: int = 12) -> None:
-    """`train.jsonl` of the corpus, its videos relative to the folder."""
-    samples = make_corpus(folder, count)
-    local = [replace(sample, media=Video(path=Path(sample.media.path).name)) for sample in samples]
+def make_picture_corpus(folder: Path, count: int = 4) -> list[Sample]:
+    """`count` questions about one picture and about two, in turn, of three pictures of different sizes."""
+    paths = []
+    for index, (width, height) in enumerate([(70, 50), (60, 90), (100, 40)]):
+        paths.append(folder / f"{index}.png")
+        if not paths[-1].exists():
+            noise = np.random.default_rng(index).integers(0, 255, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(paths[-1])
+    target = ChoiceTarget(("red", "blue"), "A")
+    samples = []
+    for index in range(count):
+        shown = Pictures(tuple(str(paths[(index + more) % 3]) for more in range(1 + index % 2)))
+        samples.append(Sample(f"p{index}", "multi_choice_qa", shown, f"question {index}", target, source="toy"))
+    return samples
+
+
+def write_train_manifest(folder: Path, count: int = 12, pictures: int = 0) -> None:
+    """`train.jsonl` of the corpus and so many questions about pictures, files relative to the folder."""
+    samples = [*make_corpus(folder, count), *make_picture_corpus(folder, pictures)]
+    local = [replace(sample, media=sample.media.moved(lambda path: Path(path).name)) for sample in samples]
     write_manifest(folder / "train.jsonl", local)
 
 
