@@ -351,20 +351,6 @@ def test_mistakes_in_ask(world: Path, changed: list[str], message: str, capsys: 
     assert message in capsys.readouterr().err
 
 
-def test_ask_about_pictures(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = [str(world / "before.png"), str(world / "after.png")]
-    for path in paths:
-        Image.new("RGB", (60, 40)).save(path)
-    asked = ["ask", "What has changed?", "--model", str(world / "model"), "--image", paths[0], "--image", paths[1]]
-    assert main([*asked, "--json", *FLAGS.split()]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["images"] == paths and "video" not in found
-    assert (found["num_tokens"], found["ended"]) == (4, "length")
-    assert main([*asked, "--options", "all", "nothing", *FLAGS.split()]) == 0
-    shown = capsys.readouterr().out
-    assert shown.startswith("2 pictures, ") and "answer: none that can be read" in shown
-
-
 @pytest.mark.parametrize(
     ("more", "written", "answer", "shown"),
     [
@@ -391,7 +377,10 @@ def test_ask_about_pictures(
     assert main([*command, "--json", *FLAGS.split(), "--picture-max-pixels", "1568"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["images"], found["answer"], found["completion"]) == (paths, answer, written) and "video" not in found
-    assert found["settings"]["picture"] == {"max_pixels": 1568}
+    assert found["settings"]["picture"] == {"max_pixels": 1568} and (found["num_tokens"], found["ended"]) == (
+        4,
+        "length",
+    )
     assert main([*command, *FLAGS.split()]) == 0
     text = capsys.readouterr().out
     assert text.startswith("2 pictures, ") and shown in text and f"  {written}" in text
