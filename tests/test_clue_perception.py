@@ -385,7 +385,10 @@ def test_ask_about_pictures(
     assert main([*command, "--json", *FLAGS.split(), "--picture-max-pixels", "1568"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["images"], found["answer"], found["completion"]) == (paths, answer, written) and "video" not in found
-    assert found["settings"]["picture"] == {"max_pixels": 1568}
+    assert found["settings"]["picture"] == {"max_pixels": 1568} and (found["num_tokens"], found["ended"]) == (
+        4,
+        "length",
+    )
     assert main([*command, *FLAGS.split()]) == 0
     text = capsys.readouterr().out
     assert text.startswith("2 pictures, ") and shown in text and f"  {written}" in text
