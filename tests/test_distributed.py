@@ -21,7 +21,7 @@ STEPS = 3
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("distributed")
     build_tiny(path / "model", hidden=64, layers=2, vision_hidden=32)
-    write_train_manifest(path)
+    write_train_manifest(path, pictures=12)
     (path / "noisy_reward.py").write_text(
         "import os\n"
         "def vary(completions, **columns):\n"
@@ -60,7 +60,7 @@ def recipe(folder, name, **changes):
         "save_steps": 2,
         "report_to": [],
         "disable_tqdm": True,
-        "seed": 3,
+        "seed": 4,
         **changes,
     }
     path = folder / f"{name}.yaml"
@@ -113,6 +113,13 @@ def relative_difference(a, b, start):
 def history(path, key):
     state = json.loads((path / "trainer_state.json").read_text())
     return [float(entry[key]) for entry in state["log_history"] if key in entry]
+
+
+def test_the_ranks_are_shown_a_video_and_pictures_in_both_orders(zero3_run):
+    shown = {}
+    for row in logged_rollouts(zero3_run):
+        shown.setdefault(row["step"], []).append("images" in row)
+    assert [True] * 4 + [False] * 4 in shown.values() and [False] * 4 + [True] * 4 in shown.values()
 
 
 def test_two_processes_draw_the_same_completions_as_one(zero3_run, plain_run):
