@@ -99,7 +99,7 @@ FIRST = Look((), 60, 1.0, (112, 56), 240)
 
 
 def plan(options: ClueOptions, *, max_tokens: int = 10_000, number: int = 1, segments: tuple[Span, ...] = (Span(10, 18),), budget: VideoBudget = BUDGET):  # fmt: skip
-    return plan_look(segments, FIRST, VIDEO, budget, options, number=number, max_tokens=max_tokens, factor=28)
+    return plan_look(segments, FIRST, VIDEO, budget, options, number=number, max_tokens=lambda steps: max_tokens, factor=28)  # fmt: skip
 
 
 def test_boosts_multiply_rate_and_sides() -> None:

@@ -8,10 +8,13 @@ import subprocess
 import time
 
 import pytest
+import torch
 import yaml
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from tests.tiny_runs import logged_rollouts, write_train_manifest
+from videochat_r1.commands.grpo import main as grpo_command
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
+from videochat_r1.modeling.load import load_model
 from videochat_r1.modeling.tiny import build_tiny
 
 STEPS = 3
@@ -20,7 +23,8 @@ STEPS = 3
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("distributed")
-    build_tiny(path / "model", hidden=64, layers=2, vision_hidden=32)
+    for family in FAMILIES:
+        build_tiny(path / family, hidden=64, layers=2, vision_hidden=32, family=family)
     write_train_manifest(path, pictures=12)
     (path / "noisy_reward.py").write_text(
         "import os\n"
@@ -37,7 +41,7 @@ def folder(tmp_path_factory):
 def recipe(folder, name, **changes):
     """A recipe file whose learning rate is large enough to move the weights by far more than rounding."""
     options = {
-        "model_name_or_path": str(folder / "model"),
+        "model_name_or_path": str(folder / DEFAULT_FAMILY),
         "data_root": str(folder),
         "mixture": [{"manifest": "train.jsonl", "videos": "."}],
         "video": {"fps": 3.0, "max_frames": 16, "min_pixels": 784, "max_pixels": 3136},
@@ -92,14 +96,19 @@ def zero3_run(folder, project_root):
 
 
 @pytest.fixture(scope="module")
-def plain_run(folder, project_root):
-    result = launch(folder, project_root, recipe(folder, "plain"), 1, "none")
-    assert result.returncode == 0, result.stderr[-4000:]
-    return folder / "plain"
+def plain_run(folder):
+    return in_this_process(folder, recipe(folder, "plain"))
+
+
+def in_this_process(folder, config):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        assert grpo_command(["--config", str(config), "--deepspeed", "none", "--use_cpu", "true"]) == 0
+    return config.with_suffix("")
 
 
 def weights(path):
-    return Qwen2_5_VLForConditionalGeneration.from_pretrained(path).state_dict()
+    return load_model(path, dtype=torch.float32).state_dict()
 
 
 def relative_difference(a, b, start):
@@ -115,6 +124,16 @@ def history(path, key):
     return [float(entry[key]) for entry in state["log_history"] if key in entry]
 
 
+def completions(path):
+    rows = logged_rollouts(path)
+    return {(row["step"], row["sample_id"], row["generation"]): row["completion"] for row in rows}
+
+
+def assert_same_updates(run, other, start):
+    assert history(run, "grad_norm") == pytest.approx(history(other, "grad_norm"), rel=1e-4)
+    assert relative_difference(weights(other), weights(run), weights(start)) < 1e-4
+
+
 def test_the_ranks_are_shown_a_video_and_pictures_in_both_orders(zero3_run):
     shown = {}
     for row in logged_rollouts(zero3_run):
@@ -123,17 +142,25 @@ def test_the_ranks_are_shown_a_video_and_pictures_in_both_orders(zero3_run):
 
 
 def test_two_processes_draw_the_same_completions_as_one(zero3_run, plain_run):
-    def completions(path):
-        rows = logged_rollouts(path)
-        return {(row["step"], row["sample_id"], row["generation"]): row["completion"] for row in rows}
-
     assert completions(zero3_run) == completions(plain_run)
     assert len(completions(plain_run)) == STEPS * 2 * 4
 
 
 def test_two_processes_make_the_same_updates_as_one(zero3_run, plain_run, folder):
-    assert history(zero3_run, "grad_norm") == pytest.approx(history(plain_run, "grad_norm"), rel=1e-4)
-    assert relative_difference(weights(plain_run), weights(zero3_run), weights(folder / "model")) < 1e-4
+    assert_same_updates(zero3_run, plain_run, folder / DEFAULT_FAMILY)
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl"])
+def test_two_processes_with_another_family_and_a_frozen_tower(family, folder, project_root):
+    """Every prompt's features are computed once, gathered over the ranks' shards of the tower."""
+    changes = {"model_name_or_path": str(folder / family), "freeze_vision_tower": True, "save_strategy": "no"}
+    changes |= {"gradient_checkpointing": True, "max_steps": 1}
+    config = recipe(folder, f"zero3_{family}", **changes)
+    result = launch(folder, project_root, config, 2, "configs/deepspeed/zero3.json")
+    assert result.returncode == 0, result.stderr[-4000:]
+    plain = in_this_process(folder, recipe(folder, f"plain_{family}", **changes))
+    assert completions(folder / f"zero3_{family}") == completions(plain)
+    assert_same_updates(folder / f"zero3_{family}", plain, folder / family)
 
 
 def test_a_zero3_run_resumes_from_its_checkpoint(zero3_run, folder, project_root):
@@ -141,7 +168,7 @@ def test_a_zero3_run_resumes_from_its_checkpoint(zero3_run, folder, project_root
     shutil.copytree(zero3_run / "checkpoint-2", resumed / "checkpoint-2")
     result = launch(folder, project_root, recipe(folder, "resumed"), 2, "configs/deepspeed/zero3.json")
     assert result.returncode == 0, result.stderr[-4000:]
-    assert relative_difference(weights(zero3_run), weights(resumed), weights(folder / "model")) < 1e-6
+    assert relative_difference(weights(zero3_run), weights(resumed), weights(folder / DEFAULT_FAMILY)) < 1e-6
 
 
 @pytest.mark.parametrize(

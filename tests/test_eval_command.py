@@ -397,20 +397,25 @@ def answers(folder: Path) -> dict[str, Any]:
     return {row["id"]: row["completion"] for row in rows}
 
 
-def test_a_model_is_run_and_everything_recorded(world: Path) -> None:
-    assert run(world, "plain") == 0
-    found = results(world / "plain")
+@pytest.mark.parametrize(("model", "family", "side"), [("model", "qwen2_5_vl", 28), ("other", "qwen3_vl", 32)])
+def test_a_model_is_run_and_everything_recorded(world: Path, model: str, family: str, side: int) -> None:
+    from videochat_r1.modeling.tiny import build_tiny
+
+    if not (world / model).exists():
+        build_tiny(world / model, hidden=64, layers=2, vision_hidden=32, family=family)
+    out = world / ("plain" if model == "model" else family)
+    assert run(world, out.name, "--model", str(world / model)) == 0
+    found = results(out)
     assert found["num_samples"] == 7
     assert found["failures"]["video_error"] == {"count": 1, "first": ["V3_0"]}
     assert found["ended"]["video_error"] == pytest.approx(1 / 7) and sum(found["ended"].values()) == pytest.approx(1)
     settings = found["settings"]
-    assert settings["model"] == str(world / "model") and settings["dtype"] == "float32"
+    assert settings["model"] == str(world / model) and settings["dtype"] == "float32"
     assert settings["video"]["fps"] == 2.0 and settings["temperature"] == 0.0 and settings["thinking"] is False
     assert settings["weights"] and settings["git_commit"] and settings["versions"]["transformers"]
-    row = json.loads((world / "plain" / "samples.jsonl").read_text().splitlines()[0])
-    assert "event 0 of V0" in row["prompt"] and row["num_tokens"] <= 12
-    assert [side % 28 for side in row["frame_size"]] == [0, 0]
-    gone = json.loads((world / "plain" / "samples.jsonl").read_text().splitlines()[-1])
+    row, *_, gone = samples_of(out)
+    assert "event 0 of V0" in row["prompt"] and row["num_tokens"] <= 12 and row["temporal_steps"] == 2
+    assert [pixels % side for pixels in row["frame_size"]] == [0, 0]
     assert gone["completion"] is None and "V3.mp4" in gone["reason"] and gone["scores"]["mIoU"] == 0.0
 
 
@@ -624,7 +629,7 @@ def test_boxes_are_asked_for_and_read_in_units(world: Path, box_format: str, uni
     assert UNITS[units] in row["prompt"]
     box = [0.2 * width, 0.25 * height, 0.7 * width, 0.75 * height]
     assert str([round(side) for side in box]) in row["prompt"]
-    assert {"overlap", "overlap_native"} <= set(results(output)["metrics"])
+    assert {"overlap", "overlap_normalised"} <= set(results(output)["metrics"])
     assert results(output)["settings"]["box_format"] == units
 
     answered = {"id": row["id"], "completion": f"<answer>{[box] * 8}</answer>", "frame_size": row["frame_size"]}
@@ -632,8 +637,10 @@ def test_boxes_are_asked_for_and_read_in_units(world: Path, box_format: str, uni
     source = source.replace(f"--box-format {box_format}", f"--box-format {units}")
     assert main(["eval", *source.split(), "--predictions", str(predictions), "--output", str(scored)]) == 0
     metrics = results(scored)["metrics"]
-    assert metrics["overlap_native"] == pytest.approx(1.0) and metrics["overlap"] < 0.1
-    assert metrics["AO_interpolated_native"] == pytest.approx(1.0)
+    assert metrics["overlap"] == pytest.approx(1.0) and metrics["overlap_normalised"] < 0.1
+    assert metrics["AO_interpolated"] == pytest.approx(1.0)
+    (row,) = map(json.loads, (scored / "samples.jsonl").read_text().splitlines())
+    assert row["parsed"][0] == pytest.approx([0.2, 0.25, 0.7, 0.75]) and row["completion"] == answered["completion"]
 
 
 def test_a_result_recorded_under_the_former_name_of_pixels_is_scored_again(world: Path) -> None:
@@ -646,7 +653,7 @@ def test_a_result_recorded_under_the_former_name_of_pixels_is_scored_again(world
     recorded["settings"]["box_format"] = "native_absolute"
     (world / "former" / "results.json").write_text(json.dumps(recorded))
     assert main(["eval", "--rescore", str(world / "former")]) == 0
-    assert results(world / "former")["metrics"] == recorded["metrics"] and recorded["metrics"]["overlap_native"] > 0.1
+    assert results(world / "former")["metrics"] == recorded["metrics"] and recorded["metrics"]["overlap"] > 0.1
     assert results(world / "former")["settings"]["box_format"] == "pixels"
 
 

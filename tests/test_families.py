@@ -71,7 +71,9 @@ def weights(folder):
 def test_a_family_from_outside_says_what_prompts_are(model):
     config, budget = load_config(model, NAME), VideoBudget(fps=2.0, min_pixels=56 * 56, max_pixels=56 * 56)
     builder = PromptBuilder(load_processor(model), config, budget)
-    inputs = builder.from_frames(builder.frames(Video(path="0.mp4")), builder.render_text("What happens?"))
+    inputs = builder.from_frames(
+        builder.frames(Video(path=str(model.parent / "0.mp4"))), builder.render_text("What happens?")
+    )
     step = "<|video_pad|>" * 4
     expected = f"<|vision_start|>[0 s]{step}[1 s]{step}<|vision_end|>What happens?"
     assert expected in builder.processor.tokenizer.decode(inputs.input_ids)
@@ -98,7 +100,7 @@ def test_a_run_of_it_resumes_where_it_stopped(trained, here):
 
 def test_it_is_asked_and_examined(trained, capsys):
     command = re.search(r"```bash\nvideochat-r1 ask (.*) \"What", (trained / "README.md").read_text())[1].split()
-    video = ["--video", "0.mp4", "--max-new-tokens", "4", "--json", "What happens?"]
+    video = ["--video", str(trained.parent / "0.mp4"), "--max-new-tokens", "4", "--json", "What happens?"]
     assert ask_command([*(word for word in command if word not in ("--video", "clip.mp4")), *video]) == 0
     assert json.loads(capsys.readouterr().out)["settings"]["model_family"] == NAME
     doctor_command(["--model", "run", "--model-family", NAME, "--json"])

@@ -73,7 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(adapter: ModuleType, world: Path, **options: Any) -> Any:
     sized = {"min_pixels": 784, "max_pixels": 3136, "dtype": "float32", "device": "cpu"}
-    model = adapter.VideoChatR1(pretrained=str(world / "model"), batch_size=2, **sized, **options)
+    model = adapter.VideoChatR1(**{"pretrained": str(world / "model"), "batch_size": 2, **sized, **options})
     documents = [str(world / "a.mp4"), str(world / "b.mp4"), str(world / "gone.mp4")]
     model.task_dict = {"task": {"test": documents}}
     return model
@@ -92,8 +92,12 @@ def test_the_entry_point_names_the_class(adapter: ModuleType) -> None:
     assert declared == {"videochat_r1": f"{adapter.__name__}:manifest"}
 
 
-def test_one_text_per_request_in_order(adapter: ModuleType, world: Path) -> None:
-    model = make(adapter, world)
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_one_text_per_request_in_order(adapter: ModuleType, world: Path, family: str) -> None:
+    from videochat_r1.modeling.tiny import build_tiny
+
+    build_tiny(world / family, hidden=64, layers=2, vision_hidden=32, family=family)
+    model = make(adapter, world, pretrained=str(world / family))
     apart = [model.generate_until([request(document)])[0] for document in (0, 1)]
     mixed = [request(1), request(2), request(0), request(0, do_sample=True, temperature=1.0)]
     texts = model.generate_until(mixed)

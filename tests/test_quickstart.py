@@ -10,7 +10,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.baselines.blind import BlindResult
 from videochat_r1.grpo.rollout_log import read_rollouts
 from videochat_r1.modeling.load import load_config, load_model, load_processor
-from videochat_r1.quickstart.options import SHIPPED_START, QuickstartOptions
+from videochat_r1.quickstart.options import QuickstartOptions, families
 from videochat_r1.quickstart.run import Quickstart
 from videochat_r1.quickstart.summary import Comparison, table
 
@@ -100,13 +100,27 @@ def test_a_second_run_gives_the_same_numbers_and_keeps_the_corpus(run, caplog):
                     assert second[part][task][metric][column] == entry[metric][column], (task, metric, column)
 
 
-def test_shipped_start_is_small_and_speaks_the_recipes_language():
-    files = [path for path in SHIPPED_START.rglob("*") if path.is_file()]
+@pytest.mark.parametrize("family", families())
+def test_shipped_starts_are_small_and_speak_the_recipes_language(family):
+    start = QuickstartOptions(family=family).shipped_start
+    files = [path for path in start.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 5e6
-    tokenizer = load_processor(SHIPPED_START).tokenizer
+    assert load_config(start).model_type == family
+    tokenizer = load_processor(start).tokenizer
     boxes = ", ".join(["[0.12, 0.34, 0.56, 0.78]"] * 8)
     assert len(tokenizer(f"<answer>[{boxes}]</answer>")["input_ids"]) <= 60
     assert len(tokenizer("<answer>2.5 to 7.0</answer>")["input_ids"]) == 5
+
+
+def test_another_family_has_recipes_and_a_start_of_its_own(tmp_path):
+    assert families() == ("qwen2_5_vl", "qwen3_vl")
+    with pytest.raises(ConfigError, match="no recipes for 'qwen2_vl', only for qwen2_5_vl, qwen3_vl"):
+        QuickstartOptions(family="qwen2_vl")
+    few = options(tmp_path, family="qwen3_vl", num_eval=2, from_scratch=False, compare=False)
+    Quickstart(few).run()
+    [first, *_] = read_rollouts(tmp_path / "rollouts.jsonl")
+    assert "<|vision_start|><|video_pad|><|vision_end|>" in first["prompt"]
+    assert load_config(tmp_path / "checkpoints" / "grpo").model_type == "qwen3_vl"
 
 
 def test_table_aligns_and_marks_headlines():

@@ -69,7 +69,7 @@ def test_a_group_names_its_video_or_its_pictures(path):
     assert first["video"] == "a.mp4" and "images" not in first
     log = RolloutLog(path, ["iou"], [1.0], 1)
     shown = {"video": None, "pictures": ["a.jpg", "b.jpg"]}
-    log.score(4, [Drawn({**one.columns, **shown}, "", 5, True, True) for one in drawn("é", 1)], [[0.0]], [None])
+    log.score(4, [one._replace(columns={**one.columns, **shown}) for one in drawn("é", "stop")], [[0.0]])
     log.write([0.0])
     *_, last = read_rollouts(path)
     assert last["images"] == ["a.jpg", "b.jpg"] and "video" not in last

@@ -10,6 +10,8 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard as HubCard
+from peft import PeftModel
+from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import Qwen2_5_VLForConditionalGeneration, TrainingArguments
@@ -18,12 +20,16 @@ from tests.tiny_runs import make_corpus, write_train_manifest
 from videochat_r1.commands.ask import parser as ask_parser
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.commands.sft import main as sft_command
+from videochat_r1.datasets.manifest import write_manifest
 from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.grpo import config
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import check_rewards_cover, load_rewards
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
+from videochat_r1.modeling.load import load_model
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.sample import ChoiceTarget, Pictures, Sample
 from videochat_r1.sft import VideoSFTConfig
 from videochat_r1.training.console import use_console_log
 
@@ -88,6 +94,27 @@ def test_a_lora_run_saves_adapter_and_merged_model_and_logs_to_both_trackers(fol
     assert any((output / "wandb").rglob("run-*.wandb")), "offline, into the run's folder"
 
 
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != DEFAULT_FAMILY])
+def test_merged_adapters_answer_as_adapters_do(folder, family):
+    """Of the other families: the weights are those of the base with the adapter added, tower and tied head included."""
+    base = folder / family
+    build_tiny(base, hidden=64, layers=2, vision_hidden=32, family=family)
+    options = {"per_device_train_batch_size": 2, "samples_per_step": 2, "learning_rate": 0.05}
+    config = recipe(
+        folder, f"lora_{family}", **options, model_name_or_path=str(base), lora={"r": 4}, merge_lora=True, max_steps=1
+    )
+    assert sft_command(["--config", config]) == 0
+    adapted = PeftModel.from_pretrained(load_model(base, dtype=torch.float32), folder / f"lora_{family}")
+    expected = adapted.merge_and_unload().state_dict()
+    start, merged = (
+        load_model(path, dtype=torch.float32).state_dict() for path in (base, folder / f"lora_{family}" / "merged")
+    )
+    moved = {name for name, value in start.items() if not torch.equal(value, expected[name])}
+    assert len(moved) == 2 * 7 and not any("visual" in name for name in moved)
+    for name, value in merged.items():
+        assert (value - expected[name]).abs().max() <= 1e-2 * expected[name].abs().max(), "rounded to bf16"
+
+
 def test_sft_from_a_recipe(folder):
     config = recipe(folder, "sft", per_device_train_batch_size=2, samples_per_step=4, learning_rate=1e-3)
     assert sft_command(["--config", config]) == 0
@@ -108,6 +135,29 @@ def test_the_tiny_recipe_earns_rewards_and_learns(tmp_path, project_root):
     assert len(logged) == 2 and all(entry["reward"] > 0.5 and entry["grad_norm"] > 0 for entry in logged)
     before, after = (load_file(path / "model.safetensors") for path in (start, output))
     assert any(not torch.equal(value.float(), after[name].float()) for name, value in before.items())
+
+
+def test_pictures_are_trained_on_and_a_bad_one_is_left_out(folder):
+    for name, size in (("a.png", (90, 40)), ("b.jpg", (30, 60))):
+        Image.new("RGB", size).save(folder / name)
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:50])
+    target = ChoiceTarget(("cat", "dog"), "B")
+    shown = [("a.png",), ("a.png", "b.jpg"), ("cut.png",), ("b.jpg", "cut.png")]
+    write_manifest(
+        folder / "pictures.jsonl",
+        [Sample(f"p{i}", "multi_choice_qa", Pictures(paths), "Which?", target) for i, paths in enumerate(shown)],
+    )
+    config = recipe(
+        folder, "pictures", **GRPO, mixture=[{"manifest": "pictures.jsonl", "videos": "."}], max_bad_video_share=0.6
+    )
+    assert grpo_command(["--config", config, "--rewards", "[{name: accuracy}, {name: format}]"]) == 0
+    rollouts = [json.loads(line) for line in (folder / "pictures" / "rollouts.jsonl").read_text().splitlines()]
+    assert {group["sample_id"]: [path.rpartition("/")[2] for path in group["images"]] for group in rollouts} == {
+        "p0": ["a.png"],
+        "p1": ["a.png", "b.jpg"],
+    }
+    history = json.loads((folder / "pictures" / "trainer_state.json").read_text())["log_history"]
+    assert [entry["data/bad_samples"] for entry in history if "data/bad_samples" in entry][-1] == 2
 
 
 def check_record(output):

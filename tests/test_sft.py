@@ -10,8 +10,10 @@ from tests.tiny_prompts import plain_arguments
 from tests.tiny_runs import Source, make_corpus, make_picture_corpus, make_trainer, write_train_manifest
 from videochat_r1 import sft
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.recipe import DataArguments, ModelArguments
 from videochat_r1.sample import CaptionTarget, Pictures, Sample, Video
 from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
@@ -40,8 +42,10 @@ def folder(tmp_path_factory):
     return path
 
 
-def make_sft(folder, *, samples=None, lora=None, family="qwen2_5_vl", prompting=None, **overrides):
+def make_sft(folder, *, samples=None, lora=None, family=DEFAULT_FAMILY, prompting=None, **overrides):
     model_path = folder / f"model_{family}"
+    if not model_path.exists():
+        build_tiny(model_path, hidden=64, layers=2, vision_hidden=32, family=family)
     processor = load_processor(model_path)
     budget = VideoBudget(fps=3.0, max_frames=16, min_pixels=28 * 28, max_pixels=56 * 56)
     model = load_model(model_path, dtype=torch.float32)
@@ -68,10 +72,11 @@ def losses(trainer):
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("pictures", [0, 2])
-def test_the_loss_is_the_mean_likelihood_of_the_gold_answers(folder, pictures):
+def test_the_loss_is_the_mean_likelihood_of_the_gold_answers(folder, family, pictures):
     samples = make_picture_corpus(folder, 2) + make_corpus(folder, 1) if pictures else None
-    trainer = make_sft(folder, samples=samples, max_steps=1, learning_rate=0.0)
+    trainer = make_sft(folder, family=family, samples=samples, max_steps=1, learning_rate=0.0)
     trainer.train()
     model = trainer.model.eval()
     builder, processor = trainer._builder, trainer.processing_class
@@ -95,8 +100,9 @@ def test_the_loss_is_the_mean_likelihood_of_the_gold_answers(folder, pictures):
     assert losses(trainer)[0] == pytest.approx(float(torch.stack(per_sample).mean()), abs=2e-4)
 
 
-def test_training_lowers_the_loss(folder):
-    trainer = make_sft(folder)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_lowers_the_loss(folder, family):
+    trainer = make_sft(folder, family=family)
     trainer.train()
     assert losses(trainer)[-1] < losses(trainer)[0] - 0.5
 

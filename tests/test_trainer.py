@@ -16,7 +16,7 @@ from deepspeed.runtime.checkpoint_engine import torch_checkpoint_engine
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from peft import LoraConfig
-from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel, Trainer
+from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLModel, Trainer
 from trl import GRPOTrainer
 
 from tests.tiny_prompts import shift_one_position, without_last_token
@@ -27,6 +27,7 @@ from videochat_r1.grpo import trainer as grpo_trainer
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.shared_prefix import SharedPrefixDifference, completion_logps
 from videochat_r1.grpo.trainer import VideoGRPOTrainer, noise_seed
+from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.media_features import unwrap
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.modeling.vision_segments import ATTENTION_NAME
@@ -152,16 +153,26 @@ def with_one_thing_wrong(wrong):
 
 @pytest.fixture(scope="module")
 def sharp_folder(tmp_path_factory):
-    """Of a model whose attention depends on positions, which that of a freshly made one hardly does."""
+    """Of models whose attention depends on positions, which that of a freshly made one hardly does."""
     path = tmp_path_factory.mktemp("sharp")
-    build_tiny(path / "model_qwen2_5_vl", hidden=64, layers=2, vision_hidden=32, initializer_range=0.125)
+    for family in FAMILIES:
+        build_tiny(
+            path / f"model_{family}", hidden=64, layers=2, vision_hidden=32, initializer_range=0.125, family=family
+        )
     return path
+
+
+ALL_AT_ONCE = {"beta": 0.5, "num_iterations": 2, "gradient_checkpointing": True, "max_steps": 2}
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"beta": 0.0, "max_steps": 1}, {"beta": 0.5, "max_steps": 2}, {"num_iterations": 2, "max_steps": 2}],
-    ids=["no KL", "KL", "iterations"],
+    [
+        {"beta": 0.0, "max_steps": 1},
+        {"beta": 0.5, "max_steps": 2},
+        *({"family": family, **ALL_AT_ONCE} for family in FAMILIES),
+    ],
+    ids=["no KL", "KL", *FAMILIES],
 )
 def test_repeating_prompts_gives_the_same_weights_with(sharp_folder, options, monkeypatch):
     """Plain gradient steps, which amplify nothing; old policies count in the second iteration. Whatever is wrong in the
@@ -175,7 +186,8 @@ def test_repeating_prompts_gives_the_same_weights_with(sharp_folder, options, mo
     moved = largest_difference(before, weights_of(shared))
     assert largest_difference(weights_of(shared), weights_of(repeated)) < 1e-4 * moved
     monkeypatch.setattr(VideoGRPOTrainer, "_check_agreement", lambda self, difference: None)
-    for wrong in ("position", "seconds", "mask"):
+    timed = options.get("family") != "qwen3_vl"  # its positions know no seconds
+    for wrong in ("position", "mask", *(["seconds"] if timed else [])):
         monkeypatch.setattr(grpo_trainer, "completion_logps", with_one_thing_wrong(wrong))
         perturbed = make_trainer(sharp_folder, **exact)
         perturbed.train()
@@ -222,16 +234,19 @@ def test_every_loss_type_of_trl_trains(folder, loss_type):
         {"num_iterations": 2, "prompts_per_step": 4, "per_device_train_batch_size": 8},
         {"gradient_checkpointing": True},
         {"bf16": True},
-        {"family": "qwen2_vl"},
-        {"freeze": True},
-        {"peft_config": LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")},
         {"dataloader_num_workers": 2},
         {"verify_shared_prompt": True},
+        *({"freeze": True, "family": family} for family in FAMILIES),
+        *({"lora": {"r": 4, "lora_alpha": 8}, "family": family} for family in FAMILIES),
     ],
-    ids=lambda options: next(iter(options)),
+    ids=lambda options: "-".join([next(iter(options)), options.get("family", "")]),
 )
 def test_variants_train(folder, options):
-    trainer = make_trainer(folder, **options)
+    adapters = dict(options)
+    if lora := adapters.pop("lora", None):
+        targets = FAMILIES[options["family"]].lora_targets
+        adapters["peft_config"] = LoraConfig(task_type="CAUSAL_LM", target_modules=targets, **lora)
+    trainer = make_trainer(folder, **adapters)
     before = weights_of(trainer)
     trainer.train()
     after = weights_of(trainer)
@@ -239,8 +254,11 @@ def test_variants_train(folder, options):
     assert moved
     if options.get("freeze"):
         assert not any("visual" in name for name in moved)
-    if "peft_config" in options:
-        assert all("lora" in name for name in moved)
+    if lora:
+        assert all("lora" in name and "language_model" in name for name in moved)
+        assert len({name.partition(".lora_")[0] for name in moved}) == 2 * 7, (
+            "every linear layer of both decoder layers"
+        )
 
 
 def rewards_equal_for_some(completions, sample_id, **columns):
@@ -282,9 +300,11 @@ def test_dynamic_sampling_fills_the_batch_with_groups_that_differ(folder):
     assert max(history_value(trainer, "sampling/sampling_logp_difference/max")) < 2e-5
 
 
-def test_resuming_inside_a_generation_finds_the_prompts_of_replaced_groups(tmp_path):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_resuming_inside_a_generation_finds_the_prompts_of_replaced_groups(tmp_path, family):
     entries = [{"name": f"{__name__}:rewards_equal_for_some"}]
-    options = {"reward_entries": entries, "dynamic_sampling_draws": 6, "num_iterations": 2, "max_steps": 2}
+    replacing = {"reward_entries": entries, "dynamic_sampling_draws": 6}
+    options = {**replacing, "num_iterations": 2, "max_steps": 2, "family": family}
     whole = make_trainer(tmp_path, **options, save_strategy="steps", save_steps=1, output_dir=str(tmp_path / "whole"))
     whole.train()
     assert sum(history_value(whole, "dynamic_sampling/groups_replaced")) > 0
@@ -313,8 +333,9 @@ def test_dropout_is_refused_before_anything_is_drawn(folder):
         run.check_dropout(model_args, VideoGRPOConfig(output_dir=str(folder), use_cpu=True, bf16=False))
 
 
-def test_a_frozen_vision_tower_sees_each_video_once(folder, monkeypatch):
-    trainer = make_trainer(folder, freeze=True, num_iterations=2, max_steps=2, beta=0.0)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_frozen_vision_tower_sees_each_video_once(folder, family):
+    trainer = make_trainer(folder, family=family, freeze=True, num_iterations=2, max_steps=2, beta=0.0)
     frames_seen = []
     tower = trainer.model.model.visual
     tower.register_forward_pre_hook(
@@ -324,8 +345,9 @@ def test_a_frozen_vision_tower_sees_each_video_once(folder, monkeypatch):
     assert len(frames_seen) == 1 + 2  # the blank stand-in once, and one generation of two prompts
 
 
-def test_every_vision_tower_attends_in_few_calls(folder):
-    trainer = make_trainer(folder)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_vision_tower_attends_in_few_calls(folder, family):
+    trainer = make_trainer(folder, family=family)
     for model in (trainer.model, trainer.ref_model):
         assert unwrap(model).model.visual.config._attn_implementation == ATTENTION_NAME
 
@@ -422,13 +444,19 @@ def test_too_many_bad_videos_stop_the_run(folder):
         make_trainer(folder, samples=broken, max_steps=4).train()
 
 
-def test_the_final_folder_loads_with_plain_transformers(folder, plain_run):
-    trainer, _, _ = plain_run
-    trainer.save_model(str(folder / "final"))
-    trainer.processing_class.save_pretrained(str(folder / "final"))
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "final")
-    AutoProcessor.from_pretrained(folder / "final")
-    assert model.config._attn_implementation == "sdpa"
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_final_folder_loads_with_plain_transformers(folder, family):
+    final = folder / f"final_{family}"
+    trainer = make_trainer(folder, family=family, max_steps=1, output_dir=str(final))
+    before = weights_of(trainer)
+    trainer.train()
+    assert largest_difference(before, weights_of(trainer)) > 0
+    trainer.save_model(str(final))
+    trainer.processing_class.save_pretrained(str(final))
+    model = AutoModelForImageTextToText.from_pretrained(final)
+    AutoProcessor.from_pretrained(final)
+    assert type(model) is FAMILIES[family].model_class and model.config._attn_implementation == "sdpa"
+    assert model.lm_head.weight is model.model.language_model.embed_tokens.weight
     loaded = model.state_dict()
     assert largest_difference({name: weights_of(trainer)[name] for name in loaded}, loaded) == 0.0
 

@@ -110,10 +110,10 @@ def test_tokens_stay_within_the_total(size: tuple[int, int], num_frames: int, fa
     )  # rounding sides down may cost a row below the least of 16
 
 
-@pytest.mark.parametrize("size", [(900, 40), (40, 900), (90, 40)])
-def test_no_side_vanishes_within_a_small_limit(size: tuple[int, int]) -> None:
-    budget = VideoBudget(min_pixels=28 * 28, max_pixels=2 * 28 * 28)
-    assert min(frame_size(*size, 4, budget, 28)) == 28
+@pytest.mark.parametrize("factor", [28, 32])
+def test_no_side_is_rounded_down_to_nothing(factor: int) -> None:
+    token = VideoBudget(min_pixels=1, total_pixels=factor**2)
+    assert frame_size(128, 64, 2, token, factor) == frame_size(64, 128, 20, token, factor) == (factor, factor)
 
 
 def test_least_size_wins_over_the_total_for_very_long_videos() -> None:

@@ -84,5 +84,9 @@ def test_quickstart_grpo_and_eval(installed):
     )
     trained = run(installed, "grpo", *words.split())
     assert trained.returncode == 0 and Path(folder / "run" / "model.safetensors").is_file(), trained.stderr[-1500:]
-    asked = run(installed, "eval", "--help")
-    assert asked.returncode == 0 and "charades_sta" in asked.stdout
+    truth = {"eval_events_00000": {"duration": 8.0, "timestamps": [[1.0, 3.0]], "sentences": ["red"]}}
+    (folder / "test.json").write_text(json.dumps(truth))
+    words = "--benchmark charades_sta --annotations test.json --videos demo/data/videos --model demo/checkpoints/grpo"
+    scored = run(installed, "eval", *words.split(), "--max-new-tokens", "4", "--output", "scored")
+    assert scored.returncode == 0, scored.stderr[-1500:]
+    assert json.loads((folder / "scored" / "results.json").read_text())["metrics"]["mIoU"] >= 0.0

@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
     with loading("torch, transformers and TRL"):
         from transformers.utils.logging import disable_progress_bar
 
+        from videochat_r1.modeling.families import DEFAULT_FAMILY
         from videochat_r1.quickstart.options import QuickstartOptions
         from videochat_r1.quickstart.run import Quickstart
         from videochat_r1.quickstart.summary import table
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     show_library_logs()
     options = QuickstartOptions(
         output=arguments.output,
+        family=arguments.family or DEFAULT_FAMILY,
         from_scratch=arguments.from_scratch,
         compare=arguments.compare,
         seed=arguments.seed,
@@ -64,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--output", type=Path, default=Path("outputs/quickstart"), help="default: %(default)s")
+    result.add_argument("--family", help="of the tiny model, e.g. qwen3_vl (default: that of the paper)")
     result.add_argument("--overwrite", action="store_true", help="replace a finished run (default: refuse to)")
     result.add_argument("--from-scratch", action="store_true", help="train the SFT start too, not only GRPO")
     result.add_argument(

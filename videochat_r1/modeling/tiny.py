@@ -32,9 +32,9 @@ _SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 
-# Tags, numbers (with the comma that may follow), the "to" of a span, brackets, words: each becomes one token once
+# Tags, written times, numbers (with the comma that may follow), the "to" of a span, brackets, words: each becomes one token once
 # training has seen it. Anything else falls back to shorter pieces, down to bytes.
-_PIECES = r"</?[a-z]+>|\d+\.\d+(?:, )?|\d|(?<=\d) to (?=\d)|[\[\](){}]+(?:, [\[(]+)?| ?\p{L}+|\s*\n+|[^\s\p{L}\p{N}<>\[\](){}]+|\s+"
+_PIECES = r"</?[a-z]+>|<\d+\.\d seconds>|\d+\.\d+(?:, )?|\d|(?<=\d) to (?=\d)|[\[\](){}]+(?:, [\[(]+)?| ?\p{L}+|\s*\n+|[^\s\p{L}\p{N}<>\[\](){}]+|\s+"
 
 _CHAT_TEMPLATE = (
     "{%- for message in messages -%}{{ '<|im_start|>' + message['role'] + '\n' }}"

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.families import DEFAULT_FAMILY
 from videochat_r1.shipped import ROOT
 
 CONFIGS = ROOT / "configs" / "quickstart"
-SHIPPED_START = ROOT / "data" / "quickstart" / "sft"
+STARTS = ROOT / "data" / "quickstart"
 
 # One update of GRPO takes 32 prompts, each of which has to be another one.
 _LEAST_TRAIN = 32
@@ -19,6 +20,7 @@ class QuickstartOptions:
 
     Args:
         output: folder of the run.
+        family: of the tiny model; there are recipes and a start for each of `families()`.
         from_scratch: train the SFT start too, instead of taking the shipped one.
         compare: also continue SFT for as long as GRPO took, and ask about longer videos.
         seed: of training; the corpus is always the same.
@@ -31,6 +33,7 @@ class QuickstartOptions:
     """
 
     output: Path = Path("outputs/quickstart")
+    family: str = DEFAULT_FAMILY
     from_scratch: bool = False
     compare: bool = False
     seed: int = 0
@@ -42,6 +45,8 @@ class QuickstartOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        if self.family not in families():
+            raise ConfigError(f"the quickstart has no recipes for {self.family!r}, only for {', '.join(families())}")
         if self.num_train < _LEAST_TRAIN or self.num_eval < 2:
             raise ConfigError(
                 f"the quickstart needs at least {_LEAST_TRAIN} training and 2 held-out videos of each kind, "
@@ -49,6 +54,15 @@ class QuickstartOptions:
             )
         if self.from_scratch and self.start is not None:
             raise ConfigError("--from-scratch makes the start itself: leave --start out")
+
+    def recipe(self, name: str) -> Path:
+        """The file of one of the quickstart's recipes: grpo, sft_questions or sft_joint."""
+        return CONFIGS / f"{name}{_suffix(self.family)}.yaml"
+
+    @property
+    def shipped_start(self) -> Path:
+        """The model that GRPO begins with unless another one is asked for."""
+        return STARTS / f"sft{_suffix(self.family)}"
 
     @property
     def data(self) -> Path:
@@ -59,3 +73,13 @@ class QuickstartOptions:
     def checkpoints(self) -> Path:
         """Models: init, sft, grpo, sft_continued."""
         return self.output / "checkpoints"
+
+
+def families() -> tuple[str, ...]:
+    """The model families that the quickstart has recipes for, the default one first."""
+    others = [path.stem.removeprefix("grpo_") for path in CONFIGS.glob("grpo_*.yaml")]
+    return DEFAULT_FAMILY, *sorted(others)
+
+
+def _suffix(family: str) -> str:
+    return "" if family == DEFAULT_FAMILY else f"_{family}"

@@ -59,7 +59,7 @@ def write_report(
         samples: the held-out samples.
         rows: model -> its answers to them, in the same order.
     """
-    title = "VideoChat-R1 quickstart: a tiny Qwen2.5-VL learns from video with GRPO"
+    title = "VideoChat-R1 quickstart: a tiny model learns from video with GRPO"
     steps, threads = details["training"]["grpo"], details["num_threads"]
     subtitle = (
         f"{steps['num_steps']} GRPO updates in {steps['seconds']:.0f} s on {threads} CPU thread{'s' * (threads > 1)}, "

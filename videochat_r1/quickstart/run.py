@@ -19,7 +19,7 @@ from videochat_r1.grpo.rollout_log import ROLLOUTS
 from videochat_r1.modeling.load import eos_token_ids, load_model, load_processor, vision_token_ids
 from videochat_r1.outputs import OwnedFolder, refuse_to_replace, write_lines
 from videochat_r1.provenance import git_commit, package_versions
-from videochat_r1.quickstart.options import SHIPPED_START, QuickstartOptions
+from videochat_r1.quickstart.options import QuickstartOptions
 from videochat_r1.quickstart.report import REWARD_CURVES, write_report
 from videochat_r1.quickstart.summary import Comparison, Rows, blind_answers
 from videochat_r1.quickstart.training import SFT_STAGES, TrainingRun, Workshop, save_half
@@ -56,7 +56,7 @@ class Quickstart:
             ConfigError: the shipped start is missing, the folder has files of the same names that no quickstart wrote,
                 or the results of a finished run that are not to be overwritten.
         """
-        start = self.options.start or SHIPPED_START
+        start = self.options.start or self.options.shipped_start
         if not self.options.from_scratch and not (start / "config.json").is_file():
             raise ConfigError(f"{start} holds no model; --from-scratch trains the start instead")
         self._folder.refuse_foreign()
@@ -132,7 +132,7 @@ class Quickstart:
     def _start(self, train: list[Sample]) -> Path:
         """The model that GRPO begins with: shipped, given, or trained now."""
         if not self.options.from_scratch:
-            return self.options.start or SHIPPED_START
+            return self.options.start or self.options.shipped_start
         return self.make_start(train)
 
     def make_start(self, train: list[Sample]) -> Path:
@@ -143,7 +143,7 @@ class Quickstart:
             self._workshop.read_videos(model, train, "decoding training videos")
         with self._timed("sft"):
             for recipe in SFT_STAGES:
-                model = self._workshop.train_sft(recipe, model, self.options.checkpoints / Path(recipe).stem).folder
+                model = self._workshop.train_sft(recipe, model, self.options.checkpoints / recipe).folder
         save_half(model, self.options.checkpoints / "sft")
         return self.options.checkpoints / "sft"
 

@@ -21,12 +21,13 @@ from transformers import (
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import load_rewards
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
+from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.saving import save_model_folder
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.progress import progress_bar
-from videochat_r1.quickstart.options import CONFIGS, QuickstartOptions
+from videochat_r1.quickstart.options import QuickstartOptions
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.sample import Sample
 from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
@@ -39,7 +40,7 @@ from videochat_r1.video.cache import FrameCache
 
 HIDDEN = 128
 
-SFT_STAGES = ("sft_questions.yaml", "sft_joint.yaml")
+SFT_STAGES = ("sft_questions", "sft_joint")
 """Recipes that lead from random weights to the start of GRPO, in order."""
 
 # All frames of the corpus at the size that the model sees take about 200 MB.
@@ -96,10 +97,12 @@ class Workshop:
                 TASKS[sample.task].gold(sample.target, thinking=False),
             )
         ]
+        family = FAMILIES[self.options.family]
         build_tiny(
             folder,
             hidden=HIDDEN,
-            texts=["user\nassistant\n", *texts],
+            family=self.options.family,
+            texts=["user\nassistant\n", *family.tiny_texts(), *texts],
             initializer_range=HIDDEN**-0.5,
             seed=self.options.seed,
         )
@@ -178,7 +181,7 @@ class Workshop:
         self, model: Path, folder: Path | None = None
     ) -> tuple[ModelArguments, DataArguments, VideoGRPOConfig]:
         return self._arguments(
-            "grpo.yaml", VideoGRPOConfig, model, folder or self.options.checkpoints / "grpo", self.options.grpo_flags
+            "grpo", VideoGRPOConfig, model, folder or self.options.checkpoints / "grpo", self.options.grpo_flags
         )
 
     def _arguments(self, recipe: str, args: Callable[..., Any], model: Path, folder: Path, flags: Sequence[str]) -> Any:
@@ -192,7 +195,7 @@ class Workshop:
         named = [part for name, value in filled.items() for part in (f"--{name}", str(value))]
         return parse_recipe(
             [ModelArguments, DataArguments, args],  # type: ignore[list-item]
-            ["--config", str(CONFIGS / recipe), *named, *flags],
+            ["--config", str(self.options.recipe(recipe)), *named, *flags],
         )
 
     def _builder(self, model_args: ModelArguments, data_args: DataArguments) -> PromptBuilder:

@@ -2,8 +2,8 @@
 
 A prompt goes in as `PromptInputs`: its token ids with the placeholders expanded, its normalised pixels, its M-RoPE
 positions. vLLM runs no processor of its own, so nothing is resized, resampled or expanded a second time. The rollouts of a
-group are requests with the same tokens and the same video: the first to be scheduled encodes the video and fills the
-prompt's cache, the others find both.
+group are requests with the same tokens and the same media: the first to be scheduled encodes these and fills the prompt's
+cache, the others find both.
 """
 
 import math
@@ -75,7 +75,8 @@ class VLLMEngine:
         config = load_config(str(model_path))
         self._family = family_of(config)
         # Else memory is set aside for a picture as large as the checkpoint's processor would make one.
-        largest = {"max_pixels": max_model_length * self._family.token_side(config) ** 2} if max_model_length else None
+        area = self._family.token_side(config) ** 2
+        size = {"shortest_edge": area, "longest_edge": (max_model_length or 0) * area}
         with _launcher_variables(), loadable_weights():
             self.llm = LLM(
                 model=str(model_path),
@@ -98,7 +99,7 @@ class VLLMEngine:
                 # A prompt may hold more: only vLLM's own processor, which never sees one, would count them. What the start sets
                 # memory aside for is the largest one, whatever their number.
                 limit_mm_per_prompt={"video": 1, "image": 1},
-                mm_processor_kwargs=largest,
+                mm_processor_kwargs={"size": size} if max_model_length else None,
                 # Pixels come processed.
                 mm_device_do_normalize=False,
                 mm_processor_cache_gb=0,

@@ -24,6 +24,7 @@ from videochat_r1.sample import ChoiceTarget, GroundedChoiceTarget, Sample, Vide
 from videochat_r1.tasks.grounded_qa import GroundedQA
 from videochat_r1.training.loader import LoadedPrompt
 from videochat_r1.video.probe import VideoInfo, probe
+from videochat_r1.video.sampling import TEMPORAL_PATCH
 
 TASK = GroundedQA()
 FREE_TEMPLATE = (
@@ -216,57 +217,48 @@ class CluePerception:
 
     def _prepare(self, inquiry: _Inquiry, number: int) -> _Prepared | None:
         """The prompt of a further pass; None without a valid clue, or if the video cannot be read again."""
-        sample, budget = inquiry.sample, self._answerer.builder.budget
+        sample, builder, factor = inquiry.sample, self._answerer.builder, self._answerer.factor
         clues = inquiry.passes[-1].reading.clues
         if self._look_at is None and not any(clue.length > 0.0 for clue in clues):
             return None
         try:
             if inquiry.video is None:
+                budget = builder.budget
                 inquiry.video = probe(sample.video, backend=budget.backend, timeout_seconds=budget.timeout_seconds)
             duration = inquiry.video.duration
             chosen = clues if self._look_at is None else self._look_at(sample, clues, duration)
             segments = clue_segments(chosen, duration, self._options.padding)
             if not segments:
                 return None
-            inputs, look = self._closer(inquiry, segments, number)
+            plan = plan_look(
+                segments,
+                inquiry.passes[0].look,
+                inquiry.video,
+                builder.budget,
+                self._options,
+                number=number,
+                max_tokens=self._max_tokens(inquiry, duration),
+                factor=factor,
+            )
+            inputs, look = closer_prompt(
+                builder, sample.video, inquiry.inputs.rendered, plan, self._options.time, factor=factor
+            )
         except VideoError as error:
             inquiry.problem = str(error)
             return None
         return _Prepared(inquiry, inputs, look, f"{sample.id}#{number}")
 
-    def _closer(self, inquiry: _Inquiry, segments: Sequence[Span], number: int) -> tuple[PromptInputs, Look]:
-        """The prompt about these parts of the video. Other than the first one, it may hold more text: a family may write the
-        time of every temporal step; what it has too much for the longest prompt, the video gets less."""
-        builder, factor, video = self._answerer.builder, self._answerer.factor, inquiry.video
-        assert video is not None
-        text, media = inquiry.inputs.rendered, inquiry.sample.video
-        limit = self._max_tokens(inquiry)
-        while True:
-            plan = plan_look(
-                segments,
-                inquiry.passes[0].look,
-                video,
-                builder.budget,
-                self._options,
-                number=number,
-                max_tokens=limit,
-                factor=factor,
-            )
-            inputs, look = closer_prompt(builder, media, text, plan, self._options.time, factor=factor)
-            excess = inputs.num_tokens - (builder.max_prompt_length or inputs.num_tokens)
-            fewer = max(1, plan.num_tokens - excess)
-            if excess <= 0 or fewer >= limit:
-                return inputs, look
-            limit = fewer
-
-    def _max_tokens(self, inquiry: _Inquiry) -> int:
-        """Tokens that the video of a further pass may have."""
+    def _max_tokens(self, inquiry: _Inquiry, duration: float) -> Callable[[int], int]:
+        """Tokens that the video of a further pass may have, by its temporal steps, before which a family may write their times."""
         builder = self._answerer.builder
         limit = self._options.max_tokens or builder.budget.total_pixels // self._answerer.factor**2
-        if builder.max_prompt_length is not None:
-            num_text = inquiry.inputs.num_tokens - inquiry.passes[0].look.num_tokens
-            limit = min(limit, builder.max_prompt_length - num_text)
-        return max(1, limit)
+        if builder.max_prompt_length is None:
+            return lambda steps: limit
+        first = inquiry.passes[0].look
+        least, most = builder.family.seconds_tokens(0.0), builder.family.seconds_tokens(duration)
+        times = first.num_frames // TEMPORAL_PATCH * least
+        room = builder.max_prompt_length - (inquiry.inputs.num_tokens - first.num_tokens - times)
+        return lambda steps: max(1, min(limit, room - steps * most))
 
     def _in_video_time(self, reading: Reading, segments: Sequence[Span]) -> Reading:
         if self._options.time == "absolute":

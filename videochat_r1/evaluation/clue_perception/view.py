@@ -78,7 +78,7 @@ def plan_look(
     options: ClueOptions,
     *,
     number: int,
-    max_tokens: int,
+    max_tokens: Callable[[int], int],
     factor: int,
 ) -> Plan:
     """The closest look that `max_tokens` allow: frames shrink first, to no less than the first pass's, then they become fewer.
@@ -93,24 +93,26 @@ def plan_look(
         budget: of the first pass.
         options: how much to boost.
         number: of the pass, from 1: the boosts are raised to this power.
-        max_tokens: of the video.
+        max_tokens: of the video, by its temporal steps.
         factor: sides are multiples of it; factor x factor pixels of a pair of frames are one token.
     """
     fps = max(first.fps, min(first.fps * options.fps_boost**number, video.fps))
     first_pixels = first.frame_size[0] * first.frame_size[1]
-    total_pixels = max_tokens * factor**2
-    least = max(1, math.ceil(min(first_pixels, total_pixels) / _MARGIN))
-    most = max(least, int(first_pixels * options.resolution_boost ** (2 * number)))
-    boosted = replace(budget, min_pixels=least, max_pixels=most, total_pixels=total_pixels)
     max_frames = budget.max_frames
     chosen = longest_segments(segments, max_frames // TEMPORAL_PATCH)
     while True:
         times = segment_times(chosen, fps, max_frames)
+        steps = len(times) // TEMPORAL_PATCH
+        most_tokens = max_tokens(steps)
+        total_pixels = most_tokens * factor**2
+        least = max(1, math.ceil(min(first_pixels, total_pixels) / _MARGIN))
+        most = max(least, int(first_pixels * options.resolution_boost ** (2 * number)))
+        boosted = replace(budget, min_pixels=least, max_pixels=most, total_pixels=total_pixels)
         width, height = frame_size(video.width, video.height, len(times), boosted, factor)
-        tokens = len(times) // TEMPORAL_PATCH * (width // factor) * (height // factor)
-        if tokens > max_tokens and len(times) > TEMPORAL_PATCH * len(chosen):
+        tokens = steps * (width // factor) * (height // factor)
+        if tokens > most_tokens and len(times) > TEMPORAL_PATCH * len(chosen):
             max_frames = len(times) - TEMPORAL_PATCH
-        elif tokens > max_tokens and len(chosen) > 1:
+        elif tokens > most_tokens and len(chosen) > 1:
             chosen = longest_segments(chosen, len(chosen) - 1)
         else:
             return Plan(chosen, times, boosted, (width, height), tokens)

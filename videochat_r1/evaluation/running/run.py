@@ -20,7 +20,7 @@ from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
 from videochat_r1.evaluation.clue_perception.passes import TASK as CLUE_TASK
 from videochat_r1.evaluation.clue_perception.passes import CluePerception, clue_question
 from videochat_r1.evaluation.running.folder import AnswerWriter, RunFolder
-from videochat_r1.evaluation.scoring.answers import ScoringOptions, check_boxes, score_answers
+from videochat_r1.evaluation.scoring.answers import ScoringOptions, check_boxes, in_fractions, score_answers
 from videochat_r1.evaluation.scoring.files import read_train, scoring_settings
 from videochat_r1.evaluation.scoring.judged import check_judge
 from videochat_r1.evaluation.scoring.predictions import Prediction
@@ -161,7 +161,8 @@ def _score(
 ) -> float:
     if prediction.completion is None:
         return 0.0
-    parsed = benchmark.parse(prediction.completion, sample, untagged=scoring.untagged)
+    completion = in_fractions(prediction.completion, prediction, scoring)
+    parsed = benchmark.parse(completion, sample, untagged=scoring.untagged)
     return benchmark.score(parsed, sample).get(headline, 0.0)
 
 

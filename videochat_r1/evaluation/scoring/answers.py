@@ -17,7 +17,8 @@ from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Sample, media_in_row
 from videochat_r1.tasks import TASKS
 
-NATIVE_SUFFIX = "_native"
+NORMALISED_SUFFIX = "_normalised"
+"""Of the metrics of boxes read as fractions, beside those of boxes in the units that were asked for."""
 FIRST_PASS_SUFFIX = "_first_pass"
 """Of the metrics of clue-perception's first answers, beside those of the answers that stand."""
 CLUE_PERCEPTION = "clue_perception"
@@ -31,8 +32,8 @@ class ScoringOptions:
 
     Args:
         untagged: read a completion without any answer tag as a whole, for models that were not asked for tags.
-        box_format: `pixels` also reads boxes as pixels of the frames shown (`frame_size` of each prediction), `thousandths` as
-            0 to 1000 of width and height; `native` is for a model to say.
+        box_format: `pixels` reads boxes as pixels of the frames shown (`frame_size` of each prediction), `thousandths` as 0 to
+            1000 of width and height; `native` is for a model to say.
         bootstrap: resamples for the confidence intervals; 0 for none.
         seed: of the resamples.
         judge: scores the answers of judged benchmarks; None leaves them unscored.
@@ -95,7 +96,7 @@ def score_answers(
     scored = [place for place, row in enumerate(rows) if row["scores"] is not None]
     own_weights = benchmark.weights([samples[place] for place in scored])
     weights = dict(own_weights)
-    for suffix in (NATIVE_SUFFIX, FIRST_PASS_SUFFIX):
+    for suffix in (NORMALISED_SUFFIX, FIRST_PASS_SUFFIX):
         weights |= {f"{name}{suffix}": column for name, column in own_weights.items()}
     table = ScoreTable.of([rows[place]["scores"] for place in scored], weights, benchmark.derived())
     failures = _failures(rows)
@@ -129,18 +130,23 @@ def check_boxes(benchmark: Benchmark, options: ScoringOptions) -> None:
         raise ConfigError(f"the answers of benchmark {benchmark.name} have no boxes; leave --box-format out")
 
 
+def in_fractions(completion: str, prediction: Prediction, options: ScoringOptions) -> str:
+    """A prediction's completion with its boxes in fractions."""
+    units = BoxUnits.of(options.box_format, prediction.extra.get("frame_size", (0, 0)))
+    return completion if units is None else units.read(completion)
+
+
 def _score(
     benchmark: Benchmark, sample: Sample, prediction: Prediction, options: ScoringOptions, several_passes: bool
 ) -> dict[str, Any]:
     """The row of one sample."""
-    completion = prediction.completion
     # A recorded failure counts 0 whatever was written beside it.
-    read = None if prediction.failure is not None else completion
+    given = None if prediction.failure is not None else prediction.completion
+    read = None if given is None else in_fractions(given, prediction, options)
     parsed, scores = _read(benchmark, sample, read, options)
     if options.box_format != "normalised":
-        told = None if read is None else _in_fractions(read, prediction, options)
-        _, of_told = _read(benchmark, sample, told, options)
-        scores |= {f"{name}{NATIVE_SUFFIX}": value for name, value in of_told.items()}
+        _, as_fractions = _read(benchmark, sample, given, options)
+        scores |= {f"{name}{NORMALISED_SUFFIX}": value for name, value in as_fractions.items()}
     if several_passes:
         first = None if read is None else _first_completion(prediction)
         _, of_first = _read(benchmark, sample, first, options)
@@ -152,7 +158,7 @@ def _score(
         "query": sample.query,
         # A duration that no annotation gives is null in JSON.
         "target": finite(TASKS[sample.task].target_to_json(sample.target)),
-        "completion": completion,
+        "completion": prediction.completion,
         "parsed": None if parsed is None else benchmark.parsed_to_json(parsed, sample),
         "scores": scores,
         "failure": failure_of(prediction, parsed),
@@ -167,12 +173,6 @@ def _read(
     """The answer in a completion, and its scores."""
     parsed = None if completion is None else benchmark.parse(completion, sample, untagged=options.untagged)
     return parsed, benchmark.score(parsed, sample) | benchmark.official_scores(completion, sample)
-
-
-def _in_fractions(completion: str, prediction: Prediction, options: ScoringOptions) -> str:
-    """The completion with its boxes in fractions."""
-    units = BoxUnits.of(options.box_format, prediction.extra.get("frame_size", (0, 0)))
-    return completion if units is None else units.read(completion)
 
 
 def _judge(

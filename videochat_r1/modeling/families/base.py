@@ -4,7 +4,7 @@ A family of one's own is a subclass, named `package.module:Family` in a recipe (
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -114,6 +114,10 @@ class Family(ABC):
             shared: `text_config` and ids, as every family takes them; may be changed.
             tower: depth, width, intermediate, heads, out (the language model's width), initializer_range.
         """
+
+    def tiny_texts(self) -> Iterable[str]:
+        """What prompts hold beside the question and its media, for the tokenizer of a tiny model to learn."""
+        return ()
 
     @abstractmethod
     def tiny_processor(self, tokenizer: Any, chat_template: str) -> ProcessorMixin:

@@ -1,7 +1,7 @@
 """Qwen3-VL: a video is a picture per temporal step with its seconds as text before it; DeepStack; boxes are thousandths."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -145,6 +145,10 @@ class Qwen3VL(Family):
             "deepstack_visual_indexes": list(range(max(1, tower["depth"] - 1)))[: text["num_hidden_layers"] - 1],
         }
         return Qwen3VLConfig(vision_config=vision, **shared)
+
+    def tiny_texts(self) -> Iterable[str]:
+        """Every time of a video of up to 64 seconds."""
+        return (f"<{tenth / 10:.1f} seconds>" for tenth in range(640))
 
     def tiny_processor(self, tokenizer: Any, chat_template: str) -> ProcessorMixin:
         """See `Family`."""
