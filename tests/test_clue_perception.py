@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.video_files import number_of, write_video
 from videochat_r1.cli import main
+from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.answering.answerer import Answerer
 from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.evaluation.answering.options import RunOptions
@@ -33,7 +34,7 @@ from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
-from videochat_r1.sample import ChoiceTarget, Sample, Video
+from videochat_r1.sample import ChoiceTarget, Pictures, Sample, Video
 from videochat_r1.training.loader import load_prompt
 from videochat_r1.video.frames import VideoBudget, load_frames
 
@@ -261,6 +262,8 @@ def test_other_tasks_have_no_clues(world: Path) -> None:
     asked = clue_question(choice)
     assert asked.task == "grounded_qa" and asked.target.options == ("x", "y") and asked.id == "c"
     assert clue_question(asked) is asked
+    with pytest.raises(ConfigError, match=r"parts of a video; sample 'c' shows pictures \(a\.png \(\+1 pictures\)\)"):
+        clue_question(replace(choice, media=Pictures(("a.png", "b.png"))))
 
 
 @pytest.mark.vllm

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("distributed")
     for family in FAMILIES:
         build_tiny(path / family, hidden=64, layers=2, vision_hidden=32, family=family)
-    write_train_manifest(path)
+    write_train_manifest(path, pictures=12)
     (path / "noisy_reward.py").write_text(
         "import os\n"
         "def vary(completions, **columns):\n"
@@ -64,7 +64,7 @@ def recipe(folder, name, **changes):
         "save_steps": 2,
         "report_to": [],
         "disable_tqdm": True,
-        "seed": 3,
+        "seed": 4,
         **changes,
     }
     path = folder / f"{name}.yaml"
@@ -132,6 +132,13 @@ def completions(path):
 def assert_same_updates(run, other, start):
     assert history(run, "grad_norm") == pytest.approx(history(other, "grad_norm"), rel=1e-4)
     assert relative_difference(weights(other), weights(run), weights(start)) < 1e-4
+
+
+def test_the_ranks_are_shown_a_video_and_pictures_in_both_orders(zero3_run):
+    shown = {}
+    for row in logged_rollouts(zero3_run):
+        shown.setdefault(row["step"], []).append("images" in row)
+    assert [True] * 4 + [False] * 4 in shown.values() and [False] * 4 + [True] * 4 in shown.values()
 
 
 def test_two_processes_draw_the_same_completions_as_one(zero3_run, plain_run):

@@ -99,9 +99,14 @@ def clue_question(sample: Sample) -> Sample:
     """The same question, asked for an answer with clues.
 
     Raises:
-        ConfigError: the sample is no question with options.
+        ConfigError: the sample is no question with options, or shows no video.
     """
     target = sample.target
+    if not isinstance(sample.media, Video):
+        raise ConfigError(
+            f"clue-perception looks again at parts of a video; sample {shown(sample.id)!r} shows pictures "
+            f"({shown(sample.media.name)}). Leave --clue-perception out"
+        )
     if isinstance(target, GroundedChoiceTarget):
         return sample
     if not isinstance(target, ChoiceTarget):

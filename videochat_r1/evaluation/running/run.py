@@ -75,7 +75,8 @@ def run_benchmark(
     device = pick_device(options.device)
     samples = benchmark.load(source)[:limit]
     if options.clue_perception is not None:
-        clue_question(samples[0])
+        for sample in samples:
+            clue_question(sample)
     train = read_train(benchmark, source, train_annotations)
     settings = {
         "mode": "run",
@@ -166,7 +167,7 @@ def _score(
 
 
 def check_videos(samples: Sequence[Sample]) -> None:
-    """Warn of videos that are not there: their questions will count as failures.
+    """Warn of videos and pictures that are not there: their questions will count as failures.
 
     Raises:
         DataError: none is there, which is a wrong folder and no result.
