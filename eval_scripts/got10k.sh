@@ -3,5 +3,5 @@
 # AO and SR of the boxes interpolated to every frame.
 #
 # Usage  MODEL=... [DATA=...] [NUM_GPUS=8] [THINKING=true] bash eval_scripts/got10k.sh [--flag value ...]
-#        --box-format native_absolute asks checkpoints that know boxes as pixels (Qwen2.5-VL) in their own form
+#        --box-format native asks a checkpoint in the boxes that its family speaks
 exec bash "$(dirname "${BASH_SOURCE[0]}")/launch.sh" got10k --benchmark got10k --annotations got10k/val "$@"

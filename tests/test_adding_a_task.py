@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import subprocess
 import sys
 
@@ -95,32 +96,21 @@ def test_the_documented_task_reads_answers(here, answer, expected, well_formed):
     assert counting.is_well_formed(f"<answer>{answer}</answer>", target, thinking=False) == well_formed
 
 
-def test_it_trains_and_is_evaluated(own, project_root):
-    """Two updates and a benchmark, by the page's own commands, with a tiny model in place of the shipped start."""
-    start = str(project_root / "data" / "quickstart" / "sft")
-    cli = [sys.executable, "-m", "videochat_r1.cli"]
-    trained = command(own, *cli, "grpo", "--config", "mine.yaml", "--use_cpu", "true", "--model_name_or_path", start)
-    assert trained.returncode == 0, trained.stderr[-2000:]
-    groups = [json.loads(line) for line in (own / "run" / "rollouts.jsonl").read_text().splitlines()]
-    assert {group["task"] for group in groups} == {"counting:Counting"} and {group["step"] for group in groups} == {
-        1,
-        2,
-    }
-    assert set(groups[0]["rollouts"][0]["rewards"]) == {"format", "accuracy", "concise_thought"}
-    words = ["eval", "--benchmark", "counts:CountsBenchmark", "--annotations", "counts.json", "--videos", "videos"]
-    evaluated = command(own, *cli, *words, "--model", "run", "--output", "result")
-    assert evaluated.returncode == 0 and "accuracy" in evaluated.stdout, evaluated.stdout + evaluated.stderr[-2000:]
+def test_it_trains_and_is_evaluated(own, page):
+    """Two updates, a benchmark and rewards, by the page's own commands."""
     row = {"id": 1, "completion": "<answer>3</answer>", "thinking": False, "target": {"count": 3}}
     (own / "completions.jsonl").write_text(json.dumps(row))
-    with (own / "completions.jsonl").open() as lines:
-        scored = subprocess.run(
-            [*cli, "score", "--task", "counting:Counting"],
-            cwd=own,
-            stdin=lines,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    (block,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    cli = f"{shlex.quote(sys.executable)} -m videochat_r1.cli"
+    trained, evaluated, scored = (
+        command(own, "bash", "-c", line.replace("videochat-r1", cli, 1)) for line in block.splitlines()
+    )
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    groups = [json.loads(line) for line in (own / "run" / "rollouts.jsonl").read_text().splitlines()]
+    assert {group["task"] for group in groups} == {"counting:Counting"}
+    assert {group["step"] for group in groups} == {1, 2}
+    assert set(groups[0]["rollouts"][0]["rewards"]) == {"format", "accuracy", "concise_thought"}
+    assert evaluated.returncode == 0 and "accuracy" in evaluated.stdout, evaluated.stdout + evaluated.stderr[-2000:]
     assert json.loads(scored.stdout) == {"id": 1, "rewards": {"format": 1.0, "accuracy": 1.0}, "parsed": 3}
 
 

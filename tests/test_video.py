@@ -15,10 +15,8 @@ from videochat_r1.video.frames import (
     Frames,
     VideoBudget,
     frame_size,
-    grid_times,
     load_frames,
     resize,
-    second_per_grid,
 )
 from videochat_r1.video.probe import probe
 from videochat_r1.video.sampling import displayed, time_grid
@@ -161,7 +159,6 @@ def test_frames_of_a_file(tmp_path: Path) -> None:
     assert frames.timestamps == (0.0, 0.5, 1.0, 1.5) and frames.sample_fps == 2.0
     assert frames.duration == pytest.approx(2.4) and frames.original_size == (WIDTH, HEIGHT)
     assert numbers(frames) == [0, 12, 25, 37]  # 12.5 and 37.5 frames are shown until 0.52 s and 1.52 s
-    assert grid_times(frames) == (0.0, 1.0) and second_per_grid(frames) == 1.0
     assert frames.num_frames == 4
 
 
@@ -251,7 +248,6 @@ def test_images_are_all_used_at_their_own_times(tmp_path: Path) -> None:
     assert numbers(frames) == list(range(8))
     assert frames.timestamps == times and frames.sample_fps == pytest.approx(1 / 1.5)
     assert frames.duration == pytest.approx(12.0) and frames.num_frames == 8
-    assert second_per_grid(frames) == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(("count", "shown"), [(7, [0, 1, 2, 3, 4, 5, 6, 6]), (1, [0, 0])])

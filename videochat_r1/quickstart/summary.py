@@ -6,6 +6,7 @@ from typing import Any
 
 from videochat_r1.evaluation.baselines.blind import BlindResult, best_blind
 from videochat_r1.evaluation.metrics.bootstrap import by_sample, mean_scores, paired_interval
+from videochat_r1.evaluation.reports.summary import aligned
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
 
@@ -56,12 +57,8 @@ def table(tasks: Mapping[str, Mapping[str, Any]]) -> str:
         low, high = values["ci95"]
         numbers = [f"{values[model]:.3f}" for model in models]
         lines.append([task, name, *numbers, f"{values['grpo'] - values['sft']:+.3f}", f"[{low:+.3f}, {high:+.3f}]"])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    rows = [
-        "  ".join(_aligned(cell, width, i < 2) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    ]
-    return "\n".join([rows[0], "  ".join("-" * width for width in widths), *rows[1:]])
+    rule = ["-" * max(map(len, column)) for column in zip(*lines, strict=True)]
+    return aligned([header, rule, *lines[1:]], left=2)
 
 
 def flat_metrics(tasks: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, Mapping[str, Any]]]:
@@ -72,10 +69,6 @@ def flat_metrics(tasks: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str,
         for metric, values in entry.items()
         if isinstance(values, Mapping)
     ]
-
-
-def _aligned(cell: str, width: int, left: bool) -> str:
-    return cell.ljust(width) if left else cell.rjust(width)
 
 
 def _of(samples: Sequence[Sample], task: str) -> list[Sample]:

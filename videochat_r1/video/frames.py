@@ -161,16 +161,6 @@ def size_within(width: int, height: int, limits: tuple[int, int], factor: int) -
     return max(factor, resized_width), max(factor, resized_height)
 
 
-def grid_times(frames: Frames, temporal_patch: int = TEMPORAL_PATCH) -> tuple[float, ...]:
-    """Seconds of every temporal grid step: the time of the first frame of each patch of frames."""
-    return frames.timestamps[::temporal_patch]
-
-
-def second_per_grid(frames: Frames, temporal_patch: int = TEMPORAL_PATCH) -> float:
-    """Seconds between two temporal grid steps."""
-    return temporal_patch / frames.sample_fps
-
-
 def _decode(
     video: Video, budget: VideoBudget, times: tuple[float, ...] | None
 ) -> tuple[SamplingPlan, Generator[Image]]:

@@ -15,6 +15,7 @@ from videochat_r1.errors import VideoError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.reports.drawing import Lane, film_strip, histogram, legend, time_line
 from videochat_r1.evaluation.reports.page import cards, example, page, paragraph, section, table
+from videochat_r1.evaluation.reports.summary import percent
 from videochat_r1.geometry import Box, Span
 from videochat_r1.outputs import write_lines
 from videochat_r1.rollout.ended import shares_in_words
@@ -69,7 +70,7 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
     if commit := settings.get("git_commit"):
         made += f", by commit {commit}"
     sections = [
-        cards([(headline, _percent(results["metrics"].get(headline)), f"{_interval(results, headline)}; {failed}")]),
+        cards([(headline, percent(results["metrics"].get(headline)), f"{_interval(results, headline)}; {failed}")]),
         section(
             "Metrics", _metrics(results), "In percent, with bootstrap intervals, beside answers that ignore the video."
         ),
@@ -97,7 +98,7 @@ def _metrics(results: Mapping[str, Any]) -> str:
     baselines = {name: means for name, means in results["baselines"].items() if means is not None}
     names = list(results["metrics"])
     rows = [
-        [name, _percent(value), _interval(results, name), *(_percent(means.get(name)) for means in baselines.values())]
+        [name, percent(value), _interval(results, name), *(percent(means.get(name)) for means in baselines.values())]
         for name, value in results["metrics"].items()
     ]
     header = ["metric", "result", "95 % interval", *(name.replace("_", " ") for name in baselines)]
@@ -126,7 +127,7 @@ def _distributions(columns: Mapping[str, Sequence[float]]) -> str:
 def _groups(groups: Mapping[str, Mapping[str, Any]]) -> str:
     names = [name for name in next(iter(groups.values())) if name != "num_samples"]
     rows = [
-        [group, f"{means['num_samples']:,}", *(_percent(means[name]) for name in names)]
+        [group, f"{means['num_samples']:,}", *(percent(means[name]) for name in names)]
         for group, means in groups.items()
     ]
     return table(["", "samples", *names], rows)
@@ -156,13 +157,9 @@ def _cut_id(name: str) -> str:
     return name if len(name) <= _ID_CHARS else f"{name[:_ID_CHARS]}…"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
-
-
 def _interval(results: Mapping[str, Any], name: str) -> str:
     interval = results["ci95"].get(name)
-    return "" if interval is None else f"{_percent(interval[0])} to {_percent(interval[1])}"
+    return "" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
 
 
 # --- examples -------------------------------------------------------------------------------------------------------

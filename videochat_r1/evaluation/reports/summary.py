@@ -77,10 +77,10 @@ def result_table(results: Mapping[str, Any]) -> str:
     rows = [["", "result", "95 % interval", *baselines]]
     for metric, value in results["metrics"].items():
         interval = results["ci95"].get(metric)
-        shown = "" if interval is None else f"[{_percent(interval[0])}, {_percent(interval[1])}]"
-        others = [_percent(means.get(metric)) for means in baselines.values()]
-        rows.append([metric, _percent(value), shown, *others])
-    lines = [head, _aligned(rows)]
+        shown = "" if interval is None else f"[{percent(interval[0])}, {percent(interval[1])}]"
+        others = [percent(means.get(metric)) for means in baselines.values()]
+        rows.append([metric, percent(value), shown, *others])
+    lines = [head, aligned(rows)]
     for key, means in results["baselines"].items():
         note = results["baseline_notes"].get(key)
         if means is None and note:
@@ -109,9 +109,9 @@ def paper_table(ours: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     notes: dict[str, None] = {}
     for name, found in ours.items():
         candidates = [_candidates(column, found) for column in used]
-        rows.append([name, *(_percent(values[0][1] if values else None, digits=1) for values in candidates)])
+        rows.append([name, *(percent(values[0][1] if values else None, digits=1) for values in candidates)])
         notes |= dict.fromkeys(note for values in candidates for note in _notes(name, values))
-    return "\n".join([_aligned(rows), *notes])
+    return "\n".join([aligned(rows), *notes])
 
 
 def _candidates(column: Column, results: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
@@ -153,11 +153,12 @@ def _judged(results: Mapping[str, Any]) -> str:
 
 
 def _breakdown(name: str, groups: Mapping[str, Mapping[str, float | None]], metric: str) -> str:
-    parts = [f"{group} {_percent(means.get(metric))} ({means['num_samples']:,})" for group, means in groups.items()]
+    parts = [f"{group} {percent(means.get(metric))} ({means['num_samples']:,})" for group, means in groups.items()]
     return f"{metric} by {name}: {', '.join(parts)}"
 
 
-def _percent(value: float | None, digits: int = 2) -> str:
+def percent(value: float | None, digits: int = 2) -> str:
+    """`-` for None."""
     return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
@@ -165,12 +166,13 @@ def _one_digit(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns side by side, the first to the left, the others to the right."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns side by side, the first `left` of them to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
