@@ -160,15 +160,17 @@ def test_no_weights_no_processor_wrong_type(model: Path, good: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_video_processor_of_another_family(family: str, tmp_path: Path) -> None:
+def test_processors_of_another_family(family: str, tmp_path: Path) -> None:
     """Its numbers fit every shape, but not the weights."""
     build_tiny(tmp_path / "model", hidden=64, layers=2, vision_hidden=32, family=family)
     processor = load_processor(tmp_path / "model")
-    processor.video_processor.image_mean = [0.4, 0.5, 0.5]
-    processor.video_processor.patch_size = 12
+    for part in (processor.video_processor, processor.image_processor):
+        part.image_mean, part.patch_size = [0.4, 0.5, 0.5], 12
     processor.save_pretrained(tmp_path / "model")
     found = problems(check_model(str(tmp_path / "model"))[0])
-    assert "video processor's image_mean is (0.4, 0.5, 0.5)" in found and "patch_size is 12" in found
+    for kind in ("video", "image"):
+        assert f"{kind} processor's image_mean is (0.4, 0.5, 0.5)" in found
+        assert f"{kind} processor's patch_size is 12" in found
     assert "image_std" not in found and "merge_size" not in found
 
 

@@ -13,6 +13,7 @@ from videochat_r1.commands.doctor import main as doctor_command
 from videochat_r1.commands.estimate import main as estimate_command
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.errors import ConfigError
+from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -109,6 +110,14 @@ def test_it_is_asked_and_examined(trained, capsys):
     assert not any("stamped" in problem["what"] for problem in examined["problems"])
     assert estimate_command(["--config", "stamped.yaml", "--gpu", "H100", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)
+
+
+def test_a_run_records_its_settings_before_it_loads_anything(model):
+    options = RunOptions(str(model), model_family=NAME)
+    assert (
+        options.settings(torch.device("cpu"))["video"]["max_pixels"]
+        == 768 * FAMILIES[NAME].token_side(options.config()) ** 2
+    )
 
 
 @pytest.mark.parametrize("type_of_folder", ["qwen3_5", "internvl", "internvl_chat", "qwen3_vl_moe", "bert", None, 3])

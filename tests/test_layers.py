@@ -165,7 +165,15 @@ def test_files_stay_small_enough_to_be_read() -> None:
 
 def test_only_the_families_know_a_family() -> None:
     """Elsewhere stands neither a family's name nor a field of its config alone, nor the pixels of its token's side."""
-    theirs = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "tokens_per_second", "fullatt_block_indexes", 28}
+    theirs = {
+        "qwen2_vl",
+        "qwen2_5_vl",
+        "qwen3_vl",
+        "tokens_per_second",
+        "fullatt_block_indexes",
+        "deepstack_visual_indexes",
+        28,
+    }
     nodes = [
         (path, node)
         for path in MODULES

@@ -12,6 +12,7 @@ from videochat_r1.doctor.memory import ModelShape, model_shape
 from videochat_r1.doctor.report import Section
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.families import family_of, published_config
+from videochat_r1.modeling.inputs import MediumKind
 from videochat_r1.modeling.load import load_config, load_processor, unreadable_files
 
 COPY_AGAIN = "copy or download the model folder again, whole"
@@ -125,19 +126,23 @@ def _check_processor(section: Section, path: str, config: PretrainedConfig) -> N
         section.problem(str(error), COPY_AGAIN)
         return
     section.facts["processor"] = type(processor).__name__
-    token_id = processor.tokenizer.convert_tokens_to_ids(processor.video_token)
-    if token_id != config.video_token_id:
-        section.problem(
-            f"the tokenizer gives {processor.video_token} the id {token_id}, the config says {config.video_token_id}",
-            "take tokenizer and config from the same release",
-        )
-    _check_pixels(section, processor.video_processor, config)
+    for kind, token, number in (
+        ("video", processor.video_token, config.video_token_id),
+        ("image", processor.image_token, config.image_token_id),
+    ):
+        token_id = processor.tokenizer.convert_tokens_to_ids(token)
+        if token_id != number:
+            section.problem(
+                f"the tokenizer gives {token} the id {token_id}, the config says {number}",
+                "take tokenizer and config from the same release",
+            )
+        _check_pixels(section, kind, getattr(processor, f"{kind}_processor"), config)
     if not (processor.chat_template or processor.tokenizer.chat_template):
         section.problem("the processor has no chat template", "copy chat_template.jinja (or .json) beside the weights")
 
 
-def _check_pixels(section: Section, video_processor: Any, config: PretrainedConfig) -> None:
-    """Whether pixels are normalised and cut as the weights were trained with, which no shape would give away."""
+def _check_pixels(section: Section, kind: MediumKind, processor: Any, config: PretrainedConfig) -> None:
+    """Whether pixels of videos or pictures are normalised and cut as the weights were trained with, which no shape would give away."""
     family, vision = family_of(config), config.vision_config
     expected = {
         "image_mean": family.pixel_mean,
@@ -147,10 +152,10 @@ def _check_pixels(section: Section, video_processor: Any, config: PretrainedConf
         "temporal_patch_size": vision.temporal_patch_size,
     }
     for name, value in expected.items():
-        found = getattr(video_processor, name, None)
+        found = getattr(processor, name, None)
         found = tuple(found) if isinstance(found, list) else found
         if found != value:
             section.problem(
-                f"the video processor's {name} is {found}, {config.model_type} has {value}",
+                f"the {kind} processor's {name} is {found}, {config.model_type} has {value}",
                 "copy video_preprocessor_config.json and preprocessor_config.json of the model's own release beside the weights",
             )

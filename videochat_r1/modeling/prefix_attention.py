@@ -16,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.vision_segments import install_batched_segments
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ def install_prefix_attention(model: PreTrainedModel) -> None:
     """
     if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
         raise ConfigError("sharing the prompt needs the whole model on one device, not a device_map over several")
-    install_batched_segments(model.base_model.visual)
+    family = family_of(model.config)
+    install_batched_segments(family.tower(model))
     AttentionInterface.register(ATTENTION_NAME, _attention)
     AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
     config = model.base_model.language_model.config
@@ -54,7 +56,7 @@ def install_prefix_attention(model: PreTrainedModel) -> None:
             f"sharing the prompt needs full attention in every layer, this model has {', '.join(others)}; "
             "set use_sliding_window to false if it is that"
         )
-    levels = len(getattr(model.config.vision_config, "deepstack_visual_indexes", ()))
+    levels = family.tower_sizes(model.config).mergers - 1
     if levels >= config.num_hidden_layers:
         raise ConfigError(
             f"{levels} levels of DeepStack need more decoder layers than {config.num_hidden_layers}: they are added to every "

@@ -240,12 +240,15 @@ class PromptBuilder:
     def _rebudgeted(self, sample: Sample, inputs: PromptInputs) -> PromptInputs:
         """The prompt again with fewer pixels, so that it fits."""
         limit = self.max_prompt_length or 0
-        tokens_left = limit - (inputs.num_tokens - sum(medium.num_tokens for medium in inputs.media))
-        if tokens_left > 0:
-            inputs = self._asked(sample, self.media(sample.media, tokens_left))
+        text = inputs.num_tokens - sum(medium.num_tokens for medium in inputs.media)
+        least = text + len(inputs.media)
+        if text < limit:
+            inputs = self._asked(sample, self.media(sample.media, limit - text))
             if inputs.num_tokens <= limit:
                 return inputs
+            least = inputs.num_tokens
+        fewer = "lower video.fps or video.max_frames, " if isinstance(sample.media, Video) else ""
         raise DataError(
-            f"sample {shown(sample.id)!r} needs {inputs.num_tokens} prompt tokens even with what it shows at the smallest size; "
-            f"max_prompt_length is {limit}. Raise it, lower video.fps or video.max_frames, or leave the sample out."
+            f"sample {shown(sample.id)!r} needs at least {least} prompt tokens even with what it shows at the smallest size; "
+            f"max_prompt_length is {limit}. Raise it, {fewer}or leave the sample out."
         )

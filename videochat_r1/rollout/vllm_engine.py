@@ -143,7 +143,8 @@ class VLLMEngine:
         largest = max((medium.num_tokens for prompt in prompts for medium in prompt.media), default=0)
         if largest > (limit := self.llm.llm_engine.input_processor.mm_encoder_cache_size):
             raise ConfigError(
-                f"a video or picture takes {largest} tokens, vLLM was started for {limit}: lower total_pixels or max_pixels"
+                f"a video or picture takes {largest} tokens, vLLM was started for {limit}: "
+                "lower total_pixels of videos, or max_pixels of pictures"
             )
         with self._controls.requests(settings.temperature or 1.0):
             features = media_features or [None] * len(prompts)

@@ -13,7 +13,7 @@ from videochat_r1.evaluation.answering.harness import completion_text
 from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, load_processor, vision_token_ids
+from videochat_r1.modeling.load import eos_token_ids, load_model, load_processor, vision_token_ids
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.parsing.box_units import BoxFormat
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
@@ -52,7 +52,7 @@ class Answerer:
         box_format: BoxFormat = "normalised",
     ) -> None:
         self._options = options
-        config = load_config(options.model, options.model_family)
+        config = options.config()
         processor = load_processor(options.model)
         self.tokenizer = processor.tokenizer
         self.builder = PromptBuilder(

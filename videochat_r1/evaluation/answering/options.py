@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PretrainedConfig
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.answering.clue_options import ClueOptions, clue_options
@@ -120,9 +121,13 @@ class RunOptions:
         digest = hashlib.sha256(f"{self.seed}/{sample_id}".encode()).digest()
         return [int.from_bytes(digest[:8], "big") >> 1]
 
+    def config(self) -> PretrainedConfig:
+        """The model's; its family is known from then on, also one from outside. Raises ConfigError, see `load_config`."""
+        return load_config(self.model, self.model_family)
+
     def settings(self, device: torch.device) -> dict[str, Any]:
         """What answers depend on, as JSON; the video's limits as the model's tokens make them."""
-        config = load_config(self.model)
+        config = self.config()
         fields = asdict(replace(self, video=self.video.sized(family_of(config).token_side(config))))
         for name in _WORK_FIELDS:
             del fields[name]

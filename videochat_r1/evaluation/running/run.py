@@ -27,7 +27,6 @@ from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.evaluation.scoring.results import write_results
 from videochat_r1.evaluation.scoring.settings import environment, source_settings
 from videochat_r1.modeling.families import family_of
-from videochat_r1.modeling.load import load_config
 from videochat_r1.progress import progress_bar
 from videochat_r1.sample import Media, Sample
 
@@ -69,7 +68,7 @@ def run_benchmark(
     benchmark = BENCHMARKS[name]
     check_judge(benchmark, scoring.judge, required=False)
     if scoring.box_format == "native":
-        scoring = replace(scoring, box_format=family_of(load_config(options.model)).box_convention)
+        scoring = replace(scoring, box_format=family_of(options.config()).box_convention)
     check_boxes(benchmark, scoring)
     index, count = shard or (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     device = pick_device(options.device)
