@@ -81,7 +81,9 @@ class Table(Mapping[str, T], Generic[T]):
             entry = found() if isinstance(found, type) else found
             if not self._fits(entry):
                 raise ConfigError(f"{name} is a {type(entry).__name__}, which is no {self._what}")
-            self._outside[name] = found, entry
+        # The one named last comes last.
+        self._outside.pop(name, None)
+        self._outside[name] = found, entry
         return entry
 
 
