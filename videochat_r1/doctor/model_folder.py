@@ -126,10 +126,11 @@ def _check_processor(section: Section, path: str, config: PretrainedConfig) -> N
         section.problem(str(error), COPY_AGAIN)
         return
     section.facts["processor"] = type(processor).__name__
-    for kind, token, number in (
-        ("video", processor.video_token, config.video_token_id),
-        ("image", processor.image_token, config.image_token_id),
-    ):
+    kinds: dict[MediumKind, tuple[str, int]] = {
+        "video": (processor.video_token, config.video_token_id),
+        "image": (processor.image_token, config.image_token_id),
+    }
+    for kind, (token, number) in kinds.items():
         token_id = processor.tokenizer.convert_tokens_to_ids(token)
         if token_id != number:
             section.problem(
