@@ -7,6 +7,8 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.rewards.columns import typed_rows
 from videochat_r1.rewards.video_r1 import release_accuracy
 
+RULES = ("task", "video_r1")
+
 
 def accuracy(
     completions: Sequence[str],
@@ -32,6 +34,3 @@ def accuracy(
             row_task.accuracy(row_task.parse(completion, typed), typed) if by_release is None else by_release
         )
     return rewards
-
-
-RULES = ("task", "video_r1")

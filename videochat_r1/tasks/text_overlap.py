@@ -21,9 +21,9 @@ class _Spaces:
 
 def rouge_words(text: str) -> list[str]:
     """The words of a text in any script as ROUGE compares them: in lower case, English ones stemmed."""
-    stem = _stemmer().stem
+    stemmed = _stemmer().tokenize
     found = words(normalised(text).lower())
-    return [stem(word) if word.isascii() and len(word) in _STEMMED else word for word in found]
+    return [form for word in found for form in (stemmed(word) if word.isascii() and len(word) in _STEMMED else [word])]
 
 
 def rouge(answer: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
@@ -45,9 +45,7 @@ def rouge(answer: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
 
 def released_rouge(answer: str, truth: str) -> float:
     """The mean of the three as rouge-score makes it of texts, with the stemmer: words of a to z and digits alone."""
-    from rouge_score.tokenize import tokenize
-
-    parts = rouge(tokenize(answer, _stemmer()), tokenize(truth, _stemmer()))
+    parts = rouge(_stemmer().tokenize(answer), _stemmer().tokenize(truth))
     return sum(parts.values()) / len(parts)
 
 
@@ -75,6 +73,6 @@ def _scorer() -> Any:
 
 @functools.cache
 def _stemmer() -> Any:
-    from nltk.stem.porter import PorterStemmer
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    return PorterStemmer()
+    return DefaultTokenizer(use_stemmer=True)
