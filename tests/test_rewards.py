@@ -136,7 +136,7 @@ def test_options_are_checked_and_keep_the_name_that_logs_show():
     with pytest.raises(ConfigError, match="did you mean 'score_given_box'"):
         make_reward("iou", score_given_boxes=False)
     with pytest.raises(ConfigError, match="none"):
-        make_reward("accuracy", weight=2)
+        make_reward("format", weight=2)
     with pytest.raises(ConfigError, match="task"):
         make_reward("iou", task="tracking")
 

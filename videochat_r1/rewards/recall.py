@@ -9,14 +9,15 @@ from typing import Any
 from videochat_r1.errors import ConfigError
 from videochat_r1.judge import Judge, UnscoredError
 from videochat_r1.judge.events import event_precision, event_recall
+from videochat_r1.parsing.words import LETTER, SIGN
 from videochat_r1.rewards.columns import typed_rows
 from videochat_r1.rewards.unscored import Unscored
 from videochat_r1.sample import CaptionTarget
 
 _BREAKS = re.compile(r"[\s_/|.,;:!?…·•+=~—–、。，；：！？\u200b-]++")
 # Scripts without spaces: a sign of Chinese or Japanese is a word, four letters of Thai, Lao, Burmese or Khmer are.
-_SIGN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_LETTER = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+_SIGN = re.compile(SIGN)
+_LETTER = re.compile(LETTER)
 _LETTERS_OF_A_WORD, _LONGEST_WORD = 4, 20
 
 

@@ -145,7 +145,7 @@ class Task(ABC, Generic[TargetT, ParsedT]):
         return None
 
     def accuracy(self, parsed: ParsedT | None, target: TargetT) -> float | None:
-        """1.0 or 0.0; None where the task has no such reward."""
+        """How right the answer is, in [0, 1]; None where the task has no such reward."""
         return None
 
     @abstractmethod
