@@ -57,7 +57,9 @@ class VSIBench(ChoiceBenchmark):
                 if sample.task in ("multi_choice_qa", "regression"):
                     yield sample
                 else:
-                    raise DataError(f"{source.annotations}: question {sample.id} is neither of options nor of regression")
+                    raise DataError(
+                        f"{source.annotations}: question {sample.id} is neither of options nor of regression"
+                    )
             return
         for row in rows:
             yield self._sample(row)
@@ -124,7 +126,9 @@ class VSIBench(ChoiceBenchmark):
     def _sample(self, row: Row) -> Sample:
         kind = row.text("question_type")
         if kind not in (*NUMBERS, *OPTIONS):
-            raise DataError(f"{row.where}: 'question_type' is {kind!r}; expected one of {', '.join((*NUMBERS, *OPTIONS))}")
+            raise DataError(
+                f"{row.where}: 'question_type' is {kind!r}; expected one of {', '.join((*NUMBERS, *OPTIONS))}"
+            )
         truth, target = row.text("ground_truth"), None
         if kind in NUMBERS:
             value = number(truth, f"{row.where}, 'ground_truth'")
