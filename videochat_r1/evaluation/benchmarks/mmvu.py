@@ -46,6 +46,10 @@ class MMVU(ChoiceBenchmark):
             if source.subset in (ALL, CHOICE if isinstance(sample.target, ChoiceTarget) else OPEN):
                 yield sample
 
+    def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
+        """Of an open question only what can be told without a judge."""
+        return {"parse_rate": float(parsed is not None)} if self.is_judged(sample) else super().score(parsed, sample)
+
     def is_judged(self, sample: Sample) -> bool:
         """Open ones."""
         return not isinstance(sample.target, ChoiceTarget)
