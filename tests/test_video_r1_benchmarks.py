@@ -10,6 +10,7 @@ from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
 from videochat_r1.evaluation.benchmarks.tempcompass import official_option
 from videochat_r1.evaluation.benchmarks.video_r1 import video_r1_mra
+from videochat_r1.evaluation.benchmarks.videommmu import official_option as videommmu_option
 from videochat_r1.evaluation.benchmarks.vsi_bench import mean_relative_accuracy
 from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
 from videochat_r1.evaluation.scoring.predictions import Prediction
@@ -48,6 +49,8 @@ class Judge:
     [
         ("mmvu", "mmvu/validation.json", "all", 1000, "validation_0"),
         ("mmvu", "mmvu", "multiple-choice", 625, "validation_1"),
+        ("videommmu", "videommmu", "all", 900, "perception/dev_Biology_3"),
+        ("videommmu", "videommmu/adaptation_video.json", "all", 300, "adaptation/dev_Biology_3"),
         ("tempcompass", "tempcompass", "all", 7540, "multi-choice/1034419625/action/0"),
         ("tempcompass", "tempcompass/yes_no.json", "all", 2453, "yes_no/1034419625/action/0"),
         ("tempcompass", "tempcompass", "caption_matching", 1503, "caption_matching/1034419625/action/0"),
@@ -102,7 +105,7 @@ def test_video_r1s_own_form(tmp_path: Path) -> None:
     row = {"problem_id": 7, "problem": "q?", "data_type": "video", "problem_type": "multiple choice", "options": ["A. a", "B. b"],
            "solution": "<answer>B</answer>", "path": "./Evaluation/X/v.mp4", "data_source": "X"}  # fmt: skip
     number = row | {"problem_id": 8, "problem_type": "regression", "solution": "<answer>2</answer>", "options": []}
-    for name in ("vsi_bench", "mmvu", "tempcompass"):
+    for name in ("vsi_bench", "mmvu", "tempcompass", "videommmu"):
         (sample,) = load(name, write(tmp_path / "eval.json", [row]))
         assert (sample.id, sample.media.path, sample.target) == (
             "7",
@@ -172,3 +175,28 @@ def test_tempcompass_captions_are_judged_by_a_question_about_them(tmp_path: Path
     for option, right in (("b", 1.0), ("none", 0.0)):
         scores = asyncio.run(BENCHMARKS["tempcompass"].judge(Judge(option=option), "He sits.", samples[1])).scores
         assert scores["accuracy"] == right
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("B", "B"),
+        ("A. or rather B.", "A"),
+        ("A. or rather B. blue", "B"),
+        ("(A) no, (C)", "C"),
+        ("I think it must be a red door", "A"),
+        ("no idea", None),
+        ("A: and then C: green", "C"),
+    ],
+)
+def test_videommmu_answers_by_its_authors_rule(text: str, found: str | None) -> None:
+    assert videommmu_option(text, ("red door", "blue", "green")) == found
+
+
+def test_videommmu_numbers(tmp_path: Path) -> None:
+    row = {"id": "validation_Math_15", "question": "q?", "options": [], "answer": "['24/7', '3.429', '3.43]"}
+    rows = {"0": row, "1": row | {"id": "dev_Art_1", "answer": "C"}}
+    samples = load("videommmu", write(tmp_path / "adaptation_video.json", {"Adaptation": rows}))
+    assert samples[0].media.path == "Science/validation_Math_15.mp4" and samples[1].target.answer == "C"
+    metrics = evaluate("videommmu", samples, ["3.43", "(C)"])["metrics"]
+    assert metrics["accuracy"] == metrics["accuracy_official"] == 1.0 and metrics["accuracy_video_r1"] == 0.0

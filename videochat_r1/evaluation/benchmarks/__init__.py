@@ -15,6 +15,7 @@ from videochat_r1.evaluation.benchmarks.nextgqa import NExTGQA
 from videochat_r1.evaluation.benchmarks.perception_test import PerceptionTest
 from videochat_r1.evaluation.benchmarks.tempcompass import TempCompass
 from videochat_r1.evaluation.benchmarks.videomme import VideoMME
+from videochat_r1.evaluation.benchmarks.videommmu import VideoMMMU
 from videochat_r1.evaluation.benchmarks.vidtab_quality import VidTABQuality
 from videochat_r1.evaluation.benchmarks.vsi_bench import VSIBench
 from videochat_r1.named import Table
@@ -35,6 +36,7 @@ BENCHMARKS: Table[Benchmark] = Table(
         "vsi_bench": VSIBench(),
         "mmvu": MMVU(),
         "tempcompass": TempCompass(),
+        "videommmu": VideoMMMU(),
     },
     fits=lambda entry: isinstance(entry, Benchmark),
     aliases=ALIASES,

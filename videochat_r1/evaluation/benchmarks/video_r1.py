@@ -83,7 +83,8 @@ def video_r1_mra(completion: str | None, truth: float) -> float:
         value = math.nan if completion is None else float(video_r1_text(completion).replace(",", ""))
     except ValueError:
         return 0.0
-    error = np.float32(min(abs(value - truth) / (abs(truth) + 1e-8), 1e6))
+    given, true = np.float32(min(max(value, -1e30), 1e30)), np.float32(truth)
+    error = abs(given - true) / (abs(true) + np.float32(1e-8))
     return int(np.count_nonzero(error < np.float32(1.0) - _THRESHOLDS)) / len(_THRESHOLDS)
 
 
