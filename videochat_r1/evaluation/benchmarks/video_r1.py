@@ -1,7 +1,6 @@
 """Video-R1's own form of benchmarks (`eval_<name>.json`, Feng et al. 2025), and how its evaluation reads answers."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -27,7 +26,6 @@ TASK_OF = {
     "OCR": "text_recognition",
 }
 """`problem_type` -> task."""
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _THRESHOLDS = (0.5 + 0.05 * np.arange(10)).astype(np.float32)
 
 
@@ -65,8 +63,9 @@ def video_r1_samples(rows: Sequence[Row], source: str, kept: Sequence[str] = ())
 
 def video_r1_text(completion: str) -> str:
     """The text of the first answer tag wherever it stands, without one the whole completion; stripped."""
-    found = _ANSWER.search(completion)
-    return (completion if found is None else found[1]).strip()
+    _, opening, rest = completion.partition("<answer>")
+    answer, closing, _ = rest.partition("</answer>")
+    return (answer if opening and closing else completion).strip()
 
 
 def video_r1_accuracy(completion: str | None, target: ChoiceTarget) -> float:
