@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videochat_r1.judge import prompts, rules
+from videochat_r1.judge.answers import choose_question, same_answer_question
 from videochat_r1.judge.prompts import (
     DECOYS,
     LABELS,
@@ -244,6 +245,8 @@ def test_another_wording_is_another_prompt_version() -> None:
     """Answers are kept under the version: who changes a prompt raises it, and this digest with it."""
     wording = SYSTEM + label_question(EVENTS, CAPTION).user + extract_question(CAPTION).user
     digest = hashlib.sha256(wording.encode()).hexdigest()[:12]
+    answers = same_answer_question("q?", "a", "b").user + choose_question(CAPTION, "q?", ["a", "b"]).user
+    assert hashlib.sha256(answers.encode()).hexdigest()[:12] == "1e794b3dbead"
     assert (PROMPT_VERSION, digest) == ("1", "e911cc113fbd")
 
 

@@ -9,11 +9,15 @@ from videochat_r1.evaluation.benchmarks.charades_sta import CharadesSTA
 from videochat_r1.evaluation.benchmarks.dream1k import Dream1k
 from videochat_r1.evaluation.benchmarks.got10k import GOT10k
 from videochat_r1.evaluation.benchmarks.longvideobench import LongVideoBench
+from videochat_r1.evaluation.benchmarks.mmvu import MMVU
 from videochat_r1.evaluation.benchmarks.mvbench import MVBench
 from videochat_r1.evaluation.benchmarks.nextgqa import NExTGQA
 from videochat_r1.evaluation.benchmarks.perception_test import PerceptionTest
+from videochat_r1.evaluation.benchmarks.tempcompass import TempCompass
 from videochat_r1.evaluation.benchmarks.videomme import VideoMME
+from videochat_r1.evaluation.benchmarks.videommmu import VideoMMMU
 from videochat_r1.evaluation.benchmarks.vidtab_quality import VidTABQuality
+from videochat_r1.evaluation.benchmarks.vsi_bench import VSIBench
 from videochat_r1.named import Table
 
 BENCHMARKS: Table[Benchmark] = Table(
@@ -29,6 +33,10 @@ BENCHMARKS: Table[Benchmark] = Table(
         "perception_test": PerceptionTest(),
         "longvideobench": LongVideoBench(),
         "dream1k": Dream1k(),
+        "vsi_bench": VSIBench(),
+        "mmvu": MMVU(),
+        "tempcompass": TempCompass(),
+        "videommmu": VideoMMMU(),
     },
     fits=lambda entry: isinstance(entry, Benchmark),
     aliases=ALIASES,

@@ -80,6 +80,8 @@ class Benchmark(ABC):
     takes_subtitles: ClassVar[bool] = False
     judged: ClassVar[bool] = False
     """Whether answers are scored by `judge`; `score` then only says what can be told without one."""
+    partly_judged: ClassVar[bool] = False
+    """Whether only some are, those that `is_judged` names: without a judge the others make the result."""
 
     def load(self, source: Source) -> list[Sample]:
         """The samples in file order, with unique ids and video paths joined to the videos folder.
@@ -129,6 +131,10 @@ class Benchmark(ABC):
     def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
         """Metric -> value by the rule of the benchmark's authors where they read an answer in another way; 0 for None."""
         return {}
+
+    def is_judged(self, sample: Sample) -> bool:
+        """Whether answers to this sample are scored by `judge`."""
+        return self.judged
 
     async def judge(self, judge: Judge, parsed: Any, sample: Sample) -> Judgement:
         """The scores of one answer by a judge; 0 in every metric for None, without asking.

@@ -75,7 +75,7 @@ def score_answers(
 
     Args:
         benchmark: whose metrics are used.
-        samples: of one task, at least one.
+        samples: at least one; `task` of the result is that of the first.
         predictions: one per sample, in the same order.
         options: how they are read.
         train: the training split, for a baseline; None if it is not at hand.
@@ -92,7 +92,8 @@ def score_answers(
         _check_frame_sizes(predictions)
     passes = any(_first_completion(one) is not None for one in predictions)
     rows = [_score(benchmark, sample, one, options, passes) for sample, one in zip(samples, predictions, strict=True)]
-    judged = _judge(benchmark, samples, rows, options) if benchmark.judged else {}
+    places = [place for place, sample in enumerate(samples) if benchmark.is_judged(sample)]
+    judged = _judge(benchmark, [(samples[place], rows[place]) for place in places], options) if places else {}
     scored = [place for place, row in enumerate(rows) if row["scores"] is not None]
     own_weights = benchmark.weights([samples[place] for place in scored])
     weights = dict(own_weights)
@@ -176,12 +177,13 @@ def _read(
 
 
 def _judge(
-    benchmark: Benchmark, samples: Sequence[Sample], rows: Sequence[dict[str, Any]], options: ScoringOptions
+    benchmark: Benchmark, asked: Sequence[tuple[Sample, dict[str, Any]]], options: ScoringOptions
 ) -> dict[str, Any]:
-    """Ask the judge for the scores of all rows, and what the result says about that."""
-    judgements: list[Judgement] = judge_answers(benchmark, samples, [row["parsed"] for row in rows], options.judge)
+    """Ask the judge for the scores of samples, put them into their rows, and say what the result tells about that."""
+    samples, parsed = [sample for sample, _ in asked], [row["parsed"] for _, row in asked]
+    judgements: list[Judgement] = judge_answers(benchmark, samples, parsed, options.judge)
     reasons: dict[str, list[str]] = {}
-    for row, judgement in zip(rows, judgements, strict=True):
+    for (_, row), judgement in zip(asked, judgements, strict=True):
         row |= {"scores": judgement.scores, "unscored": judgement.unscored, "verdicts": judgement.verdicts}
         if judgement.unscored is not None:
             reasons.setdefault(judgement.unscored, []).append(row["id"])

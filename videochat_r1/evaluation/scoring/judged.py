@@ -37,19 +37,20 @@ def check_judge(benchmark: Benchmark, config: JudgeConfig | None, *, required: b
     Args:
         benchmark: to be scored.
         config: the judge that was named.
-        required: whether a judged benchmark without a judge is refused; else its answers are written and stay unscored.
+        required: whether a wholly judged benchmark without a judge is refused; else its answers are written and stay unscored.
 
     Raises:
         ConfigError: none is named, or one that nobody asks.
         JudgeError: it cannot be used.
     """
     if config is None:
-        if benchmark.judged and required:
+        if benchmark.judged and required and not benchmark.partly_judged:
             raise ConfigError(
                 f"a judge scores the captions of {benchmark.name}: name one with --judge YAML (docs/judge.md)"
             )
         if benchmark.judged:
-            logger.warning("no --judge: the answers will be unscored until --rescore DIR --judge YAML")
+            which = "that only a judge can score" if benchmark.partly_judged else "of the model"
+            logger.warning("no --judge: the answers %s will be unscored until --rescore DIR --judge YAML", which)
         return
     if not benchmark.judged:
         raise ConfigError(f"benchmark {benchmark.name} is scored without a judge; leave --judge out")

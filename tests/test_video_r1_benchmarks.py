@@ -1,0 +1,202 @@
+"""The benchmarks that Video-R1 reports: official files, the authors' rules beside ours, and Video-R1's own form."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from videochat_r1.errors import DataError
+from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
+from videochat_r1.evaluation.benchmarks.tempcompass import official_option
+from videochat_r1.evaluation.benchmarks.video_r1 import video_r1_mra
+from videochat_r1.evaluation.benchmarks.videommmu import official_option as videommmu_option
+from videochat_r1.evaluation.benchmarks.vsi_bench import mean_relative_accuracy
+from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
+from videochat_r1.evaluation.scoring.predictions import Prediction
+from videochat_r1.judge import JudgeConfig
+from videochat_r1.sample import ChoiceTarget
+
+
+def load(name, path, **options):
+    return BENCHMARKS[name].load(Source(path, **options))
+
+
+def evaluate(name, samples, answers):
+    predictions = [Prediction(sample.id, text, None, {}) for sample, text in zip(samples, answers, strict=True)]
+    return score_answers(BENCHMARKS[name], samples, predictions, ScoringOptions(untagged=True, bootstrap=20)).results
+
+
+def write(path: Path, value: object) -> Path:
+    path.write_text(json.dumps(value))
+    return path
+
+
+class Judge:
+    """Replies to every question with the same object."""
+
+    config = JudgeConfig(base_url="http://localhost/v1", model="m")
+
+    def __init__(self, **reply):
+        self.reply = reply
+
+    async def ask(self, question):
+        return question.read(self.reply)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "subset", "count", "first"),
+    [
+        ("mmvu", "mmvu/validation.json", "all", 1000, "validation_0"),
+        ("mmvu", "mmvu", "multiple-choice", 625, "validation_1"),
+        ("videommmu", "videommmu", "all", 900, "perception/dev_Biology_3"),
+        ("videommmu", "videommmu/adaptation_video.json", "all", 300, "adaptation/dev_Biology_3"),
+        ("tempcompass", "tempcompass", "all", 7540, "multi-choice/1034419625/action/0"),
+        ("tempcompass", "tempcompass/yes_no.json", "all", 2453, "yes_no/1034419625/action/0"),
+        ("tempcompass", "tempcompass", "caption_matching", 1503, "caption_matching/1034419625/action/0"),
+    ],
+)
+def test_ids_of_the_real_files(shared_dir: Path, name: str, path: str, subset: str, count: int, first: str) -> None:
+    samples = load(name, shared_dir / "annotations" / path, subset=subset)
+    assert (len(samples), samples[0].id) == (count, first)
+    if subset != "all" or name == "mmvu":
+        assert BENCHMARKS[name].num_samples[subset] == count
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "official", "video_r1"),
+    [(3, 4, 0.6, 0.5), (2, 4, 0.1, 0.0), (5, 4, 0.6, 0.5), (2.85, 3, 1.0, 0.9), (4, 3, 0.4, 0.4), (9, 10, 0.9, 0.9)],
+)
+def test_mean_relative_accuracy_on_its_thresholds(answer, truth, official, video_r1) -> None:
+    assert mean_relative_accuracy(answer, truth) == official
+    assert video_r1_mra(f"<answer>{answer}</answer>", truth) == video_r1
+    assert video_r1_mra("about three", truth) == video_r1_mra(None, truth) == 0.0
+
+
+def vsi_row(number, kind, truth, options=None):
+    return {"id": number, "dataset": "scannet", "scene_name": "s", "question_type": kind, "question": "q?",
+            "ground_truth": truth, "options": options}  # fmt: skip
+
+
+VSI = [
+    vsi_row(0, "object_counting", "4"),
+    vsi_row(1, "object_rel_direction_easy", "A", ["A. left", "B. right"]),
+    vsi_row(2, "object_rel_direction_hard", "B", ["A. left", "B. right"]),
+    vsi_row(3, "route_planning", "A", ["A. left", "B. right"]),
+]
+
+
+def test_vsi_bench_averages_its_tasks(tmp_path: Path) -> None:
+    path = tmp_path / "test.jsonl"
+    path.write_text("\n".join(map(json.dumps, VSI)))
+    samples = load("vsi_bench", path)
+    assert samples[0].media.path == "scannet/s.mp4" and [sample.id for sample in samples] == ["0", "1", "2", "3"]
+    results = evaluate("vsi_bench", samples, ["3 chairs", "A", "A", "b. right"])
+    metrics = results["metrics"]
+    assert metrics["MRA"] == metrics["MRA_official"] == 0.6 and metrics["MRA_video_r1"] == 0.0
+    assert metrics["average_official"] == pytest.approx((0.6 + 0.5 + 0.0) / 3)
+    assert metrics["average_video_r1"] == pytest.approx((0.0 + 1 / 3) / 2)
+    assert metrics["accuracy"] == metrics["accuracy_official"] == pytest.approx(1 / 3)
+    assert results["headline"] == "average" and results["baselines"]["random_choice"]["accuracy"] == 0.5
+    assert results["by"]["task"]["object_rel_direction"]["average"] == 0.5
+
+
+def test_video_r1s_own_form(tmp_path: Path) -> None:
+    row = {"problem_id": 7, "problem": "q?", "data_type": "video", "problem_type": "multiple choice", "options": ["A. a", "B. b"],
+           "solution": "<answer>B</answer>", "path": "./Evaluation/X/v.mp4", "data_source": "X"}  # fmt: skip
+    number = row | {"problem_id": 8, "problem_type": "regression", "solution": "<answer>2</answer>", "options": []}
+    for name in ("vsi_bench", "mmvu", "tempcompass", "videommmu"):
+        (sample,) = load(name, write(tmp_path / "eval.json", [row]))
+        assert (sample.id, sample.media.path, sample.target) == (
+            "7",
+            "Evaluation/X/v.mp4",
+            ChoiceTarget(("a", "b"), "B"),
+        )
+        assert evaluate(name, [sample], ["<answer>B</answer>"])["metrics"]["accuracy_video_r1"] == 1.0
+        assert evaluate(name, [sample], ["<answer>B.</answer>"])["metrics"]["accuracy_video_r1"] == 0.0
+    samples = load("vsi_bench", write(tmp_path / "eval.json", [row, number]))
+    assert evaluate("vsi_bench", samples, ["A", "2"])["metrics"]["average_video_r1"] == 0.5
+    with pytest.raises(DataError, match="'problem_type' is 'song'"):
+        load("vsi_bench", write(tmp_path / "eval.json", [row | {"problem_type": "song"}]))
+
+
+def mmvu_row(number, kind, answer):
+    text = "x" if kind == "multiple-choice" else ""
+    return {"id": f"validation_{number}", "video": "https://a.b/videos/Art/0.mp4", "question_type": kind, "question": "q?",
+            "metadata": {"subject": "Art"}, "choices": {letter: text and f"{text}{letter}" for letter in "ABCDE"},
+            "answer": answer}  # fmt: skip
+
+
+def test_open_questions_of_mmvu_take_a_judge(tmp_path: Path) -> None:
+    rows = [mmvu_row(0, "open-ended", "Dolly Zoom"), mmvu_row(1, "multiple-choice", "C")]
+    samples = load("mmvu", write(tmp_path / "validation.json", rows))
+    assert samples[0].media.path == "Art/0.mp4" and samples[1].target.options[2] == "xC"
+    results = evaluate("mmvu", samples, ["a dolly zoom", "C"])
+    assert results["metrics"]["accuracy"] == 1.0 and results["num_unscored"] == 1
+    benchmark = BENCHMARKS["mmvu"]
+    judged = asyncio.run(benchmark.judge(Judge(same=True), "a dolly zoom", samples[0]))
+    assert judged.scores == {"accuracy": 1.0, "parse_rate": 1.0}
+    assert asyncio.run(benchmark.judge(Judge(), None, samples[0])).scores == {"accuracy": 0.0, "parse_rate": 0.0}
+
+
+MATCHING = ChoiceTarget(("Option 1: A man runs.", "Option 2: A man sits."), "A")
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "target", "found"),
+    [
+        ("B) sits", "multi-choice", ChoiceTarget(("a", "b"), "A"), "B"),
+        ("B", "multi-choice", ChoiceTarget(("a", "b"), "A"), "B"),
+        ("Because", "multi-choice", ChoiceTarget(("a", "b"), "A"), None),
+        ("Not at all", "yes_no", ChoiceTarget(("yes", "no"), "A"), "B"),
+        ("Yes, he is", "yes_no", ChoiceTarget(("yes", "no"), "A"), "A"),
+        ("Perhaps", "yes_no", ChoiceTarget(("yes", "no"), "A"), None),
+        ("Option 2.", "caption_matching", MATCHING, "B"),
+        ("A man runs.", "caption_matching", MATCHING, "A"),
+        ("1) A man runs.", "caption_matching", MATCHING, "A"),
+        ("the second one", "caption_matching", MATCHING, None),
+    ],
+)
+def test_tempcompass_answers_by_its_authors_rules(text, part, target, found) -> None:
+    assert official_option(text, part, target) == found
+
+
+def test_tempcompass_captions_are_judged_by_a_question_about_them(tmp_path: Path) -> None:
+    choice = {"question": "What?\nA. runs\n B. sits", "answer": "B. sits"}
+    write(tmp_path / "multi-choice.json", {"v": {"action": [choice]}})
+    caption = {"question": "Information A: ...", "answer": "A. sits"}
+    write(tmp_path / "captioning.json", {"v": {"action": [caption]}})
+    samples = load("tempcompass", tmp_path)
+    assert [sample.id for sample in samples] == ["multi-choice/v/action/0", "captioning/v/action/0"]
+    assert samples[0].query == "What?" and samples[0].target == ChoiceTarget(("runs", "sits"), "B")
+    results = evaluate("tempcompass", samples, ["B. sits", "He sits."])
+    assert results["metrics"]["accuracy_official"] == results["metrics"]["accuracy"] == 1.0
+    assert results["num_unscored"] == 1 and list(results["unscored"]) == ["no judge was named"]
+    for option, right in (("b", 1.0), ("none", 0.0)):
+        scores = asyncio.run(BENCHMARKS["tempcompass"].judge(Judge(option=option), "He sits.", samples[1])).scores
+        assert scores["accuracy"] == right
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("B", "B"),
+        ("A. or rather B.", "A"),
+        ("A. or rather B. blue", "B"),
+        ("(A) no, (C)", "C"),
+        ("I think it must be a red door", "A"),
+        ("no idea", None),
+        ("A: and then C: green", "C"),
+    ],
+)
+def test_videommmu_answers_by_its_authors_rule(text: str, found: str | None) -> None:
+    assert videommmu_option(text, ("red door", "blue", "green")) == found
+
+
+def test_videommmu_numbers(tmp_path: Path) -> None:
+    row = {"id": "validation_Math_15", "question": "q?", "options": [], "answer": "['24/7', '3.429', '3.43]"}
+    rows = {"0": row, "1": row | {"id": "dev_Art_1", "answer": "C"}}
+    samples = load("videommmu", write(tmp_path / "adaptation_video.json", {"Adaptation": rows}))
+    assert samples[0].media.path == "Science/validation_Math_15.mp4" and samples[1].target.answer == "C"
+    metrics = evaluate("videommmu", samples, ["3.43", "(C)"])["metrics"]
+    assert metrics["accuracy"] == metrics["accuracy_official"] == 1.0 and metrics["accuracy_video_r1"] == 0.0

@@ -1,0 +1,103 @@
+"""MMVU, validation: questions of experts on videos of 27 subjects, with options and open (Zhao et al. 2025)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from videochat_r1.datasets.annotation_files import Row
+from videochat_r1.datasets.choices import answer_letter
+from videochat_r1.errors import DataError
+from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows
+from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Judgement, Source
+from videochat_r1.evaluation.benchmarks.video_r1 import (
+    ACCURACY_DEFINITION,
+    VIDEO_R1_ACCURACY,
+    is_video_r1,
+    video_r1_accuracy,
+    video_r1_samples,
+)
+from videochat_r1.judge import Judge
+from videochat_r1.judge.answers import same_answer_question
+from videochat_r1.parsing import option_texts
+from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
+from videochat_r1.tasks import TASKS
+
+CHOICE, OPEN = "multiple-choice", "open-ended"
+_VIDEOS = "/videos/"
+
+
+class MMVU(ChoiceBenchmark):
+    """The authors' `validation.json` or Video-R1's `eval_mmvu.json`; videos `<subject>/<n>.mp4`."""
+
+    name = "mmvu"
+    num_samples: ClassVar = {ALL: 1000, CHOICE: 625, OPEN: 375}
+    judged = True
+    partly_judged = True
+    definitions: ClassVar = {
+        "accuracy": "share of questions answered with the right option, open ones with what a judge finds to say the same as the "
+        "true answer (MMVU has a judge score both); subset multiple-choice is what Video-R1 reports",
+        VIDEO_R1_ACCURACY: ACCURACY_DEFINITION,
+    }
+
+    def questions(self, source: Source) -> Iterator[Sample]:
+        """One sample per question, `id` its id."""
+        rows = list(read_rows(source.annotations))
+        samples = video_r1_samples(rows, self.name, ("subject",)) if is_video_r1(rows) else map(self._sample, rows)
+        for sample in samples:
+            if source.subset in (ALL, CHOICE if isinstance(sample.target, ChoiceTarget) else OPEN):
+                yield sample
+
+    def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
+        """Of an open question only what can be told without a judge."""
+        return {"parse_rate": float(parsed is not None)} if self.is_judged(sample) else super().score(parsed, sample)
+
+    def is_judged(self, sample: Sample) -> bool:
+        """Open ones."""
+        return not isinstance(sample.target, ChoiceTarget)
+
+    async def judge(self, judge: Judge, parsed: Any, sample: Sample) -> Judgement:
+        """Whether an open answer says what the true one does."""
+        if parsed is None:
+            return Judgement({"accuracy": 0.0, "parse_rate": 0.0})
+        truth = str(TASKS[sample.task].target_to_json(sample.target)["answer"])
+        right = await judge.ask(same_answer_question(sample.query, truth, str(parsed)))
+        return Judgement({"accuracy": float(right), "parse_rate": 1.0}, {"same": right})
+
+    def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
+        """Video-R1's, of options; the authors have no rule but a judge."""
+        if not isinstance(sample.target, ChoiceTarget):
+            return {}
+        return {VIDEO_R1_ACCURACY: video_r1_accuracy(completion, sample.target)}
+
+    def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
+        """Video-R1 has no open questions."""
+        return {VIDEO_R1_ACCURACY: [float(isinstance(sample.target, ChoiceTarget)) for sample in samples]}
+
+    def groups(self, sample: Sample) -> dict[str, str]:
+        """By kind of question and subject."""
+        kind = CHOICE if isinstance(sample.target, ChoiceTarget) else OPEN
+        return {"question_type": kind} | {key: sample.extra[key] for key in ("subject",) if key in sample.extra}
+
+    def _sample(self, row: Row) -> Sample:
+        kind = row.text("question_type")
+        if kind not in (CHOICE, OPEN):
+            raise DataError(f"{row.where}: 'question_type' is {kind!r}; expected {CHOICE} or {OPEN}")
+        metadata = Row.of(row.get("metadata"), f"{row.where}, 'metadata'")
+        return Sample(
+            id=row.text("id"),
+            task="multi_choice_qa" if kind == CHOICE else "free_form_qa",
+            media=Video(path=row.text("video").rpartition(_VIDEOS)[2]),
+            query=row.text("question").strip(),
+            target=_choices(row) if kind == CHOICE else _text(row),
+            source=self.name,
+            extra={"question_type": kind, "subject": metadata.text("subject")},
+        )
+
+
+def _choices(row: Row) -> ChoiceTarget:
+    choices = Row.of(row.get("choices"), f"{row.where}, 'choices'")
+    options = option_texts([choices.text(letter) for letter in LETTERS[: len(choices.values)]])
+    return ChoiceTarget(options, answer_letter(row.text("answer"), options))
+
+
+def _text(row: Row) -> object:
+    return TASKS["free_form_qa"].target_from_json({"answer": row.text("answer")})
