@@ -12,6 +12,7 @@ from videochat_r1.evaluation.benchmarks.longvideobench import LongVideoBench
 from videochat_r1.evaluation.benchmarks.mvbench import MVBench
 from videochat_r1.evaluation.benchmarks.nextgqa import NExTGQA
 from videochat_r1.evaluation.benchmarks.perception_test import PerceptionTest
+from videochat_r1.evaluation.benchmarks.pope import POPE
 from videochat_r1.evaluation.benchmarks.videomme import VideoMME
 from videochat_r1.evaluation.benchmarks.vidtab_quality import VidTABQuality
 from videochat_r1.named import Table
@@ -29,6 +30,7 @@ BENCHMARKS: Table[Benchmark] = Table(
         "perception_test": PerceptionTest(),
         "longvideobench": LongVideoBench(),
         "dream1k": Dream1k(),
+        "pope": POPE(),
     },
     fits=lambda entry: isinstance(entry, Benchmark),
     aliases=ALIASES,
