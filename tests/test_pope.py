@@ -73,7 +73,7 @@ def test_a_file_a_folder_and_its_subsets(tmp_path: Path) -> None:
     assert [sample.id for sample in POPE.load(Source(path))] == ["popular/1", "popular/2"]
     (sample,) = POPE.load(Source(tmp_path, videos=tmp_path, subset="adversarial"))
     assert sample.media == Pictures((str(tmp_path / "1.jpg"),)) and POPE.groups(sample) == {"subset": "adversarial"}
-    with pytest.raises(DataError, match="expected coco_pope_random.json"):
+    with pytest.raises(DataError, match=r"expected coco_pope_random\.json"):
         POPE.load(Source(tmp_path / "answers.json"))
 
 

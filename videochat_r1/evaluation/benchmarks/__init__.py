@@ -7,8 +7,11 @@ from videochat_r1.evaluation.benchmarks.activitynet import ActivityNet
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
 from videochat_r1.evaluation.benchmarks.charades_sta import CharadesSTA
 from videochat_r1.evaluation.benchmarks.dream1k import Dream1k
+from videochat_r1.evaluation.benchmarks.egoschema import EgoSchema
 from videochat_r1.evaluation.benchmarks.got10k import GOT10k
 from videochat_r1.evaluation.benchmarks.longvideobench import LongVideoBench
+from videochat_r1.evaluation.benchmarks.lvbench import LVBench
+from videochat_r1.evaluation.benchmarks.mlvu import MLVU
 from videochat_r1.evaluation.benchmarks.mvbench import MVBench
 from videochat_r1.evaluation.benchmarks.nextgqa import NExTGQA
 from videochat_r1.evaluation.benchmarks.perception_test import PerceptionTest
@@ -31,6 +34,9 @@ BENCHMARKS: Table[Benchmark] = Table(
         "longvideobench": LongVideoBench(),
         "dream1k": Dream1k(),
         "pope": POPE(),
+        "mlvu": MLVU(),
+        "egoschema": EgoSchema(),
+        "lvbench": LVBench(),
     },
     fits=lambda entry: isinstance(entry, Benchmark),
     aliases=ALIASES,
