@@ -49,16 +49,16 @@ def test_a_question_counts_in_each_of_its_categories(tmp_path: Path) -> None:
     assert {name: (group["num_samples"], group["accuracy"]) for name, group in by.items()} == {
         "reasoning": (2, 0.5),
         "summarization": (1, 1.0),
-    [
-        *[(text, True) for text in ("B", "(B) 1366", " B) x", "It is ( B )", "B.", "Bananas")],
-        *[(text, False) for text in ("Answer: B", "b", "(A) or (B)", "", ")B", "(")],
-    ],
+    }
+    assert results["by"]["type"]["cartoon"]["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize(
     ("text", "is_right"),
-    [("B", True), ("(B) 1366", True), (" B) x", True), ("It is ( B )", True), ("B.", True), ("Bananas", True)]
-    + [("Answer: B", False), ("b", False), ("(A) or (B)", False), ("", False), (")B", False), ("(", False)],
+    [
+        *[(text, True) for text in ("B", "(B) 1366", " B) x", "It is ( B )", "B.", "Bananas")],
+        *[(text, False) for text in ("Answer: B", "b", "(A) or (B)", "", ")B", "(")],
+    ],
 )
 def test_the_authors_letter_rule(text: str, is_right: bool) -> None:
     assert LVBENCH.is_officially_right(text, ChoiceTarget(("a", "b"), "B")) is is_right
