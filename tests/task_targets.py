@@ -35,4 +35,8 @@ TARGETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"caption": "A man opens a door. He walks in."},
         {"caption": "A dog sleeps.", "events": ["A dog sleeps."]},
     ),
+    "numerical_qa": ({"answer": "12.50"}, {"answer": "1,000 kg"}),
+    "free_form_qa": ({"answer": "A red car turns left."}, {"answer": "dogs"}),
+    "text_recognition": ({"answer": "EXIT 12\nMain St."}, {"answer": "出口"}),
+    "regression": ({"answer": 3.2}, {"answer": 0.0}),
 }

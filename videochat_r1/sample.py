@@ -158,6 +158,21 @@ class CaptionTarget:
     events: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TextTarget:
+    """Free answers and text recognition: the true text, which has at least one word."""
+
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class NumberTarget:
+    """Numerical questions and regression: the true number, and how it is written."""
+
+    value: float
+    text: str
+
+
 Target = Any
 """One of the classes above, or another that only its task looks into; hashable, and equal to what its JSON form gives back."""
 

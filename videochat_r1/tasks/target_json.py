@@ -6,6 +6,9 @@ from typing import Any
 from videochat_r1.errors import DataError, keys_shown
 from videochat_r1.geometry import Box, Span
 from videochat_r1.parsing import option_texts, parse_choice, parse_letter
+from videochat_r1.parsing.plain import bounded
+from videochat_r1.parsing.quantities import parse_quantity
+from videochat_r1.parsing.words import words
 from videochat_r1.sample import LETTERS
 
 _FRAME_WIDTHS = 10.0
@@ -63,6 +66,27 @@ def read_texts(value: Any, key: str) -> tuple[str, ...]:
     if not _is_list(value) or not value or not all(isinstance(item, str) for item in value):
         raise DataError(f"{key} must be a list of texts with at least one, got {_shown(value)}")
     return tuple(value)
+
+
+def read_words(value: Any, key: str) -> str:
+    """A text with at least one word, no longer than an answer may be; white space around it is taken off."""
+    form = bounded(value) if isinstance(value, str) else None
+    if form is None or not words(form):
+        raise DataError(f"{key} must be text with at least one word, got {_shown(value)}")
+    return str(value).strip()
+
+
+def read_number_or_text(value: Any, key: str) -> tuple[float, str]:
+    """A number and how it is written, of a number or a text that holds one; white space around it is taken off."""
+    number = parse_quantity(value) if isinstance(value, str) else _read_number(value, key)
+    if number is None:
+        raise DataError(f"{key} is {_shown(value)}; expected a number, or a text with one number that can be read")
+    return number, value.strip() if isinstance(value, str) else number_text(number)
+
+
+def number_text(value: float) -> str:
+    """The shortest digits that are this number."""
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def read_options(value: Any, key: str) -> tuple[str, ...]:
