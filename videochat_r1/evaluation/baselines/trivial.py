@@ -46,10 +46,19 @@ def compute_baselines(benchmark: Benchmark, samples: Sequence[Sample], train: Se
 
     Args:
         benchmark: whose metrics are used.
-        samples: of one task, at least one.
+        samples: at least one; of several kinds of targets each baseline answers those of its own.
         train: the training split of the same corpus, for the best constant interval; None if it is not at hand.
     """
     baselines = Baselines()
+    for kind in dict.fromkeys(type(sample.target) for sample in samples):
+        _add_all(baselines, benchmark, [sample for sample in samples if type(sample.target) is kind], train)
+    return baselines
+
+
+def _add_all(
+    baselines: Baselines, benchmark: Benchmark, samples: Sequence[Sample], train: Sequence[Sample] | None
+) -> None:
+    """Those of samples with one kind of target."""
     target = samples[0].target
     if isinstance(target, SpanTarget | GroundedChoiceTarget):
         _add_spans(baselines, benchmark, samples, train)
@@ -66,7 +75,6 @@ def compute_baselines(benchmark: Benchmark, samples: Sequence[Sample], train: Se
     if isinstance(target, CaptionTarget):
         baselines.metrics["same_caption"] = None
         baselines.notes["same_caption"] = "one caption for every video takes a judge: score it with --predictions"
-    return baselines
 
 
 def copied_box(benchmark: Benchmark, samples: Sequence[Sample]) -> Means:

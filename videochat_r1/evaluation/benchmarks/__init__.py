@@ -11,6 +11,7 @@ from videochat_r1.evaluation.benchmarks.egoschema import EgoSchema
 from videochat_r1.evaluation.benchmarks.got10k import GOT10k
 from videochat_r1.evaluation.benchmarks.longvideobench import LongVideoBench
 from videochat_r1.evaluation.benchmarks.lvbench import LVBench
+from videochat_r1.evaluation.benchmarks.mathvista import MathVista
 from videochat_r1.evaluation.benchmarks.mlvu import MLVU
 from videochat_r1.evaluation.benchmarks.mvbench import MVBench
 from videochat_r1.evaluation.benchmarks.nextgqa import NExTGQA
@@ -37,6 +38,7 @@ BENCHMARKS: Table[Benchmark] = Table(
         "mlvu": MLVU(),
         "egoschema": EgoSchema(),
         "lvbench": LVBench(),
+        "mathvista": MathVista(),
     },
     fits=lambda entry: isinstance(entry, Benchmark),
     aliases=ALIASES,
