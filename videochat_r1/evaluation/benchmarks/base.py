@@ -244,7 +244,7 @@ class ChoiceBenchmark(Benchmark):
             check_sample(sample, f"{source.annotations}, sample {shown(sample.id)!r}")
             yield with_root(sample, source.videos)
 
-    def groups(self, sample: Sample) -> dict[str, str]:
+    def groups(self, sample: Sample) -> Groups:
         """All text columns that the reader kept."""
         return {name: value for name, value in sample.extra.items() if isinstance(value, str)}
 
