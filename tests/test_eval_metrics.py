@@ -176,9 +176,10 @@ def test_bootstrap_interval_is_that_of_the_normal_approximation_and_follows_the_
 
 def test_groups_are_sorted_by_number_and_keep_their_counts() -> None:
     table = ScoreTable.of([{"x": 1.0}, {"x": 0.0}, {"x": 1.0}, {"x": 1.0}])
-    groups = table.by_group(["60", "15", "15", None])
+    groups = table.by_group(["60", ("15",), ("15", "60"), None])
     assert list(groups) == ["15", "60"]
     assert groups["15"] == {"num_samples": 2, "x": 0.5}
+    assert groups["60"] == {"num_samples": 2, "x": 1.0}, "a sample may count in several"
 
 
 # --- what fails -----------------------------------------------------------------------------------------------------

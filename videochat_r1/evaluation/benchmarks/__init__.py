@@ -7,12 +7,17 @@ from videochat_r1.evaluation.benchmarks.activitynet import ActivityNet
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
 from videochat_r1.evaluation.benchmarks.charades_sta import CharadesSTA
 from videochat_r1.evaluation.benchmarks.dream1k import Dream1k
+from videochat_r1.evaluation.benchmarks.egoschema import EgoSchema
 from videochat_r1.evaluation.benchmarks.got10k import GOT10k
 from videochat_r1.evaluation.benchmarks.longvideobench import LongVideoBench
+from videochat_r1.evaluation.benchmarks.lvbench import LVBench
+from videochat_r1.evaluation.benchmarks.mathvista import MathVista
+from videochat_r1.evaluation.benchmarks.mlvu import MLVU
 from videochat_r1.evaluation.benchmarks.mmvu import MMVU
 from videochat_r1.evaluation.benchmarks.mvbench import MVBench
 from videochat_r1.evaluation.benchmarks.nextgqa import NExTGQA
 from videochat_r1.evaluation.benchmarks.perception_test import PerceptionTest
+from videochat_r1.evaluation.benchmarks.pope import POPE
 from videochat_r1.evaluation.benchmarks.tempcompass import TempCompass
 from videochat_r1.evaluation.benchmarks.videomme import VideoMME
 from videochat_r1.evaluation.benchmarks.videommmu import VideoMMMU
@@ -37,6 +42,11 @@ BENCHMARKS: Table[Benchmark] = Table(
         "mmvu": MMVU(),
         "tempcompass": TempCompass(),
         "videommmu": VideoMMMU(),
+        "pope": POPE(),
+        "mlvu": MLVU(),
+        "egoschema": EgoSchema(),
+        "lvbench": LVBench(),
+        "mathvista": MathVista(),
     },
     fits=lambda entry: isinstance(entry, Benchmark),
     aliases=ALIASES,

@@ -21,6 +21,8 @@ from videochat_r1.tasks import TASKS
 
 ALL = "all"
 OFFICIAL_ACCURACY = "accuracy_official"
+Groups = Mapping[str, str | tuple[str, ...]]
+"""Breakdown -> the group that a sample belongs to, or the groups where it may have several."""
 SUBTITLE_CHARS = 24_000
 """About 6,000 tokens."""
 _ANNOTATION_SUFFIXES = (".json", ".jsonl", ".parquet", ".csv")
@@ -77,6 +79,8 @@ class Benchmark(ABC):
     """Subset -> rows of the published benchmark; other counts are pointed out."""
     definitions: ClassVar[Mapping[str, str]]
     """Metric -> what it is and whose definition that is."""
+    unanswerable: ClassVar[frozenset[str]] = frozenset()
+    """Ids of published questions that no answer is right for, kept because their authors count them."""
     takes_subtitles: ClassVar[bool] = False
     judged: ClassVar[bool] = False
     """Whether answers are scored by `judge`; `score` then only says what can be told without one."""
@@ -100,7 +104,8 @@ class Benchmark(ABC):
             repeated = [name for name, count in times.items() if count > 1]
             raise DataError(f"{source.annotations}: these ids occur more than once: {first_ten(repeated)}")
         for problem, is_sound in _SOUND.items():
-            if unsound := [sample.id for sample in samples if not is_sound(sample)]:
+            unsound = [one.id for one in samples if one.id not in self.unanswerable and not is_sound(one)]
+            if unsound:
                 raise DataError(
                     f"{source.annotations}: {problem} {first_ten(unsound)}; correct them, or leave their rows out"
                 )
@@ -152,8 +157,8 @@ class Benchmark(ABC):
         """Metrics that are computed from the means of others, and how; their per-sample values are for reports."""
         return {}
 
-    def groups(self, sample: Sample) -> dict[str, str]:
-        """Breakdown -> the group that the sample belongs to."""
+    def groups(self, sample: Sample) -> Groups:
+        """Where the sample counts in breakdowns."""
         return {}
 
     def headline(self, task: str) -> str:
@@ -245,7 +250,7 @@ class ChoiceBenchmark(Benchmark):
             check_sample(sample, f"{source.annotations}, sample {shown(sample.id)!r}")
             yield with_root(sample, source.videos)
 
-    def groups(self, sample: Sample) -> dict[str, str]:
+    def groups(self, sample: Sample) -> Groups:
         """All text columns that the reader kept."""
         return {name: value for name, value in sample.extra.items() if isinstance(value, str)}
 

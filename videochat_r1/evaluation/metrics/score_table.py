@@ -81,13 +81,16 @@ class ScoreTable:
             intervals[name] = [float(edge) for edge in np.quantile(drawn, [tail, 1.0 - tail])] if drawn.size else None
         return intervals
 
-    def by_group(self, labels: Sequence[str | None]) -> dict[str, dict[str, float | None]]:
-        """Group -> its means with `num_samples`, groups in the order of their names or numbers; None belongs to none."""
-        found = np.array(["" if label is None else label for label in labels], dtype=object)
-        present = np.array([label is not None for label in labels], dtype=bool)
+    def by_group(self, labels: Sequence[str | tuple[str, ...] | None]) -> dict[str, dict[str, float | None]]:
+        """Group -> its means with `num_samples`, groups in the order of their names or numbers.
+
+        Args:
+            labels: the group of each sample; a tuple for several, None for none.
+        """
+        own = [(label,) if isinstance(label, str) else label or () for label in labels]
         groups: dict[str, dict[str, float | None]] = {}
-        for label in sorted({label for label in labels if label is not None}, key=_numbers_first):
-            inside = present & (found == label)
+        for label in sorted({label for each in own for label in each}, key=_numbers_first):
+            inside = np.array([label in each for each in own], dtype=bool)
             part = ScoreTable(self.names, self.values[inside], self.weights[inside], self.derived)
             groups[label] = {"num_samples": int(inside.sum()), **part.means()}
         return groups

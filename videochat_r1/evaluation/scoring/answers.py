@@ -6,7 +6,7 @@ from typing import Any
 
 from videochat_r1.errors import ConfigError, DataError, first_ten
 from videochat_r1.evaluation.baselines.trivial import Baselines, compute_baselines
-from videochat_r1.evaluation.benchmarks.base import Benchmark, Judgement
+from videochat_r1.evaluation.benchmarks.base import Benchmark, Groups, Judgement
 from videochat_r1.evaluation.metrics.score_table import ScoreTable
 from videochat_r1.evaluation.scoring.judged import judge_answers, judge_record
 from videochat_r1.evaluation.scoring.predictions import Prediction
@@ -225,7 +225,7 @@ def _failures(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return {kind: {"count": len(ids), "first": ids[:10]} for kind, ids in sorted(kinds.items())}
 
 
-def _breakdowns(table: ScoreTable, groups: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def _breakdowns(table: ScoreTable, groups: Sequence[Groups]) -> dict[str, Any]:
     names = sorted({name for group in groups for name in group})
     return {name: table.by_group([group.get(name) for group in groups]) for name in names}
 
