@@ -18,6 +18,7 @@ from videochat_r1.sample import (
     LabelTarget,
     Sample,
     SpanTarget,
+    TextTarget,
 )
 from videochat_r1.text import REPLACEMENT
 
@@ -130,6 +131,7 @@ def _text(sample: Sample) -> Iterator[tuple[str, str]]:
     target = sample.target
     texts: list[str] = [sample.id, sample.query, sample.media.name, *getattr(target, "options", ())]
     texts += [*getattr(target, "choices", ()), getattr(target, "caption", ""), *getattr(target, "events", ())]
+    texts += [target.answer] if isinstance(target, TextTarget) else []
     if broken := [text for text in texts if REPLACEMENT in text]:
         yield "broken_character", repr(shown(broken[0]))
 

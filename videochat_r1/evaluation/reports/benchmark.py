@@ -26,9 +26,11 @@ from videochat_r1.sample import (
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
+    NumberTarget,
     Pictures,
     Sample,
     SpanTarget,
+    TextTarget,
 )
 from videochat_r1.text import whole
 from videochat_r1.video.decode import SamplingRequest
@@ -220,7 +222,7 @@ def _truth(sample: Sample, target: Mapping[str, Any]) -> str:
     if isinstance(kind, ChoiceTarget | GroundedChoiceTarget):
         options = [f"({letter}) {text}" for letter, text in zip(LETTERS, target["options"], strict=False)]
         return f"{target['answer']} of {', '.join(options)}"
-    if isinstance(kind, LabelTarget):
+    if isinstance(kind, LabelTarget | TextTarget | NumberTarget):
         return str(target["answer"])
     if isinstance(kind, SpanTarget):
         return f"{target['span'][0]:g} to {target['span'][1]:g} s"
