@@ -40,8 +40,8 @@ from videochat_r1.video.frames import VideoBudget, load_frames
 
 # 10 s at 8 fps; frame k shows the number k.
 BUDGET = VideoBudget(fps=1.0, max_frames=32, min_pixels=28 * 28, max_pixels=56 * 28, backend="pyav", isolation="none")
-SIDES = {"qwen2_5_vl": 28, "qwen3_vl": 32}
-"""Pixels of a token's side, of a family that counts seconds in positions and of one that writes them."""
+SIDES = {"qwen2_vl": 28, "qwen2_5_vl": 28, "qwen3_vl": 32}
+"""Pixels of a token's side in each family."""
 OPTIONS = ClueOptions(resolution_boost=2.0, fps_boost=2.0, padding=0.5)
 
 

@@ -397,7 +397,9 @@ def answers(folder: Path) -> dict[str, Any]:
     return {row["id"]: row["completion"] for row in rows}
 
 
-@pytest.mark.parametrize(("model", "family", "side"), [("model", "qwen2_5_vl", 28), ("other", "qwen3_vl", 32)])
+@pytest.mark.parametrize(
+    ("model", "family", "side"), [("model", "qwen2_5_vl", 28), ("older", "qwen2_vl", 28), ("other", "qwen3_vl", 32)]
+)
 def test_a_model_is_run_and_everything_recorded(world: Path, model: str, family: str, side: int) -> None:
     from videochat_r1.modeling.tiny import build_tiny
 

@@ -92,7 +92,7 @@ def test_the_entry_point_names_the_class(adapter: ModuleType) -> None:
     assert declared == {"videochat_r1": f"{adapter.__name__}:manifest"}
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_one_text_per_request_in_order(adapter: ModuleType, world: Path, family: str) -> None:
     from videochat_r1.modeling.tiny import build_tiny
 
