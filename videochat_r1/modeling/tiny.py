@@ -133,10 +133,10 @@ def tiny_config(
     }
     tower = {
         "depth": vision_layers,
-        "width": vision_hidden,
-        "intermediate": vision_hidden * 2,
-        "heads": 4,
-        "out": hidden,
+        "hidden_size": vision_hidden,
+        "intermediate_size": vision_hidden * 2,
+        "num_heads": 4,
+        "out_hidden_size": hidden,
         "initializer_range": initializer_range,
     }
     return FAMILIES[family].tiny_config(shared, tower)

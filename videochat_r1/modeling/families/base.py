@@ -112,7 +112,8 @@ class Family(ABC):
 
         Args:
             shared: `text_config` and ids, as every family takes them; may be changed.
-            tower: depth, width, intermediate, heads, out (the language model's width), initializer_range.
+            tower: of `vision_config`, by the names that most families have: depth, hidden_size, intermediate_size, num_heads,
+                out_hidden_size (the language model's width), initializer_range.
         """
 
     def tiny_texts(self) -> Iterable[str]:

@@ -8,13 +8,11 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
-    Qwen2VLImageProcessor,
 )
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from videochat_r1.modeling.families.base import Family
-from videochat_r1.modeling.families.qwen2_vl import published_text
+from videochat_r1.modeling.families.qwen2_vl import published_text, tiny_processor
 from videochat_r1.modeling.inputs import Medium
 from videochat_r1.modeling.positions import Piece, temporal_positions
 from videochat_r1.modeling.sizes import TowerSizes, patch_values
@@ -78,12 +76,7 @@ class Qwen25VL(Family):
     def tiny_config(self, shared: dict[str, Any], tower: dict[str, Any]) -> PretrainedConfig:
         """See `Family`. The last layer attends to the whole frame."""
         vision = {
-            "depth": tower["depth"],
-            "hidden_size": tower["width"],
-            "intermediate_size": tower["intermediate"],
-            "out_hidden_size": tower["out"],
-            "num_heads": tower["heads"],
-            "initializer_range": tower["initializer_range"],
+            **tower,
             "fullatt_block_indexes": [tower["depth"] - 1],
             "window_size": 56,
             "tokens_per_second": 2,
@@ -92,9 +85,4 @@ class Qwen25VL(Family):
 
     def tiny_processor(self, tokenizer: Any, chat_template: str) -> ProcessorMixin:
         """See `Family`."""
-        return Qwen2_5_VLProcessor(
-            image_processor=Qwen2VLImageProcessor(),
-            tokenizer=tokenizer,
-            video_processor=Qwen2VLVideoProcessor(),
-            chat_template=chat_template,
-        )
+        return tiny_processor(Qwen2_5_VLProcessor, tokenizer, chat_template)

@@ -66,22 +66,27 @@ class Qwen2VL(Family):
         """See `Family`."""
         vision = {
             "depth": tower["depth"],
-            "embed_dim": tower["width"],
-            "hidden_size": tower["out"],
-            "mlp_ratio": tower["intermediate"] // tower["width"],
-            "num_heads": tower["heads"],
+            "embed_dim": tower["hidden_size"],
+            "hidden_size": tower["out_hidden_size"],
+            "mlp_ratio": tower["intermediate_size"] // tower["hidden_size"],
+            "num_heads": tower["num_heads"],
             "initializer_range": tower["initializer_range"],
         }
         return Qwen2VLConfig(vision_config=vision, **shared)
 
     def tiny_processor(self, tokenizer: Any, chat_template: str) -> ProcessorMixin:
         """See `Family`."""
-        return Qwen2VLProcessor(
-            image_processor=Qwen2VLImageProcessor(),
-            tokenizer=tokenizer,
-            video_processor=Qwen2VLVideoProcessor(),
-            chat_template=chat_template,
-        )
+        return tiny_processor(Qwen2VLProcessor, tokenizer, chat_template)
+
+
+def tiny_processor(processor_class: type[ProcessorMixin], tokenizer: Any, chat_template: str) -> ProcessorMixin:
+    """The processor of Qwen2-VL and Qwen2.5-VL, which differ in its class alone."""
+    return processor_class(
+        image_processor=Qwen2VLImageProcessor(),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(),
+        chat_template=chat_template,
+    )
 
 
 def published_text(sizes: TextSizes) -> dict[str, Any]:

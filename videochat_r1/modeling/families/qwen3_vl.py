@@ -135,12 +135,7 @@ class Qwen3VL(Family):
         # Always on in transformers' model; vLLM's looks here.
         text["rope_parameters"] = {**text["rope_parameters"], "mrope_interleaved": True}
         vision = {
-            "depth": tower["depth"],
-            "hidden_size": tower["width"],
-            "intermediate_size": tower["intermediate"],
-            "out_hidden_size": tower["out"],
-            "num_heads": tower["heads"],
-            "initializer_range": tower["initializer_range"],
+            **tower,
             "num_position_embeddings": 64,
             "deepstack_visual_indexes": list(range(max(1, tower["depth"] - 1)))[: text["num_hidden_layers"] - 1],
         }
