@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from videochat_r1.geometry import Box, Span
 
+SOURCE = "synthetic"
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (225, 40, 40),
     "green": (40, 190, 60),
