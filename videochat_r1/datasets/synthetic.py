@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videochat_r1.datasets.manifest import write_manifest
+from videochat_r1.datasets.synthetic_order import ORDER_SCENES, order_samples
 from videochat_r1.datasets.synthetic_questions import NUM_BOXES, event_samples, tracking_samples
 from videochat_r1.datasets.synthetic_scene import SOURCE, Scene, events_scene, tracking_scene
 from videochat_r1.errors import ConfigError, DataError
@@ -26,6 +27,8 @@ FRAMES_PER_SECOND = 8
 SIDE = 112
 
 _X264 = {"preset": "ultrafast", "crf": "20", "g": str(2 * FRAMES_PER_SECOND)}
+# Every frame by itself and equally fine, so that equal pictures stay equal wherever they stand.
+_X264_FRAME_BY_FRAME = {"preset": "ultrafast", "qp": "18", "g": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,13 @@ class VideoKind:
         scene: draws one; given the generator and the shortest and longest duration in seconds.
         samples: (scene, video, stem of the ids, generator, whether to ask about every shape) -> the questions about it.
         captions: whether requests for captions are among them.
+        twins: whether each scene is shown twice, in the videos 2 k and 2 k + 1, the second time backwards.
     """
 
     scene: Callable[[np.random.Generator, float, float], Scene]
     samples: Callable[[Scene, Video, str, np.random.Generator, bool], Iterable[Sample]]
     captions: bool = False
+    twins: bool = False
 
 
 CORPORA: dict[str, dict[str, VideoKind]] = {
@@ -48,6 +53,7 @@ CORPORA: dict[str, dict[str, VideoKind]] = {
         "events": VideoKind(events_scene, event_samples, captions=True),
         "track": VideoKind(lambda rng, *_: tracking_scene(rng, NUM_BOXES), tracking_samples),
     },
+    "order": {name: VideoKind(draw, order_samples, twins=True) for name, draw in ORDER_SCENES.items()},
 }
 """Name of a corpus -> its kinds of videos."""
 
@@ -139,8 +145,10 @@ def write_split(
     def write_one(job: tuple[str, int]) -> list[Sample]:
         name, number = job
         kind, path = kinds[name], _video_name(split, *job)
-        rng = np.random.default_rng([seed, *split.name.encode(), *name.encode(), number])
+        scene_number, is_backwards = divmod(number, 2) if kind.twins else (number, False)
+        rng = np.random.default_rng([seed, *split.name.encode(), *name.encode(), scene_number])
         scene = kind.scene(rng, *split.durations)
+        scene = scene.reversed() if is_backwards else scene
         write_video(output / path, scene)
         return list(kind.samples(scene, Video(path=path), f"{split.name}-{name}-{number:05d}", rng, split.every_shape))
 
@@ -173,11 +181,12 @@ def _video_name(split: Split, kind: str, number: int) -> str:
 
 
 def write_video(path: Path, scene: Scene) -> None:
-    """Draw the scene and encode it as H.264 in MP4."""
+    """Draw the scene and encode it as H.264 in MP4; equal pictures of a scene whose pictures stay decode to equal frames."""
     num_frames = round(scene.duration * FRAMES_PER_SECOND)
     frames = scene.draw(np.arange(num_frames) / FRAMES_PER_SECOND, SIDE)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND), options=_X264)
+        options = _X264_FRAME_BY_FRAME if scene.picture_seconds else _X264
+        stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND), options=options)
         stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
         stream.codec_context.thread_count = 1
         for frame in _video_frames(frames):
