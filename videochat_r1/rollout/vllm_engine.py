@@ -137,8 +137,9 @@ class VLLMEngine:
         """
         check_settings(settings, self._vocabulary_size)
         counts = rollouts_per_prompt(len(prompts), num_generations, settings, noise_seeds)
-        without = noise_seeds is None or settings.temperature == 0
-        seeds = [[None] * count for count in counts] if without else noise_seeds
+        seeds: Sequence[Sequence[int | None]] = noise_seeds or ()
+        if noise_seeds is None or settings.temperature == 0:
+            seeds = [[None] * count for count in counts]
         longest = max((prompt.num_tokens for prompt in prompts), default=0) + settings.max_new_tokens
         if longest > (limit := self.llm.model_config.max_model_len):
             raise ConfigError(f"prompt and completion may take {longest} tokens, vLLM was started for {limit}")
