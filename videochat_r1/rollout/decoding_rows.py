@@ -1,6 +1,7 @@
 """The rows of a batch while they are being decoded: their inputs, noise, tokens so far, and which of them go on.
 
-Letters: N groups, G rows per group, R = N G rows, C the most completion tokens.
+Letters: N groups, G rows per group, R = N G rows, C the most completion tokens. A group that wants fewer rows than another has
+rows at its end that have ended before they begin.
 """
 
 from collections.abc import Sequence
@@ -22,24 +23,26 @@ class DecodingRows:
 
     Args:
         prompts: one per group.
-        num_generations: G.
+        counts: rows that each group wants; G is the most of them.
         settings: length limit and ending tokens.
         pad_token_id: input of rows that have ended.
-        noise_seeds: G per group; None when greedy.
+        noise_seeds: one per row that is wanted, group by group; None when greedy.
         device: of the model.
     """
 
     def __init__(
         self,
         prompts: Sequence[PromptInputs],
-        num_generations: int,
+        counts: Sequence[int],
         settings: SamplingSettings,
         pad_token_id: int,
         noise_seeds: Sequence[Sequence[int]] | None,
         device: torch.device,
     ) -> None:
+        num_generations = max(counts)
         rows = len(prompts) * num_generations
         self._prompts = prompts
+        self._counts = counts
         self._num_generations = num_generations
         self._pad_token_id = pad_token_id
         self._eos = torch.tensor(settings.eos_token_ids, dtype=torch.long, device=device)
@@ -48,13 +51,14 @@ class DecodingRows:
         self._next_positions = torch.tensor([prompt.next_position for prompt in prompts], device=device)
         self._noise: torch.Tensor | None = None
         if noise_seeds is not None:
-            flat = [seed for seeds in noise_seeds for seed in seeds]
+            flat = [seed for seeds in noise_seeds for seed in [*seeds, *[0] * (num_generations - len(seeds))]]
             self._noise = uniform_noise(flat, settings.max_new_tokens).to(device)
         self._context: torch.Tensor | None = None
         self._tokens = torch.zeros(rows, settings.max_new_tokens, dtype=torch.long, device=device)
         self._logps = torch.zeros(rows, settings.max_new_tokens, device=device)
         self._lengths = torch.full((rows,), settings.max_new_tokens, device=device)
-        self._ended = torch.zeros(rows, dtype=torch.bool, device=device)
+        unwanted = torch.arange(num_generations) >= torch.tensor(counts)[:, None]
+        self._ended = unwanted.flatten().to(device)
         self._active = torch.arange(rows, device=device)
 
     def inputs(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,11 +110,12 @@ class DecodingRows:
         return width > 0
 
     def rollouts(self) -> list[list[Rollout]]:
-        """What was drawn, group by group."""
+        """What was drawn, group by group: what each wants."""
         tokens, logps = self._tokens.tolist(), self._logps.tolist()
         lengths = self._lengths.tolist()
         ended = [Ended.STOP if stopped else Ended.LENGTH for stopped in self._ended.tolist()]
         flat = [
             Rollout(tokens[row][: lengths[row]], logps[row][: lengths[row]], ended[row]) for row in range(len(lengths))
         ]
-        return [flat[i : i + self._num_generations] for i in range(0, len(flat), self._num_generations)]
+        begins = range(0, len(flat), self._num_generations)
+        return [flat[begin : begin + count] for begin, count in zip(begins, self._counts, strict=True)]

@@ -11,12 +11,11 @@ from contextlib import contextmanager
 import torch
 from transformers import DynamicCache
 
-from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.media_features import media_arguments, unwrap
 from videochat_r1.modeling.packed_attention import pack_groups
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
-from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.base import Rollout, SamplingSettings, rollouts_per_prompt
 from videochat_r1.rollout.decoding_rows import DecodingRows
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.rollout.sampling import TokenSampler, refuse_diverged
@@ -55,7 +54,7 @@ class TransformersEngine:
         self,
         prompts: Sequence[PromptInputs],
         *,
-        num_generations: int,
+        num_generations: int | Sequence[int],
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
         media_features: Sequence[torch.Tensor | None] | None = None,
@@ -64,29 +63,30 @@ class TransformersEngine:
 
         Args:
             prompts: each of at least two tokens.
-            num_generations: G.
+            num_generations: of every prompt, or of each its own; all are decoded together.
             settings: how to draw.
-            noise_seeds: G per prompt; may be None only when greedy.
+            noise_seeds: one per rollout; may be None only when greedy.
             media_features: one per prompt as `encode_media` gives them, for a frozen vision tower; None computes them.
 
         Raises:
             ConfigError: settings out of range.
             DivergedError: the model's logits are NaN or infinite.
-            ValueError: seeds or features that do not fit the prompts, or a prompt of one token.
+            ValueError: numbers, seeds or features that do not fit the prompts, or a prompt of one token.
         """
-        _check_arguments(prompts, num_generations, settings, noise_seeds, media_features)
+        counts = rollouts_per_prompt(len(prompts), num_generations, settings, noise_seeds)
+        _check_prompts(prompts, media_features)
         sampler = TokenSampler(settings, self._model.config.get_text_config().vocab_size, self._model.device)
-        size = len(prompts) if self._max_batch_rows is None else self._max_batch_rows // num_generations
+        size = len(prompts) if self._max_batch_rows is None else self._max_batch_rows // max(counts, default=1)
         rollouts: list[list[Rollout]] = []
         with _eval_mode(self._model):
             for begin in range(0, len(prompts), max(size, 1)):
                 part = slice(begin, begin + max(size, 1))
                 seeds = None if sampler.greedy or noise_seeds is None else noise_seeds[part]
                 rows = DecodingRows(
-                    prompts[part], num_generations, settings, self._pad_token_id, seeds, self._model.device
+                    prompts[part], counts[part], settings, self._pad_token_id, seeds, self._model.device
                 )
                 cache = SharedPrefixCache(
-                    self._model.config.get_text_config().num_hidden_layers, num_generations, settings.max_new_tokens
+                    self._model.config.get_text_config().num_hidden_layers, max(counts[part]), settings.max_new_tokens
                 )
                 self._prefill(cache, prompts[part], None if media_features is None else media_features[part])
                 self._decode(cache, rows, sampler, settings.max_new_tokens)
@@ -163,22 +163,7 @@ def _chunks(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
         yield begin, len(sizes)
 
 
-def _check_arguments(
-    prompts: Sequence[PromptInputs],
-    num_generations: int,
-    settings: SamplingSettings,
-    noise_seeds: Sequence[Sequence[int]] | None,
-    media_features: Sequence[torch.Tensor | None] | None,
-) -> None:
-    if num_generations < 1:
-        raise ConfigError(f"num_generations is {num_generations}, expected at least 1")
-    if noise_seeds is None:
-        if settings.temperature > 0:
-            raise ValueError("sampling needs noise_seeds; only greedy decoding (temperature 0) does without")
-    elif [len(seeds) for seeds in noise_seeds] != [num_generations] * len(prompts):
-        raise ValueError(
-            f"expected {num_generations} noise seeds for each of {len(prompts)} prompts, got {[len(s) for s in noise_seeds]}"
-        )
+def _check_prompts(prompts: Sequence[PromptInputs], media_features: Sequence[torch.Tensor | None] | None) -> None:
     if media_features is not None and len(media_features) != len(prompts):
         raise ValueError(f"{len(media_features)} video features for {len(prompts)} prompts")
     if any(prompt.num_tokens < 2 for prompt in prompts):
