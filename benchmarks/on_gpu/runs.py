@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def zero3(record: Record, sizes: Sizes) -> None:
-    """The tiny recipe: two updates, then two more from the checkpoint; then ZeRO-2, and without DeepSpeed."""
+    """The tiny recipe with ZeRO-3, ended and resumed; then with ZeRO-2, and without DeepSpeed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _call(record, "synthetic videos", ["data", "synthesize", "--output", str(folder / "data"), "--num-train", "64"])
@@ -29,12 +29,12 @@ def zero3(record: Record, sizes: Sizes) -> None:
         recipe = ["grpo", "--config", str(_ROOT / "configs/grpo/tiny.yaml"), *flags]
         for layout in ("zero3", "zero2", "none"):
             output = folder / layout
-            command = [*recipe, "--output_dir", str(output)]
+            command = [*recipe, "--output_dir", str(output), "--max_steps", "8" if layout == "zero3" else "2"]
             command += ["--deepspeed", "" if layout == "none" else str(_ROOT / f"configs/deepspeed/{layout}.json")]
-            _call(record, f"{layout}, two updates", [*command, "--max_steps", "2"], launched=True)
             if layout == "zero3":
-                more = [*command, "--max_steps", "4", "--resume_changed", "true"]
-                _call(record, f"{layout}, two more after resuming", more, launched=True)
+                saved = output / "checkpoint-2" / "complete.json"
+                _call(record, f"{layout}, ended after two updates", command, launched=True, until=saved)
+            _call(record, f"{layout}, to its end", command, launched=True)
             record(f"{layout}, what the updates logged", _logged(output))
 
 
@@ -51,8 +51,17 @@ def quickstart(record: Record, sizes: Sizes) -> None:
         record("summary", json.dumps(summary)[:4000])
 
 
-def _call(record: Record, name: str, arguments: list[str], *, launched: bool = False) -> None:
+def _call(
+    record: Record, name: str, arguments: list[str], *, launched: bool = False, until: Path | None = None
+) -> None:
     """A command of this project, which writes to the log of the stage; its seconds.
+
+    Args:
+        record: takes them.
+        name: of the figure.
+        arguments: of the command line.
+        launched: by torch's launcher, as DeepSpeed needs it.
+        until: a file with whose appearing the command is ended.
 
     Raises:
         SystemExit: it failed.
@@ -62,14 +71,19 @@ def _call(record: Record, name: str, arguments: list[str], *, launched: bool = F
     # As training_scripts/launch.sh does where there is no GPU.
     device = {} if torch.cuda.is_available() else {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    finished = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, *launcher, "-m", "videochat_r1.cli", *arguments],
         env={**os.environ, **device, "PYTHONPATH": os.pathsep.join(paths)},
         cwd=_ROOT,
-        check=False,
     )
+    while process.poll() is None:
+        if until is not None and until.exists():
+            process.terminate()
+            process.wait()
+            break
+        time.sleep(0.05)
     record(f"{name}, seconds", time.perf_counter() - begin)
-    if finished.returncode:
+    if process.returncode and (until is None or not until.exists()):
         raise SystemExit(f"{name} failed: {' '.join(arguments)}")
 
 
