@@ -8,7 +8,7 @@ Letters: R rows, H query heads, K key heads, D head size.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import PreTrainedModel
@@ -26,7 +26,7 @@ _OPTIONAL_PARTS = {"q_norm", "k_norm", "rotary_emb"}
 class DecodingStep:
     """Draws one token for every row.
 
-    Linear layers, embedding and head are called as the modules they are, so that adapters, autocast and sharded weights act.
+    Linear layers, embedding and head are called as the modules they are, so that adapters and autocast act.
 
     Args:
         model: plain, in evaluation mode.
@@ -103,18 +103,25 @@ def check_decoder(model: PreTrainedModel) -> None:
                 )
 
 
-def holds_weights(model: PreTrainedModel) -> bool:
-    """Whether the weights lie here whole: not where ZeRO-3 gathers those of a layer when it is called."""
-    return all(parameter.numel() for parameter in model.parameters())
+def can_record(device: torch.device) -> bool:
+    """Whether there is a GPU. Without a driver "cuda" tensors are fake, and start nothing that could be recorded."""
+    return device.type == "cuda" and torch.cuda.is_available()
 
 
 def _normed(norm: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """RMS norm, on CUDA as one kernel; by the module itself where ZeRO-3 gathers its weight."""
+    """RMS norm, on CUDA as one kernel."""
     weight: torch.Tensor = norm.weight
-    if weight.numel() == 0:
-        whole: torch.Tensor = norm(hidden)
-        return whole
     return torch.nn.functional.rms_norm(hidden.to(weight.dtype), weight.shape, weight, norm.variance_epsilon)
+
+
+class Recording(Protocol):
+    """What `torch.cuda.CUDAGraph` is used for here."""
+
+    def replay(self) -> None:
+        """Do again what was recorded."""
+
+    def pool(self) -> Any:
+        """The memory that it uses."""
 
 
 class RecordedStep:
@@ -127,7 +134,7 @@ class RecordedStep:
 
     def __init__(self, step: Callable[[], None], version: Callable[[], object]) -> None:
         self._step, self._version = step, version
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._graph: Recording | None = None
         self._recorded: object = None
         self._seen: object = None
 
@@ -141,11 +148,11 @@ class RecordedStep:
             return
         if self._graph is None or self._recorded != version:
             # An earlier recording lives until the new one has taken over its memory.
-            self._graph, self._recorded = _record(self._step, self._graph), version
+            self._graph, self._recorded = record(self._step, self._graph), version
         self._graph.replay()
 
 
-def _record(step: Callable[[], None], earlier: torch.cuda.CUDAGraph | None) -> torch.cuda.CUDAGraph:
+def record(step: Callable[[], None], earlier: Recording | None) -> Recording:
     """A graph of what `step` starts, in the memory of an earlier one."""
     graph = torch.cuda.CUDAGraph()
     stream, current = _recording_stream(), torch.cuda.current_stream()

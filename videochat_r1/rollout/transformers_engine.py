@@ -18,7 +18,7 @@ from videochat_r1.modeling.packed_attention import pack_groups
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.decoding_rows import DecodingRows
-from videochat_r1.rollout.decoding_step import DecodingStep, RecordedStep, check_decoder, holds_weights
+from videochat_r1.rollout.decoding_step import DecodingStep, RecordedStep, can_record, check_decoder
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.rollout.sampling import TokenSampler, refuse_diverged
 
@@ -138,7 +138,7 @@ class TransformersEngine:
         interval = _STEPS_BETWEEN_CHECKS.get(device, _STEPS_BETWEEN_CHECKS_ELSEWHERE)
         own = cache.own
         step: Callable[[], None] = DecodingStep(self._model, cache, rows, sampler)
-        if self._cuda_graph and device == "cuda" and torch.cuda.is_available() and holds_weights(self._model):
+        if self._cuda_graph and can_record(self._model.device):
             step = RecordedStep(step, lambda: (cache.version, own.reach))
         for number in range(max_new_tokens):
             own.reach_for(number)
