@@ -1,5 +1,6 @@
 """Tiny random models whose attention notices a wrong position, and random prompts for them, built by hand."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES, family_of
-from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs
+from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs, placeholder_spans
 from videochat_r1.modeling.positions import mrope_positions
 from videochat_r1.modeling.tiny import build_tokenizer, tiny_config
 
@@ -52,8 +53,9 @@ def make_media_prompt(
     grids: Sequence[tuple[int, int, int]],
     seconds: float = 0.5,
     num_text: int = 9,
+    rest: Sequence[int] = (),
 ) -> PromptInputs:
-    """Random text around random media, a token of text before each run of placeholders but the first."""
+    """Random text around random media, a token of text before each run of placeholders but the first; then `rest`."""
     generator = torch.Generator().manual_seed(seed)
     config: Any = model.config
     family, vision = family_of(config), config.vision_config
@@ -68,8 +70,24 @@ def make_media_prompt(
         pieces += family.pieces(media[-1], config)
     for piece in pieces:
         runs += [text[2:3]] * bool(runs) + [torch.full((piece.num_tokens,), placeholder)]
-    input_ids = torch.cat([text[:3], *runs, text[3:]])
-    return PromptInputs(input_ids, mrope_positions(input_ids == placeholder, pieces), tuple(media), "")
+    input_ids = torch.cat([text[:3], *runs, text[3:], torch.tensor(rest, dtype=torch.long)])
+    is_placeholder = input_ids == placeholder
+    positions, spans = mrope_positions(is_placeholder, pieces), placeholder_spans(is_placeholder, media)
+    return PromptInputs(input_ids, positions, tuple(media), "", spans=spans)
+
+
+def make_questions(
+    model: torch.nn.Module,
+    seed: int,
+    lengths: Sequence[int],
+    kind: MediumKind = "video",
+    grids: Sequence[tuple[int, int, int]] = ((4, 4, 6),),
+) -> list[PromptInputs]:
+    """Prompts about the same media that begin alike and end in random text of these lengths."""
+    words = torch.randint(10, 250, (sum(lengths),), generator=torch.Generator().manual_seed(seed)).tolist()
+    ends = list(itertools.accumulate(lengths))
+    rests = [words[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    return [make_media_prompt(model, seed, kind, grids, 0.7, rest=rest) for rest in rests]
 
 
 def plain_arguments(prompts: Sequence[PromptInputs]) -> dict[str, torch.Tensor]:
