@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from tests.tiny_prompts import make_media_prompt, make_model, make_questions
+from tests.tiny_prompts import change_one_pixel, make_media_prompt, make_model, make_questions
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs, on_device
 from videochat_r1.modeling.prompt_tree import PromptBranch, common_beginning, plant, walk
@@ -77,12 +77,6 @@ def test_branches_are_as_deep_as_prompts_differ() -> None:
     assert forest[0].below == (0, 3, 1, 2)
 
 
-def other_pixel(prompt: PromptInputs) -> PromptInputs:
-    patches = prompt.media[0].patches.clone()
-    patches[5, 7] += 0.5
-    return dataclasses.replace(prompt, media=(dataclasses.replace(prompt.media[0], patches=patches),))
-
-
 def other_position(prompt: PromptInputs) -> PromptInputs:
     positions = prompt.position_ids.clone()
     positions[0, prompt.spans[0][1] - 2] += 1
@@ -95,7 +89,7 @@ def other_word(prompt: PromptInputs) -> PromptInputs:
     return dataclasses.replace(prompt, input_ids=ids)
 
 
-@pytest.mark.parametrize("change, length", [(other_pixel, 3), (other_position, 3), (other_word, 1)])
+@pytest.mark.parametrize("change, length", [(change_one_pixel, 3), (other_position, 3), (other_word, 1)])
 def test_one_difference_in_or_before_the_video_ends_the_beginning_before_it(
     change: Callable[[PromptInputs], PromptInputs], length: int
 ) -> None:

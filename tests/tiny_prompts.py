@@ -109,6 +109,13 @@ def shift_one_position(prompt: PromptInputs) -> PromptInputs:
     return replace(prompt, position_ids=positions)
 
 
+def change_one_pixel(prompt: PromptInputs) -> PromptInputs:
+    """The same prompt with one wrong value of one patch of its first medium."""
+    patches = prompt.media[0].patches.clone()
+    patches[5, 7] += 4
+    return replace(prompt, media=(replace(prompt.media[0], patches=patches), *prompt.media[1:]))
+
+
 def without_last_token(mask: torch.Tensor) -> torch.Tensor:
     """The same completion mask with one wrong entry: the longest row's last."""
     row = int(mask.sum(1).argmax())
@@ -128,3 +135,15 @@ def ragged_batch(model: torch.nn.Module) -> tuple[list[PromptInputs], torch.Tens
     """Two groups of different prompts and completion lengths; one row is masked out, as truncated completions may be."""
     first, second = make_prompt(model, 1, (4, 4, 6), 0.7), make_prompt(model, 2, (3, 4, 4), 1.3)
     return [first, first, first, second, second], *make_completions([11, 6, 1, 0, 8])
+
+
+def question_batch(model: torch.nn.Module) -> tuple[list[PromptInputs], torch.Tensor, torch.Tensor]:
+    """Groups of three questions about one video, two about another in turns with them, and two that share the first of two
+    pictures; copies of pixels, ragged completions, and one group and one row masked out."""
+    one, two, three = make_questions(model, 1, (5, 9, 2))
+    four, five = make_questions(model, 2, (7, 1))
+    four = replace(four, media=(replace(four.media[0], patches=four.media[0].patches.clone()),))
+    six, other = (make_media_prompt(model, seed, "image", [(1, 4, 6), (1, 4, 4)]) for seed in (3, 4))
+    seven = replace(six, media=(six.media[0], other.media[1]))
+    prompts = [four, one, one, two, five, two, three, one, six, six, seven]
+    return prompts, *make_completions([4, 6, 11, 3, 8, 5, 0, 7, 2, 0, 9])
