@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.media_features import media_arguments, unwrap
-from videochat_r1.modeling.packed_attention import pack_groups
+from videochat_r1.modeling.packed_attention import Branch, lay_out
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.decoding_rows import DecodingRows
@@ -121,7 +121,7 @@ class TransformersEngine:
             self._model.base_model(
                 position_ids=torch.cat([prompt.position_ids[:, :-1].to(device) for prompt in part], 1).unsqueeze(1),
                 use_cache=True,
-                shared_prefix=pack_groups([(length, ()) for length in lengths], device),
+                shared_prefix=lay_out([Branch(length) for length in lengths], device),
                 scored_positions=torch.empty(0, dtype=torch.long, device=device),
                 **{self._cache_argument: prefilled},
                 **media_arguments(
