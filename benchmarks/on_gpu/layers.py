@@ -71,9 +71,10 @@ def _errors(folder: Path, preset: Preset, sizes: Sizes) -> list[dict[str, Any]]:
 
 def _shortened(config: PretrainedConfig, ids: PretrainedConfig, layers: int) -> PretrainedConfig:
     """The published sizes with a few layers, and the token ids of the folder's config."""
-    config.text_config.num_hidden_layers = config.vision_config.depth = layers
+    config.vision_config.depth = layers
+    config.text_config.num_hidden_layers = layers + 1  # more than levels of DeepStack
     if getattr(config.text_config, "layer_types", None):
-        config.text_config.layer_types = config.text_config.layer_types[:layers]
+        config.text_config.layer_types = config.text_config.layer_types[: layers + 1]
     if hasattr(config.vision_config, "fullatt_block_indexes"):
         config.vision_config.fullatt_block_indexes = [layers - 1]
     if hasattr(config.vision_config, "deepstack_visual_indexes"):
