@@ -7,6 +7,7 @@ row, so prefill needs no logits and sampler and trainer compute the same thing.
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from transformers import DynamicCache
@@ -16,6 +17,7 @@ from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.media_features import media_arguments, unwrap
 from videochat_r1.modeling.packed_attention import Branch, lay_out
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
+from videochat_r1.modeling.prompt_tree import PromptBranch, plant, walk
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.decoding_rows import DecodingRows
 from videochat_r1.rollout.decoding_step import DecodingStep, RecordedStep, can_record, check_decoder
@@ -87,51 +89,67 @@ class TransformersEngine:
         """
         _check_arguments(prompts, num_generations, settings, noise_seeds, media_features)
         sampler = TokenSampler(settings, self._model.config.get_text_config().vocab_size, self._model.device)
-        size = len(prompts) if self._max_batch_rows is None else self._max_batch_rows // num_generations
-        rollouts: list[list[Rollout]] = []
+        drawn: dict[int, list[Rollout]] = {}
         with _eval_mode(self._model):
-            for begin in range(0, len(prompts), max(size, 1)):
-                part = slice(begin, begin + max(size, 1))
-                seeds = None if sampler.greedy or noise_seeds is None else noise_seeds[part]
-                rows = DecodingRows(
-                    prompts[part], num_generations, settings, self._pad_token_id, seeds, self._model.device
-                )
+            for batch in self._batches(prompts, num_generations):
+                forest = _in_order(plant([prompts[index] for index in batch]))
+                forest, batch = _renamed(forest), [batch[index] for tree in forest for index in tree.below]
+                part = [prompts[index] for index in batch]
+                features = None if media_features is None else [media_features[index] for index in batch]
+                seeds = None if sampler.greedy or noise_seeds is None else [noise_seeds[index] for index in batch]
+                rows = DecodingRows(part, num_generations, settings, self._pad_token_id, seeds, self._model.device)
                 config = self._model.config.get_text_config()
                 cache = SharedPrefixCache(
-                    config.num_hidden_layers, config.num_attention_heads, num_generations, settings.max_new_tokens
+                    config.num_hidden_layers,
+                    num_generations,
+                    settings.max_new_tokens,
+                    config.num_attention_heads // config.num_key_value_heads,
                 )
-                self._prefill(cache, prompts[part], None if media_features is None else media_features[part])
+                self._prefill(cache, part, forest, features)
                 self._decode(cache, rows, sampler, settings.max_new_tokens)
-                rollouts += rows.rollouts()
+                drawn |= dict(zip(batch, rows.rollouts(), strict=True))
+        rollouts = [drawn[index] for index in range(len(prompts))]
         refuse_diverged(rollouts)
         return rollouts
+
+    def _batches(self, prompts: Sequence[PromptInputs], num_generations: int) -> list[list[int]]:
+        """Which prompts are decoded together: where it fits, all that share something."""
+        limit = len(prompts) if self._max_batch_rows is None else max(self._max_batch_rows // num_generations, 1)
+        if len(prompts) <= limit:
+            return [list(range(len(prompts)))] if prompts else []
+        families = [tree.below for tree in plant(prompts)]
+        batches = []
+        for begin, end in _chunks([len(family) for family in families], limit):
+            together = [index for family in families[begin:end] for index in family]
+            batches += [together[start : start + limit] for start in range(0, len(together), limit)]
+        return batches
 
     def _prefill(
         self,
         cache: SharedPrefixCache,
         prompts: Sequence[PromptInputs],
+        forest: Sequence[PromptBranch],
         features: Sequence[torch.Tensor | None] | None,
     ) -> None:
-        """Keys and values of every prompt but its last token, prompts in rows without padding."""
+        """Keys and values of every prompt but its last token, in rows without padding: each branch of their forest once."""
         device = self._model.device
-        for begin, end in _chunks([prompt.num_tokens for prompt in prompts], _PREFILL_TOKENS):
-            part = prompts[begin:end]
-            lengths = [prompt.num_tokens - 1 for prompt in part]
+        sizes = [sum(branch.num_tokens for branch in walk([tree])) for tree in forest]
+        for begin, end in _chunks(sizes, _PREFILL_TOKENS):
+            part = forest[begin:end]
+            branches = [(branch, prompts[branch.below[0]]) for branch in walk(part)]
+            ids = [prompt.input_ids[branch.begin : branch.end].to(device) for branch, prompt in branches]
+            positions = [prompt.position_ids[:, branch.begin : branch.end].to(device) for branch, prompt in branches]
+            shown = [(branch.below[0], medium) for branch, prompt in branches for medium in branch.media(prompt)]
             prefilled = DynamicCache()
             self._model.base_model(
-                position_ids=torch.cat([prompt.position_ids[:, :-1].to(device) for prompt in part], 1).unsqueeze(1),
+                position_ids=torch.cat(positions, 1).unsqueeze(1),
                 use_cache=True,
-                shared_prefix=lay_out([Branch(length) for length in lengths], device),
+                shared_prefix=lay_out([_without_leaves(tree) for tree in part], device),
                 scored_positions=torch.empty(0, dtype=torch.long, device=device),
                 **{self._cache_argument: prefilled},
-                **media_arguments(
-                    self._model.config,
-                    torch.cat([prompt.input_ids[:-1].to(device) for prompt in part]).unsqueeze(0),
-                    part,
-                    None if features is None else features[begin:end],
-                ),
+                **media_arguments(self._model.config, torch.cat(ids).unsqueeze(0), prompts, features, shown),
             )
-            cache.add_prompts(prefilled, lengths)
+            cache.add_prompts(prefilled, part)
 
     def _decode(self, cache: SharedPrefixCache, rows: DecodingRows, sampler: TokenSampler, max_new_tokens: int) -> None:
         device = self._model.device.type
@@ -157,6 +175,30 @@ def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def _in_order(forest: Sequence[PromptBranch]) -> list[PromptBranch]:
+    """Trees that are alike one after the other, the deepest first, so that few attention calls read their branches."""
+
+    def depth(branch: PromptBranch) -> int:
+        return 1 + max(map(depth, branch.children), default=0)
+
+    return sorted(forest, key=lambda tree: (-depth(tree), len(tree.below), tree.num_tokens))
+
+
+def _renamed(forest: Sequence[PromptBranch]) -> list[PromptBranch]:
+    """The same forest of the same prompts, these in the order of `below`."""
+    place = {index: new for new, index in enumerate(index for tree in forest for index in tree.below)}
+
+    def rename(branch: PromptBranch) -> PromptBranch:
+        names = tuple(place[index] for index in branch.prompts)
+        return replace(branch, prompts=names, children=tuple(map(rename, branch.children)))
+
+    return list(map(rename, forest))
+
+
+def _without_leaves(branch: PromptBranch) -> Branch:
+    return Branch(branch.num_tokens, children=tuple(map(_without_leaves, branch.children)))
 
 
 def _chunks(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
