@@ -110,7 +110,7 @@ class Workshop:
     def train_grpo(self, start: Path, folder: Path) -> TrainingRun:
         """GRPO from `start`; rollouts go to `folder/rollouts.jsonl`."""
         model_args, data_args, args = self._grpo_arguments(start, folder)
-        rewards, args.reward_weights = load_rewards(args.rewards)  # type: ignore[arg-type]
+        rewards, args.reward_weights = load_rewards(args.rewards, bonuses=args.bonuses())  # type: ignore[arg-type]
         save_run_record(folder, model=model_args, data=data_args, grpo=args)
         model, _ = load_policy(model_args, args)
         source = data_args.load_mixture(args.seed)
