@@ -101,23 +101,55 @@ def test_vsi_bench_averages_its_tasks(tmp_path: Path) -> None:
     assert results["by"]["task"]["object_rel_direction"]["average"] == 0.5
 
 
-def test_video_r1s_own_form(tmp_path: Path) -> None:
-    row = {"problem_id": 7, "problem": "q?", "data_type": "video", "problem_type": "multiple choice", "options": ["A. a", "B. b"],
-           "solution": "<answer>B</answer>", "path": "./Evaluation/X/v.mp4", "data_source": "X"}  # fmt: skip
-    number = row | {"problem_id": 8, "problem_type": "regression", "solution": "<answer>2</answer>", "options": []}
-    for name in ("vsi_bench", "mmvu", "tempcompass", "videommmu"):
-        (sample,) = load(name, write(tmp_path / "eval.json", [row]))
-        assert (sample.id, sample.media.path, sample.target) == (
-            "7",
-            "Evaluation/X/v.mp4",
-            ChoiceTarget(("a", "b"), "B"),
-        )
-        assert evaluate(name, [sample], ["<answer>B</answer>"])["metrics"]["accuracy_video_r1"] == 1.0
-        assert evaluate(name, [sample], ["<answer>B.</answer>"])["metrics"]["accuracy_video_r1"] == 0.0
-    samples = load("vsi_bench", write(tmp_path / "eval.json", [row, number]))
-    assert evaluate("vsi_bench", samples, ["A", "2"])["metrics"]["average_video_r1"] == 0.5
+VIDEO_R1_ROW = {"problem_id": 7, "problem": "q?", "data_type": "video", "problem_type": "multiple choice", "options": ["A. a", "B. b"],
+                "solution": "<answer>B</answer>", "path": "./Evaluation/X/v.mp4", "data_source": "X"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("vsi_bench", "eval_vsibench.json"),
+        ("mmvu", "eval_mmvu.json"),
+        ("tempcompass", "eval_tempcompass.json"),
+        ("videommmu", "eval_videommmu.json"),
+        ("videomme", "eval_videomme.json"),
+        ("mvbench", "eval_mvbench.json"),
+    ],
+)
+def test_video_r1s_own_form(tmp_path: Path, name: str, file: str) -> None:
+    path = write(tmp_path / file, [VIDEO_R1_ROW, VIDEO_R1_ROW | {"problem_id": 8}])
+    write(tmp_path / "eval_other.json", [])
+    samples = load(name, path)
+    assert samples == load(name, tmp_path) and BENCHMARKS[name].files(tmp_path) == [path]
+    assert [sample.id for sample in samples] == ["7", "8"]
+    assert (samples[0].media.path, samples[0].target) == ("Evaluation/X/v.mp4", ChoiceTarget(("a", "b"), "B"))
+    metrics = evaluate(name, samples, ["<answer>B</answer>", "<answer>B.</answer>"])["metrics"]
+    assert (metrics["accuracy"], metrics["accuracy_video_r1"]) == (1.0, 0.5)
     with pytest.raises(DataError, match="'problem_type' is 'song'"):
-        load("vsi_bench", write(tmp_path / "eval.json", [row | {"problem_type": "song"}]))
+        load(name, write(path, [VIDEO_R1_ROW | {"problem_type": "song"}]))
+
+
+def test_video_r1_scores_numbers_too(tmp_path: Path) -> None:
+    number = VIDEO_R1_ROW | {
+        "problem_id": 8,
+        "options": [],
+        "problem_type": "regression",
+        "solution": "<answer>2</answer>",
+    }
+    samples = load("vsi_bench", write(tmp_path / "eval.json", [VIDEO_R1_ROW, number]))
+    assert evaluate("vsi_bench", samples, ["A", "2"])["metrics"]["average_video_r1"] == 0.5
+    path = write(tmp_path / "eval.json", [VIDEO_R1_ROW, number | {"problem_type": "numerical"}])
+    assert evaluate("videommmu", load("videommmu", path), ["A", "2"])["metrics"]["accuracy_video_r1"] == 0.5
+    with pytest.raises(DataError, match="question 8 is neither of options nor of regression"):
+        load("vsi_bench", path)
+
+
+def test_subsets_of_video_r1s_form_are_those_that_its_rows_tell(tmp_path: Path) -> None:
+    path = write(tmp_path / "eval.json", [VIDEO_R1_ROW | {"duration": "short"}])
+    assert len(load("videomme", path, subset="short")) == len(load("mmvu", path, subset="multiple-choice")) == 1
+    for name, subset in (("videomme", "long"), ("mmvu", "open-ended"), ("videommmu", "adaptation")):
+        with pytest.raises(DataError, match="holds no sample"):
+            load(name, path, subset=subset)
 
 
 def mmvu_row(number, kind, answer):
@@ -199,4 +231,4 @@ def test_videommmu_numbers(tmp_path: Path) -> None:
     samples = load("videommmu", write(tmp_path / "adaptation_video.json", {"Adaptation": rows}))
     assert samples[0].media.path == "Science/validation_Math_15.mp4" and samples[1].target.answer == "C"
     metrics = evaluate("videommmu", samples, ["3.43", "(C)"])["metrics"]
-    assert metrics["accuracy"] == metrics["accuracy_official"] == 1.0 and metrics["accuracy_video_r1"] == 0.0
+    assert metrics["accuracy"] == metrics["accuracy_official"] == 1.0 and metrics["accuracy_video_r1"] == 0.5

@@ -1,7 +1,7 @@
 """TempCompass: action, direction, speed, order and change of attributes, asked in four ways (Liu et al. 2024)."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,14 +9,8 @@ from videochat_r1.datasets.annotation_files import Row, read_json
 from videochat_r1.datasets.base import VideoFinder
 from videochat_r1.datasets.choices import answer_letter
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, ChoiceBenchmark, Judgement, Source
-from videochat_r1.evaluation.benchmarks.video_r1 import (
-    ACCURACY_DEFINITION,
-    VIDEO_R1_ACCURACY,
-    is_video_r1,
-    video_r1_accuracy,
-    video_r1_samples,
-)
+from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, Judgement, Source
+from videochat_r1.evaluation.benchmarks.video_r1 import ACCURACY_DEFINITION, VIDEO_R1_ACCURACY, VideoR1Benchmark
 from videochat_r1.judge import Judge
 from videochat_r1.judge.answers import choose_question
 from videochat_r1.parsing import answer_text, option_texts
@@ -29,10 +23,12 @@ _OPTION = re.compile(r"\s*[A-D]\.\s?")
 _ANSWER = re.compile(r"[A-D](?=[.)]|\Z)")
 
 
-class TempCompass(ChoiceBenchmark):
+class TempCompass(VideoR1Benchmark):
     """The four files of the authors' `questions`, their folder, or Video-R1's `eval_tempcompass.json`; videos `<id>.mp4`."""
 
     name = "tempcompass"
+    video_r1_file = "eval_tempcompass.json"
+    video_r1_columns = ("dim", "task")
     num_samples: ClassVar = {ALL: 7540, MULTI_CHOICE: 1580, YES_NO: 2453, MATCHING: 1503, CAPTIONING: 2004}
     judged = True
     partly_judged = True
@@ -44,16 +40,8 @@ class TempCompass(ChoiceBenchmark):
         VIDEO_R1_ACCURACY: f"{ACCURACY_DEFINITION}; in its own form, which has options for all four tasks",
     }
 
-    def questions(self, source: Source) -> Iterator[Sample]:
+    def authors_questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question; ids are `<task>/<video>/<aspect>/<number>`."""
-        if source.annotations.is_file() and isinstance(value := read_json(source.annotations), list):
-            rows = Row.all_of((f"{source.annotations}, row {number}", row) for number, row in enumerate(value, start=1))
-            if not is_video_r1(rows):
-                raise DataError(
-                    f"{source.annotations} is neither one of TempCompass's {', '.join(PARTS)} nor Video-R1's"
-                )
-            yield from video_r1_samples(rows, self.name, ("dim", "task"))
-            return
         find = VideoFinder(source.videos)
         for file in _files(source.annotations):
             if source.subset in (ALL, file.stem):
@@ -70,7 +58,7 @@ class TempCompass(ChoiceBenchmark):
                         extra={"part": file.stem, "aspect": aspect, **extra},
                     )
 
-    def files(self, annotations: Path) -> list[Path]:
+    def authors_files(self, annotations: Path) -> list[Path]:
         """The tasks' files, and the questions that captions are judged by."""
         files = _files(annotations)
         questions = annotations.parent / f"{MULTI_CHOICE}.json"
@@ -90,21 +78,28 @@ class TempCompass(ChoiceBenchmark):
         return Judgement({"accuracy": right, OFFICIAL_ACCURACY: right, "parse_rate": 1.0}, {"option": found})
 
     def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
-        """By the rules of the question's task; in Video-R1's form by Video-R1's alone."""
-        if not isinstance(sample.target, ChoiceTarget):
-            return {}
-        part = sample.extra.get("part")
-        if part is None:
-            return {VIDEO_R1_ACCURACY: video_r1_accuracy(completion, sample.target)}
-        text = None if completion is None else answer_text(completion, untagged=True)
-        return {
-            OFFICIAL_ACCURACY: float(official_option((text or "").strip(), part, sample.target) == sample.target.answer)
-        }
+        """By the rules of the question's task, which Video-R1's form does not have, and by Video-R1's."""
+        scores = super().official_scores(completion, sample)
+        scores.pop(OFFICIAL_ACCURACY, None)
+        if isinstance(sample.target, ChoiceTarget) and (part := sample.extra.get("part")) is not None:
+            text = "" if completion is None else written_answer(completion)
+            scores[OFFICIAL_ACCURACY] = float(official_option(text, part, sample.target) == sample.target.answer)
+        return scores
+
+    def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
+        """Captions have an official accuracy too, by a judge."""
+        return {**super().weights(samples), OFFICIAL_ACCURACY: [1.0] * len(samples)}
 
     def groups(self, sample: Sample) -> dict[str, str]:
         """By task, and by aspect."""
         names = {"part": "task", "task": "task", "aspect": "aspect", "dim": "aspect"}
         return {name: sample.extra[key] for key, name in names.items() if key in sample.extra}
+
+
+def written_answer(completion: str) -> str:
+    """The text of the last answer tag; without one the completion as it is, but for the mark of its end."""
+    tagged = answer_text(completion)
+    return completion.replace("</s>", "") if tagged is None else tagged.strip()
 
 
 def official_option(text: str, part: str, target: ChoiceTarget) -> str | None:
@@ -120,7 +115,7 @@ def official_option(text: str, part: str, target: ChoiceTarget) -> str | None:
         match = _ANSWER.match(text)
         return None if match is None else match[0]
     for letter, option in zip(letters, target.options, strict=True):
-        label, _, sentence = option.partition(": ")
+        label, sentence, *_ = [*option.split(": "), ""]
         if text in (option, sentence) or sentence in text.split(") ")[1:2] or label in (text, text.replace(".", "")):
             return letter
     return text if text in letters else None
@@ -171,7 +166,7 @@ def _first_questions(folder: Path) -> Mapping[tuple[str, str], tuple[str, Choice
 
 def _files(annotations: Path) -> list[Path]:
     if annotations.is_file():
-        if annotations.stem in PARTS or isinstance(read_json(annotations), list):
+        if annotations.stem in PARTS:
             return [annotations]
         raise DataError(f"{annotations} is none of TempCompass's files {', '.join(f'{part}.json' for part in PARTS)}")
     found = [file for part in PARTS if (file := annotations / f"{part}.json").is_file()]
