@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.scripted_judge import ScriptedJudge
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
 from videochat_r1.evaluation.benchmarks.tempcompass import official_option
@@ -14,7 +15,6 @@ from videochat_r1.evaluation.benchmarks.videommmu import official_option as vide
 from videochat_r1.evaluation.benchmarks.vsi_bench import mean_relative_accuracy
 from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
 from videochat_r1.evaluation.scoring.predictions import Prediction
-from videochat_r1.judge import JudgeConfig
 from videochat_r1.sample import ChoiceTarget
 
 
@@ -30,18 +30,6 @@ def evaluate(name, samples, answers):
 def write(path: Path, value: object) -> Path:
     path.write_text(json.dumps(value))
     return path
-
-
-class Judge:
-    """Replies to every question with the same object."""
-
-    config = JudgeConfig(base_url="http://localhost/v1", model="m")
-
-    def __init__(self, **reply):
-        self.reply = reply
-
-    async def ask(self, question):
-        return question.read(self.reply)
 
 
 @pytest.mark.parametrize(
@@ -166,9 +154,12 @@ def test_open_questions_of_mmvu_take_a_judge(tmp_path: Path) -> None:
     results = evaluate("mmvu", samples, ["a dolly zoom", "C"])
     assert results["metrics"]["accuracy"] == 1.0 and results["num_unscored"] == 1
     benchmark = BENCHMARKS["mmvu"]
-    judged = asyncio.run(benchmark.judge(Judge(same=True), "a dolly zoom", samples[0]))
+    judged = asyncio.run(benchmark.judge(ScriptedJudge(same=True), "a dolly zoom", samples[0]))
     assert judged.scores == {"accuracy": 1.0, "parse_rate": 1.0}
-    assert asyncio.run(benchmark.judge(Judge(), None, samples[0])).scores == {"accuracy": 0.0, "parse_rate": 0.0}
+    assert asyncio.run(benchmark.judge(ScriptedJudge(), None, samples[0])).scores == {
+        "accuracy": 0.0,
+        "parse_rate": 0.0,
+    }
 
 
 MATCHING = ChoiceTarget(("Option 1: A man runs.", "Option 2: A man sits."), "A")
@@ -205,7 +196,9 @@ def test_tempcompass_captions_are_judged_by_a_question_about_them(tmp_path: Path
     assert results["metrics"]["accuracy_official"] == results["metrics"]["accuracy"] == 1.0
     assert results["num_unscored"] == 1 and list(results["unscored"]) == ["no judge was named"]
     for option, right in (("b", 1.0), ("none", 0.0)):
-        scores = asyncio.run(BENCHMARKS["tempcompass"].judge(Judge(option=option), "He sits.", samples[1])).scores
+        scores = asyncio.run(
+            BENCHMARKS["tempcompass"].judge(ScriptedJudge(option=option), "He sits.", samples[1])
+        ).scores
         assert scores["accuracy"] == right
 
 

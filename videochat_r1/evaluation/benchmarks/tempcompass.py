@@ -12,7 +12,7 @@ from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, Judgement, Source
 from videochat_r1.evaluation.benchmarks.video_r1 import ACCURACY_DEFINITION, VIDEO_R1_ACCURACY, VideoR1Benchmark
 from videochat_r1.judge import Judge
-from videochat_r1.judge.answers import choose_question
+from videochat_r1.judge.answers import choose_question, final_option_question
 from videochat_r1.parsing import answer_text, option_texts
 from videochat_r1.sample import LETTERS, CaptionTarget, ChoiceTarget, Sample, Video
 from videochat_r1.text import listing
@@ -35,8 +35,8 @@ class TempCompass(VideoR1Benchmark):
     definitions: ClassVar = {
         "accuracy": "share of questions answered rightly; a caption is right if a judge who reads it alone gives the right answer to "
         "the first multi-choice question about the same aspect of the video (Liu et al. 2024)",
-        OFFICIAL_ACCURACY: "the same by the authors' matching rules; what these cannot tell, and the authors ask an LLM about, is "
-        "wrong (TempCompass, --disable_llm)",
+        OFFICIAL_ACCURACY: "the same by the authors' matching rules; what these cannot tell, and the authors ask a language model about, "
+        "a judge reads, and without one it is wrong (TempCompass, --disable_llm)",
         VIDEO_R1_ACCURACY: f"{ACCURACY_DEFINITION}; in its own form, which has options for all four tasks",
     }
 
@@ -76,6 +76,20 @@ class TempCompass(VideoR1Benchmark):
         found = await judge.ask(choose_question(description, sample.extra["question"], sample.extra["options"]))
         right = float(found == sample.extra["answer"])
         return Judgement({"accuracy": right, OFFICIAL_ACCURACY: right, "parse_rate": 1.0}, {"option": found})
+
+    def is_left_to_judge(self, completion: str, sample: Sample) -> bool:
+        """What the rules cannot match."""
+        part, target = sample.extra.get("part"), sample.target
+        if part is None or not isinstance(target, ChoiceTarget):
+            return False
+        return official_option(written_answer(completion), part, target) is None
+
+    async def read_with_judge(self, judge: Judge, completion: str, sample: Sample) -> Judgement:
+        """By the option that the judge reads."""
+        assert isinstance(sample.target, ChoiceTarget)
+        text = written_answer(completion)[-judge.config.max_description_chars :]
+        found = await judge.ask(final_option_question(sample.query, text, sample.target.options))
+        return Judgement({OFFICIAL_ACCURACY: float(found == sample.target.answer)}, {"option": found})
 
     def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
         """By the rules of the question's task, which Video-R1's form does not have, and by Video-R1's."""

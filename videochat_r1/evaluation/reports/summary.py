@@ -145,10 +145,13 @@ def _notes(name: str, candidates: Sequence[tuple[Mapping[str, Any], float]]) -> 
 
 
 def _judged(results: Mapping[str, Any]) -> str:
-    """Who judged, and what it could not tell."""
+    """Who judged, what it could not tell, and what nobody read who was to."""
     judge = results["judge"]
     reasons = "; ".join(f"{found['count']:,} for: {reason}" for reason, found in results["unscored"].items())
     left_out = f"{results['num_unscored']:,} unscored, left out of the means" + (f" ({reasons})" if reasons else "")
+    if unread := results.get("unread"):
+        count = sum(found["count"] for found in unread.values())
+        left_out += f"; {count:,} that only a judge can read by the authors' rule were not read ({'; '.join(unread)})"
     return f"judge: {judge['model']}, prompts {judge['prompt_version']}; {left_out}" if judge else left_out
 
 
