@@ -70,6 +70,7 @@ CHOICES = {"answer_type": "text", "precision": 0, "choices": ("five", "(B) x", "
         ("(B) x", CHOICES, "(B) x", True),
         ("(E)", CHOICES, "five", True),
         ("", CHOICES, "five", True),
+        ("AB", CHOICES, "five", False),
         ("The answer is (C).", CHOICES, "Beta", False),
         ("Betas", CHOICES, "Beta", False),
         ("5", {"answer_type": "integer"}, "5", True),

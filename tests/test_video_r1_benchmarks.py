@@ -174,6 +174,12 @@ MATCHING = ChoiceTarget(("Option 1: A man runs.", "Option 2: A man sits."), "A")
         ("Not at all", "yes_no", ChoiceTarget(("yes", "no"), "A"), "B"),
         ("Yes, he is", "yes_no", ChoiceTarget(("yes", "no"), "A"), "A"),
         ("Perhaps", "yes_no", ChoiceTarget(("yes", "no"), "A"), None),
+        ("", "yes_no", ChoiceTarget(("yes", "no"), "A"), None),
+        ("A", "yes_no", ChoiceTarget(("yes", "no"), "A"), None),
+        ("So: <answer> A </answer>", "yes_no", ChoiceTarget(("yes", "no"), "A"), "A"),
+        (" A. runs", "multi-choice", ChoiceTarget(("a", "b"), "A"), None),
+        ("A</s>", "multi-choice", ChoiceTarget(("a", "b"), "A"), "A"),
+        ("Caption B matches better.", "caption_matching", MATCHING, None),
         ("Option 2.", "caption_matching", MATCHING, "B"),
         ("A man runs.", "caption_matching", MATCHING, "A"),
         ("1) A man runs.", "caption_matching", MATCHING, "A"),
@@ -191,6 +197,10 @@ def test_tempcompass_captions_are_judged_by_a_question_about_them(tmp_path: Path
     write(tmp_path / "captioning.json", {"v": {"action": [caption]}})
     samples = load("tempcompass", tmp_path)
     assert [sample.id for sample in samples] == ["multi-choice/v/action/0", "captioning/v/action/0"]
+    assert BENCHMARKS["tempcompass"].groups(samples[0]) == {"task": "multi-choice", "aspect": "action"}
+    write(tmp_path / "meta_info.json", {"v": {"eval_dim": {"action": {"type": "fine-grained action"}, "order": None}}})
+    groups = BENCHMARKS["tempcompass"].groups(load("tempcompass", tmp_path)[1])
+    assert groups == {"task": "captioning", "aspect": "action", "type": "fine-grained action"}
     assert samples[0].query == "What?" and samples[0].target == ChoiceTarget(("runs", "sits"), "B")
     results = evaluate("tempcompass", samples, ["B. sits", "He sits."])
     assert results["metrics"]["accuracy_official"] == results["metrics"]["accuracy"] == 1.0

@@ -130,7 +130,7 @@ def is_direct(text: str, problem: Mapping[str, Any]) -> bool:
     if not said or text in choices or said in choices:
         return True
     if choices:
-        return _LETTER.fullmatch(said) is not None or said in LETTERS[: len(choices)]
+        return _LETTER.fullmatch(said) is not None or said in tuple(LETTERS[: len(choices)])
     if problem["answer_type"] == "list":
         return said.startswith("[") and said.endswith("]")
     try:
@@ -162,7 +162,7 @@ def _choice(said: str, choices: Sequence[str]) -> str:
 
     letter = _LETTER.search(said)
     mark = letter[1].upper() if letter else said
-    if len(mark) == 1 and mark in LETTERS[: len(choices)]:
+    if mark in tuple(LETTERS[: len(choices)]):
         return choices[LETTERS.index(mark)]
     return min(choices, key=lambda choice: Levenshtein.distance(mark, choice))
 

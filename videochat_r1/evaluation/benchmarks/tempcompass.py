@@ -19,6 +19,7 @@ from videochat_r1.text import listing
 
 MULTI_CHOICE, YES_NO, MATCHING, CAPTIONING = PARTS = ("multi-choice", "yes_no", "caption_matching", "captioning")
 """The four tasks, by the names of their files."""
+META = "meta_info.json"
 _OPTION = re.compile(r"\s*[A-D]\.\s?")
 _ANSWER = re.compile(r"[A-D](?=[.)]|\Z)")
 
@@ -42,7 +43,7 @@ class TempCompass(VideoR1Benchmark):
 
     def authors_questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question; ids are `<task>/<video>/<aspect>/<number>`."""
-        find = VideoFinder(source.videos)
+        find, types = VideoFinder(source.videos), _types(source.annotations)
         for file in _files(source.annotations):
             if source.subset in (ALL, file.stem):
                 asked = _first_questions(file.parent) if file.stem == CAPTIONING else {}
@@ -55,7 +56,7 @@ class TempCompass(VideoR1Benchmark):
                         query=query,
                         target=target,
                         source=self.name,
-                        extra={"part": file.stem, "aspect": aspect, **extra},
+                        extra={"part": file.stem, "aspect": aspect, **types.get((video, aspect), {}), **extra},
                     )
 
     def authors_files(self, annotations: Path) -> list[Path]:
@@ -82,7 +83,7 @@ class TempCompass(VideoR1Benchmark):
         part, target = sample.extra.get("part"), sample.target
         if part is None or not isinstance(target, ChoiceTarget):
             return False
-        return official_option(written_answer(completion), part, target) is None
+        return official_option(completion, part, target) is None
 
     async def read_with_judge(self, judge: Judge, completion: str, sample: Sample) -> Judgement:
         """By the option that the judge reads."""
@@ -96,8 +97,8 @@ class TempCompass(VideoR1Benchmark):
         scores = super().official_scores(completion, sample)
         scores.pop(OFFICIAL_ACCURACY, None)
         if isinstance(sample.target, ChoiceTarget) and (part := sample.extra.get("part")) is not None:
-            text = "" if completion is None else written_answer(completion)
-            scores[OFFICIAL_ACCURACY] = float(official_option(text, part, sample.target) == sample.target.answer)
+            found = None if completion is None else official_option(completion, part, sample.target)
+            scores[OFFICIAL_ACCURACY] = float(found == sample.target.answer)
         return scores
 
     def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
@@ -105,8 +106,8 @@ class TempCompass(VideoR1Benchmark):
         return {**super().weights(samples), OFFICIAL_ACCURACY: [1.0] * len(samples)}
 
     def groups(self, sample: Sample) -> dict[str, str]:
-        """By task, and by aspect."""
-        names = {"part": "task", "task": "task", "aspect": "aspect", "dim": "aspect"}
+        """By task, by aspect, and by the finer types of these."""
+        names = {"part": "task", "task": "task", "aspect": "aspect", "dim": "aspect", "type": "type"}
         return {name: sample.extra[key] for key, name in names.items() if key in sample.extra}
 
 
@@ -116,15 +117,17 @@ def written_answer(completion: str) -> str:
     return completion.replace("</s>", "") if tagged is None else tagged.strip()
 
 
-def official_option(text: str, part: str, target: ChoiceTarget) -> str | None:
-    """The letter of the option that the authors' rules find in an answer; None where they ask an LLM.
+def official_option(completion: str, part: str, target: ChoiceTarget) -> str | None:
+    """The letter of the option that the authors' rules find in an answer; None where they ask a language model.
 
-    A letter of our prompt's stands for its option where the authors' words name none.
+    Between tags, which only our prompt asks for, the letter that it asks for too stands for its option.
     """
-    letters = LETTERS[: len(target.options)]
+    text, letters = written_answer(completion), tuple(LETTERS[: len(target.options)])
+    if text in letters and answer_text(completion) is not None:
+        return text
     if part == YES_NO:
         word = next((word for word in ("yes", "no") if text.lower().startswith(word)), None)
-        return text if word is None and text in letters else None if word is None else "AB"[word == "no"]
+        return None if word is None else "AB"[word == "no"]
     if part == MULTI_CHOICE:
         match = _ANSWER.match(text)
         return None if match is None else match[0]
@@ -132,7 +135,7 @@ def official_option(text: str, part: str, target: ChoiceTarget) -> str | None:
         label, sentence, *_ = [*option.split(": "), ""]
         if text in (option, sentence) or sentence in text.split(") ")[1:2] or label in (text, text.replace(".", "")):
             return letter
-    return text if text in letters else None
+    return None
 
 
 def _question(
@@ -176,6 +179,19 @@ def _first_questions(folder: Path) -> Mapping[tuple[str, str], tuple[str, Choice
     """Video and aspect -> the first multi-choice question about it."""
     rows = _rows(folder / f"{MULTI_CHOICE}.json")
     return {(video, aspect): _choice(row, lettered=True) for video, aspect, number, row in rows if number == 0}
+
+
+def _types(annotations: Path) -> Mapping[tuple[str, str], dict[str, str]]:
+    """Video and aspect -> its finer type, of `meta_info.json` beside the questions or above them; empty without that file."""
+    folder = annotations if annotations.is_dir() else annotations.parent
+    file = next((file for place in (folder, folder.parent) if (file := place / META).is_file()), None)
+    types: dict[tuple[str, str], dict[str, str]] = {}
+    for video, value in {} if file is None else Row.of(read_json(file), str(file)).values.items():
+        aspects = Row.of(Row.of(value, f"{file}, {video}").get("eval_dim"), f"{file}, {video}")
+        for aspect, told in aspects.values.items():
+            kind = told.get("type") if isinstance(told, dict) else None
+            types[video, aspect] = {"type": kind if isinstance(kind, str) else aspect}
+    return types
 
 
 def _files(annotations: Path) -> list[Path]:
