@@ -87,6 +87,10 @@ def test_vsi_bench_averages_its_tasks(tmp_path: Path) -> None:
     assert metrics["accuracy"] == metrics["accuracy_official"] == pytest.approx(1 / 3)
     assert results["headline"] == "average" and results["baselines"]["random_choice"]["accuracy"] == 0.5
     assert results["by"]["task"]["object_rel_direction"]["average"] == 0.5
+    majority = results["baselines"]["majority_answer"]
+    assert (majority["MRA"], majority["average"]) == (1.0, pytest.approx((1.0 + 0.5 + 1.0) / 3))
+    assert "always 4.0 (object_counting), A, " in results["baseline_notes"]["majority_answer"]
+    assert results["baselines"]["random_choice"]["average"] == pytest.approx((0.0 + 0.5 + 0.5) / 3)
 
 
 VIDEO_R1_ROW = {"problem_id": 7, "problem": "q?", "data_type": "video", "problem_type": "multiple choice", "options": ["A. a", "B. b"],
