@@ -22,6 +22,7 @@ from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.reports.paper_tables import TABLES, PaperTable, paper_table
 from videochat_r1.evaluation.running.folder import RunFolder
 from videochat_r1.evaluation.scoring.predictions import SCORED_KEYS
+from videochat_r1.tasks import TASKS
 
 SPANS = {"V0": [[0.0, 1.0]], "V1": [[0.5, 1.5], [1.0, 2.0]], "V2": [[0.0, 2.0], [0.5, 1.0], [1.0, 3.0]], "V3": [[0, 1]]}
 IDS = [f"{video}_{index}" for video, spans in SPANS.items() for index in range(len(spans))]
@@ -449,6 +450,43 @@ def test_a_model_is_run_and_everything_recorded(world: Path, model: str, family:
     assert "event 0 of V0" in row["prompt"] and row["num_tokens"] <= 12 and row["temporal_steps"] == 2
     assert [pixels % side for pixels in row["frame_size"]] == [0, 0]
     assert gone["completion"] is None and "V3.mp4" in gone["reason"] and gone["scores"]["mIoU"] == 0.0
+
+
+POPE_ROWS = [{"question_id": n, "image": f"{n}.jpg", "text": "Is there a cat?", "label": "no"} for n in (1, 2)]
+MATHVISTA_ROW = {"question": "How much?", "image": "1.jpg", "choices": None, "unit": None, "precision": None, "answer": "5",
+                 "question_type": "free_form", "answer_type": "integer", "metadata": {"skills": []}}  # fmt: skip
+CHOICE = {"choices": ["five", "six"], "answer": "five", "question_type": "multi_choice", "answer_type": "text"}
+VSI_ROW = {"id": 1, "dataset": ".", "scene_name": "V0", "question_type": "object_counting", "question": "How many?",
+           "ground_truth": "4", "options": None}  # fmt: skip
+ROUTE = {"id": 2, "question_type": "route_planning", "ground_truth": "A", "options": ["A. left", "B. right"]}
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "file", "content", "tasks", "media"),
+    [
+        ("pope", "coco_pope_random.json", "\n".join(map(json.dumps, POPE_ROWS)), ["quality_assessment"] * 2, "images"),
+        ("mathvista", "testmini.json", json.dumps({"1": MATHVISTA_ROW, "2": MATHVISTA_ROW | CHOICE}),
+         ["numerical_qa", "multi_choice_qa"], "images"),
+        ("vsi_bench", "test.json", json.dumps([VSI_ROW, VSI_ROW | ROUTE]), ["regression", "multi_choice_qa"], "video"),
+    ],
+)  # fmt: skip
+def test_pictures_and_several_tasks_are_run_too(
+    world: Path, benchmark: str, file: str, content: str, tasks: list[str], media: str
+) -> None:
+    for number in (1, 2):
+        picture = np.full((40, 60, 3), 100 * number, dtype=np.uint8)
+        Image.fromarray(picture).save(world / "videos" / f"{number}.jpg")
+    (world / file).write_text(content)
+    asked = f"--benchmark {benchmark} --annotations {world / file} --picture-max-pixels 3136"
+    assert run(world, benchmark, *asked.split()) == 0
+    rows, found = samples_of(world / benchmark), results(world / benchmark)
+    assert [row["task"] for row in rows] == tasks and all(row[media] for row in rows)
+    assert all(row["completion"] is not None and row["num_tokens"] <= 12 for row in rows)
+    assert found["headline"] in found["metrics"] and "majority_answer" in found["baselines"]
+    for row in rows:
+        task = TASKS[row["task"]]
+        assert task.answer_form(task.target_from_json(row["target"]), thinking=False) in row["prompt"]
+    assert "data:image" in (world / benchmark / "report.html").read_text()
 
 
 def test_shards_and_batches_give_the_same_answers_as_one_process(world: Path) -> None:

@@ -250,7 +250,7 @@ def _kinds(ids: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
 
 
 def _breakdowns(table: ScoreTable, groups: Sequence[Groups]) -> dict[str, Any]:
-    names = sorted({name for group in groups for name in group})
+    names = sorted({name for group in groups for name, own in group.items() if own})
     return {name: table.by_group([group.get(name) for group in groups]) for name in names}
 
 
