@@ -1,11 +1,10 @@
 """Every group of scored completions as one JSON line, and what the completions of each task say about the run."""
 
 import json
-import logging
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,10 +15,6 @@ from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Target
 from videochat_r1.tasks import TASKS
-
-logger = logging.getLogger(__name__)
-
-ROLLOUTS = "rollouts.jsonl"
 
 # What the completions of a group have in common; the rest is each one's own.
 _OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target")
@@ -213,43 +208,6 @@ def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_gen
                 {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in rows
             ]
             file.write(json.dumps(group, ensure_ascii=False) + "\n")
-
-
-def read_rollouts(path: Path) -> Iterator[dict[str, Any]]:
-    """The groups of a file, one at a time; lines that are none are named in a warning and left out."""
-    return (group for _, group in _lines(path))
-
-
-def drop_rollouts_after(path: Path, step: int) -> None:
-    """Forget the groups of later updates, and damaged lines: a resumed run writes again what belongs there."""
-    if not path.exists():
-        return
-    rewritten = path.with_suffix(".tmp")
-    with rewritten.open("wb") as kept:
-        kept.writelines(line for line, group in _lines(path) if group["step"] <= step)
-    rewritten.replace(path)
-
-
-def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Each line that holds a group, as it is in the file and as what it says."""
-    # Bytes: a kill can cut a line within a character, and after a power cut there may be zeros in place of text.
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            text = line.strip(b"\0\r\n ")
-            try:
-                group = json.loads(text.decode())
-            except (ValueError, RecursionError):
-                group = None
-            if (
-                isinstance(group, dict)
-                and isinstance(group.get("step"), int)
-                and isinstance(group.get("rollouts"), list)
-            ):
-                yield text + b"\n", group
-            elif line.strip():
-                logger.warning(
-                    "%s, line %d is damaged (not one group of rollouts as JSON) and is left out", path, number
-                )
 
 
 def _zero_variance_share(rows: Sequence[ScoredCompletion], num_generations: int) -> float:
