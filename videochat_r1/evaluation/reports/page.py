@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from videochat_r1.evaluation.reports.drawing import escaped
 
+
 @cache
 def look() -> str:
     """The style sheet that reports and the window share."""
