@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     runs = open_runs(arguments.outputs, arguments.videos)
     token = None if arguments.host in _LOOPBACK else secrets.token_urlsafe(24)
     with ExitStack() as held:
-        listening = held.enter_context(closing(_listen(arguments.host, arguments.port)))
+        listening = held.enter_context(closing(listen(arguments.host, arguments.port)))
         copies = held.enter_context(closing(Copies()))
         for run in runs:
             held.callback(run.index.close)
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises ConfigError if the port is taken or the address is none of this machine's."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -90,7 +90,7 @@ def _open(log: Path, name: str, videos: Sequence[Path]) -> Run:
         results = read_results(folder)
         roots = [*videos, *_evaluated(results["settings"])]
         return Run(name, "evaluation", folder, Index(log, _SampleLines(results)), Folders(roots), results)
-    return Run(name, "training", folder, Index(log, group_of), Folders([*videos, folder, *_trained_on(folder)]))
+    return Run(name, "training", folder, Index(log, whole_group), Folders([*videos, folder, *_trained_on(folder)]))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -130,6 +130,15 @@ def _evaluated(settings: Mapping[str, Any]) -> Iterator[Path]:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir()
+
+
+def whole_group(line: bytes) -> dict[str, Any] | None:
+    """A line of `rollouts.jsonl` that has all that is counted; None for another, whoever wrote it."""
+    group = group_of(line)
+    if group is None or not (isinstance(group.get("task"), str) and isinstance(group.get("sample_id"), str)):
+        return None
+    rollouts = group["rollouts"]
+    return group if all(isinstance(one, dict) and isinstance(one.get("rewards"), dict) for one in rollouts) else None
 
 
 class _SampleLines:

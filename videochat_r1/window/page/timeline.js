@@ -54,7 +54,7 @@ export function timeline({ rows, duration, onSeek, onPick }) {
       "g",
       { class: row.key === picked ? "row picked" : "row", "data-key": row.key },
       svg("rect", { class: "ground", x: 0, y, width, height: ROW }),
-      svg("line", { class: "axis", x1: gutter, x2: width, y1: y + ROW / 2, y2: y + ROW / 2 }),
+      svg("line", { class: "axis", "stroke-opacity": row.cells ? 0 : 1, x1: gutter, x2: width, y1: y + ROW / 2, y2: y + ROW / 2 }),
       svg("text", { x: gutter - 8, y: y + 14, "text-anchor": "end" }, row.label),
       bars,
       cells,
