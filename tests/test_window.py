@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import subprocess
 import sys
 
@@ -11,11 +12,19 @@ import pytest
 from tests.window_runs import BOXES, grounding, window, write_run
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError
+from videochat_r1.grpo.alarms import alarms
+from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rollout_file import drop_rollouts_after
+from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
+from videochat_r1.grpo.tally import Sum
+from videochat_r1.rollout.base import Rollout
+from videochat_r1.rollout.ended import Ended
+from videochat_r1.training.metrics_file import MetricsReader, append_metrics
 from videochat_r1.window.group_view import answer_of, group_view, plain_question, truth_of
 from videochat_r1.window.index import Index, Query
 from videochat_r1.window.media import Folders
 from videochat_r1.window.runs import open_runs, whole_group
+from videochat_r1.window.training_view import training_view
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +79,7 @@ def test_a_log_that_a_resumed_run_rewrote_is_read_anew(tmp_path):
         "s2",
         *(f"again{step}" for step in range(3, 9)),
     ]
-    assert index.sums()["temporal_grounding"]["reward"][3].count == 3, "nothing is counted twice"
+    assert [one["reward"].count for one in index.latest("temporal_grounding", 9)] == [3] * 8, "nothing is counted twice"
 
 
 @pytest.mark.parametrize("content", [b"notes of mine", b"SQLite format 3\0" + bytes(100)])
@@ -115,6 +124,65 @@ def test_lists_are_narrowed_ordered_and_searched(run):
     assert index.search(Query(), "from 2", 1, 9, 9.0) == ([6], 6)
     assert index.search(Query(task="tracking"), '"x', 0, 9, 9.0) == ([], 6)
     assert index.search(Query(), "a", 0, 1, 9.0) == ([1], 1), "a search that has enough says where it came to"
+
+
+def test_metrics_go_on_and_what_a_resumed_run_does_again_counts_once(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    reader = MetricsReader(path)
+    assert not reader.read_on() and reader.values == {}
+    for step, kl in ((1, 0.1), (2, 0.2), (3, math.inf), (2, 0.25)):
+        append_metrics(path, step, {"kl": kl, "loss": float(step), "note": "x"})
+    with path.open("a") as file:
+        file.write('{"kl": 0.4, "st')
+    assert reader.read_on() and not reader.read_on()
+    assert reader.values == {"kl": {1: 0.1, 2: 0.25}, "loss": {1: 1.0, 2: 2.0}}
+
+
+def update(**shares):
+    return {name.replace("__", "/"): Sum(total, count) for name, (total, count) in shares.items()}
+
+
+@pytest.mark.parametrize(
+    ("sums", "sentence"),
+    [
+        ({"all_equal": (7, 8)}, "tracking: 140 of 160 groups all equal over 20 updates: they teach nothing"),
+        ({"whole_video": (39, 64)}, "tracking: 61% of 1,280 answers cover the whole video over 20 updates"),
+        ({"ended__length": (40, 64)}, "tracking: 62% of 1,280 answers are cut off at the length limit over 20 updates"),
+        ({"read": (0, 64)}, "tracking: 0 of 64 answers could be read"),
+        ({"all_equal": (5, 8), "whole_video": (20, 64), "ended__length": (9, 64), "read": (1, 64)}, None),
+    ],
+)
+def test_alarms_say_what_to_look_at(sums, sentence):
+    assert list(alarms("tracking", [update(**sums)] * 20).values()) == ([] if sentence is None else [sentence])
+    assert set(alarms("tracking", [update(**sums)] * 19)) <= {"read"}, "of fewer updates only what is certain"
+
+
+def test_the_page_and_the_console_tell_the_same_alarms(tmp_path, caplog):
+    log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou"], [1.0], 8)
+    drawn = [
+        Drawn.of(
+            {**grounding(1, "a", "a.mp4"), "generation": place, "pictures": None},
+            f"no idea {place}",
+            Rollout([1], [0.0], Ended("stop")),
+            Outcome(judged=False, reason=None, stop=False),
+        )
+        for place in range(8)
+    ]
+    with caplog.at_level(logging.WARNING):
+        for step in (1, 2):
+            log.score(step, drawn, [[0.0]] * 8)
+            log.write([0.0] * 8)
+    sentence = "temporal_grounding: 0 of 8 answers could be read; the first one: 'no idea 0'"
+    assert [record.getMessage() for record in caplog.records] == [sentence], "said once"
+    [run] = open_runs([tmp_path], [])
+    for _ in run.index.read_on():
+        pass
+    told = training_view(run)
+    assert told["alarms"] == [sentence] and told["tasks"]["temporal_grounding"]["read"] == [(1, 0.0), (2, 0.0)]
+    assert [cell[:4] for cell in told["cells"]] == [
+        (1, 1, "temporal_grounding", 0.0),
+        (2, 2, "temporal_grounding", 0.0),
+    ]
 
 
 # --- what the page is sent --------------------------------------------------------------------------------------------
@@ -213,6 +281,10 @@ def test_outputs_that_are_no_runs_are_refused(tmp_path, run):
     with pytest.raises(ConfigError, match="--videos does not exist"):
         open_runs([run], [tmp_path / "none"])
     assert [one.name for one in open_runs([run.parent, run], [])] == ["run"], "below a folder, and once each"
+    for name in ("a/grpo", "b/grpo", "c"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "resolved_config.yaml").write_text("data: {}")
+    assert [one.name for one in open_runs([tmp_path], [])] == ["a/grpo", "b/grpo", "c"], "begun, and told apart"
 
 
 def test_the_command_prints_where_to_look_and_starts_without_torch(run):

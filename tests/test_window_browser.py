@@ -159,6 +159,42 @@ def test_filters_orders_and_search(open_page):
     assert samples(2) == ["when", "stolen"]
 
 
+def test_curves_alarms_and_the_map_of_groups_lead_on(open_page, tmp_path):
+    runs = []
+    for name, top in (("first", 1.9), ("second", 1.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        lines = [
+            grounding(step, f"s{step}-{place}", "none.mp4", [1.0, top, 1.0])
+            for step in range(1, 25)
+            for place in range(3)
+        ]
+        (folder / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / "metrics.jsonl").write_text(
+            "".join(json.dumps({"step": step, "kl": step / 100}) + "\n" for step in range(1, 25))
+        )
+        runs.append(folder)
+    with window(runs) as where:
+        page = open_page("1/training", where)
+        page.get_by_text("60 of 60 groups all equal over 20 updates").wait_for()
+        assert page.get_by_role("img", name="reward: second").count() == 0 == page.locator(".line.dashed").count()
+        page.get_by_label("first").check()
+        page.locator(".line.dashed").first.wait_for(state="attached")
+        assert (
+            page.get_by_role(
+                "img", name="KL to the reference: second from 0.01 at 1 to 0.24 at 24; first from 0.01"
+            ).count()
+            == 1
+        )
+        assert page.locator(".map rect.blind").count() == 72, "all groups of the run are equal"
+        page.locator(".map rect").nth(4).click()
+        page.get_by_role("heading", name="Update 2").wait_for()
+        page = open_page("0/training", where)
+        plot = page.locator(".plot.picks").first.bounding_box()
+        page.mouse.click(plot["x"] + plot["width"] - 12, plot["y"] + plot["height"] / 2)
+        page.get_by_role("button", name="update 24").wait_for()
+
+
 def test_all_by_keyboard(open_page):
     page = open_page("0/groups")
     page.wait_for_selector(".list a")

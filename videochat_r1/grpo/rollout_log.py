@@ -1,20 +1,25 @@
 """Every group of scored completions as one JSON line, and what the completions of each task say about the run."""
 
 import json
+import logging
 import math
 import statistics
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from videochat_r1.grpo.alarms import UPDATES, alarms, with_example
 from videochat_r1.grpo.reward_calls import Outcome
+from videochat_r1.grpo.tally import READ, Sum, added_up, tally
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Target
 from videochat_r1.tasks import TASKS
+
+logger = logging.getLogger(__name__)
 
 # What the completions of a group have in common; the rest is each one's own.
 _OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target")
@@ -145,6 +150,8 @@ class RolloutLog:
         self._num_generations = num_generations
         self._drawn: Sequence[Drawn] = ()
         self._scored: list[ScoredCompletion] = []
+        self._updates: dict[str, deque[dict[str, Sum]]] = defaultdict(lambda: deque(maxlen=UPDATES))
+        self._told: dict[str, set[str]] = defaultdict(set)
 
     def score(self, step: int, drawn: Sequence[Drawn], rewards: Sequence[Sequence[float]]) -> dict[str, float]:
         """Take the rollouts of all ranks; returns `ended_metrics` of all and `task_metrics` of those that were drawn.
@@ -158,6 +165,7 @@ class RolloutLog:
         self._scored = [
             self._of(step, one, values) for one, values in zip(drawn, rewards, strict=True) if one.ended.drawn
         ]
+        self._warn()
         return {**task_metrics(self._scored, self._num_generations), **ended_metrics(drawn)}
 
     def write(self, advantages: Sequence[float]) -> None:
@@ -170,6 +178,21 @@ class RolloutLog:
             replace(row, advantage=advantages[offset + index]) for row, index in zip(self._scored, usable, strict=True)
         ]
         append_rollouts(self._path, rows, self._num_generations)
+
+    def _warn(self) -> None:
+        """Say what a person should look at; what holds on is said once."""
+        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for first in range(0, len(self._scored), self._num_generations):
+            rollouts = [asdict(row) for row in self._scored[first : first + self._num_generations]]
+            groups[rollouts[0]["task"]].append({"rollouts": rollouts})
+        for task, own in groups.items():
+            updates = self._updates[task]
+            updates.append(added_up([tally(group) for group in own]))
+            told = alarms(task, updates)
+            for kind in told.keys() - self._told[task]:
+                unread = [group for group in own if any(one["parsed"] is None for one in group["rollouts"])]
+                logger.warning("%s", with_example(told[kind], unread[0]) if kind == READ else told[kind])
+            self._told[task] = set(told)
 
     def _of(self, step: int, one: Drawn, values: Sequence[float]) -> ScoredCompletion:
         columns = one.columns

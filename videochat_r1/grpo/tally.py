@@ -1,7 +1,8 @@
 """What the rollouts of one group add to the numbers of its update: sums and counts, from a line of `rollouts.jsonl`. No torch."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from videochat_r1.rollout.ended import Ended
 
@@ -15,7 +16,8 @@ CUT_OFF = f"ended/{Ended.LENGTH}"
 UNSCORED = f"ended/{Ended.UNSCORED}"
 
 
-class Sum(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sum:
     """Of `count` values; their mean is what curves show."""
 
     total: float
@@ -46,6 +48,18 @@ def tally(group: Mapping[str, Any]) -> dict[str, Sum]:
     for name in {name: None for one in rollouts for name in one.get("rewards") or ()}:
         sums[f"rewards/{name}"] = _sum([one["rewards"].get(name) for one in rollouts])
     return {name: value for name, value in sums.items() if value.count}
+
+
+def added_up(groups: Sequence[Mapping[str, Sum]]) -> dict[str, Sum]:
+    """The sums of several groups of a task as those of its update."""
+    names = {name: None for group in groups for name in group}
+    return {
+        name: Sum(
+            sum(group[name].total for group in groups if name in group),
+            sum(group[name].count for group in groups if name in group),
+        )
+        for name in names
+    }
 
 
 def _sum(values: list[Any]) -> Sum:

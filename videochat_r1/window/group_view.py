@@ -19,7 +19,7 @@ def group_view(number: int, group: Mapping[str, Any], shown: Shown) -> dict[str,
     """
     target = group.get("target")
     target = target if isinstance(target, dict) else {}
-    options = next((target[key] for key in _OPTION_KEYS if isinstance(target.get(key), list)), [])
+    options: list[Any] = next((target[key] for key in _OPTION_KEYS if isinstance(target.get(key), list)), [])
     return {
         "number": number,
         "step": group["step"],

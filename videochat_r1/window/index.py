@@ -169,10 +169,10 @@ class Index:
             else:
                 counted = tally(group)
                 rows.append((place, len(line), *_summary(group, counted)))
-                for name, (total, count) in counted.items():
+                for name, one in counted.items():
                     entry = sums[str(group["task"]), name, group["step"]]
-                    entry[0] += total
-                    entry[1] += count
+                    entry[0] += one.total
+                    entry[1] += one.count
             place += len(line)
         last = lines[-1]
         facts = {"known": place, "damaged": damaged, "last_start": place - len(last), "last_length": len(last)}
@@ -286,13 +286,39 @@ class Index:
         assert column in ("task", "source", "step"), column
         return [row[0] for row in self._ask(f"select distinct {column} from groups order by 1", [])]
 
-    def sums(self, task: str | None = None, since: int = 0) -> dict[str, dict[str, dict[int, Sum]]]:
-        """Task -> name -> update -> its sum, of updates from `since` on; see `tally`."""
-        found: dict[str, dict[str, dict[int, Sum]]] = defaultdict(lambda: defaultdict(dict))
-        chosen, values = ("step >= ?", [since]) if task is None else ("step >= ? and task = ?", [since, task])
-        for row in self._ask(f"select task, name, step, total, count from sums where {chosen} order by step", values):
-            found[row[0]][row[1]][row[2]] = Sum(row[3], row[4])
-        return {name: dict(columns) for name, columns in found.items()}
+    def curves(self, most: int) -> dict[str, dict[str, list[tuple[int, float]]]]:
+        """Task -> name -> (update, mean) in order; of more than `most` updates those of a few together, see `tally`."""
+        [(first, last)] = self._ask("select coalesce(min(step), 0), coalesce(max(step), 0) from groups", [])
+        width = max(1, -(-(last - first + 1) // most))
+        found: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+        sql = (
+            "select task, name, max(step), sum(total) / sum(count) from sums group by task, name, (step - ?) / ? "
+            "order by task, name, 3"
+        )
+        for task, name, step, mean in self._ask(sql, [first, width]):
+            found[task][name].append((step, mean))
+        return {task: dict(columns) for task, columns in found.items()}
+
+    def latest(self, task: str, updates: int) -> list[dict[str, Sum]]:
+        """The sums of a task's last updates, oldest first."""
+        found: dict[int, dict[str, Sum]] = {}
+        sql = (
+            "select step, name, total, count from sums where task = ? and step in "
+            "(select distinct step from sums where task = ? and name = ? order by step desc limit ?) order by step"
+        )
+        for step, name, total, count in self._ask(sql, [task, task, READ, updates]):
+            found.setdefault(step, {})[name] = Sum(total, count)
+        return list(found.values())
+
+    def spreads(self, most: int) -> list[tuple[int, int, str, float, float | None]]:
+        """(update, number, task, spread, mean reward) of groups for a map of them, of evenly chosen updates if there are more than `most`."""
+        count = max(self.count(), 1)
+        every = -(-count // most)
+        return self._ask(
+            "select step, number, task, spread, mean from groups where step % ? = (select min(step) from groups) % ? order by step, "
+            "task, number",
+            [every, every],
+        )
 
     def damaged(self) -> int:
         """Lines that held no group."""

@@ -23,6 +23,7 @@ MODULES = (
     "player",
     "source",
     "timeline",
+    "training",
 )
 _SHELL = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

@@ -10,6 +10,7 @@ from videochat_r1.evaluation.scoring.results import RESULTS, SAMPLES, read_resul
 from videochat_r1.grpo.rollout_file import ROLLOUTS, group_of
 from videochat_r1.options import read_yaml
 from videochat_r1.text import listing, load_json
+from videochat_r1.training.metrics_file import METRICS, MetricsReader
 from videochat_r1.window.index import Index
 from videochat_r1.window.media import Folders
 
@@ -27,6 +28,7 @@ class Run:
         folder: of the run.
         index: of its groups; those of an evaluation have one answer each.
         folders: where what it shows is looked for.
+        metrics: what training logged; nothing of an evaluation.
         results: what an evaluation's `results.json` holds.
     """
 
@@ -35,6 +37,7 @@ class Run:
     folder: Path
     index: Index
     folders: Folders
+    metrics: MetricsReader
     results: Mapping[str, Any] | None = None
 
 
@@ -64,8 +67,6 @@ def _logs_of(output: Path) -> list[Path]:
     if not output.is_dir():
         raise ConfigError(f"{output} is no folder of a run; its folder holds: {listing(output.parent)}")
     found = list(_below(output, _DEEPEST))
-    if not found and (output / CONFIG).is_file():
-        return [output / ROLLOUTS]  # begun, and nothing is drawn yet
     if not found:
         raise ConfigError(
             f"{output} holds no {ROLLOUTS} of a GRPO run and no {RESULTS} of `videochat-r1 eval`, nor does a folder in it: "
@@ -75,39 +76,46 @@ def _logs_of(output: Path) -> list[Path]:
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / ROLLOUTS).is_file():
+    """The logs of a folder, or those of the folders in it; what a run keeps below its own is no run."""
+    # One that has begun has drawn nothing yet, and supervised training never will.
+    if any((folder / name).is_file() for name in (ROLLOUTS, METRICS, CONFIG)):
         yield folder / ROLLOUTS
-    if (folder / RESULTS).is_file() and (folder / SAMPLES).is_file():
+    elif (folder / RESULTS).is_file() and (folder / SAMPLES).is_file():
         yield folder / SAMPLES
-    if depth:
+    elif depth:
         for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
             yield from _below(inner, depth - 1)
 
 
 def _open(log: Path, name: str, videos: Sequence[Path]) -> Run:
     folder = log.parent
+    metrics = MetricsReader(_own(folder, METRICS))
     if log.name == SAMPLES:
         results = read_results(folder)
         roots = [*videos, *_evaluated(results["settings"])]
-        return Run(name, "evaluation", folder, Index(log, _SampleLines(results)), Folders(roots), results)
-    return Run(name, "training", folder, Index(log, whole_group), Folders([*videos, folder, *_trained_on(folder)]))
+        return Run(name, "evaluation", folder, Index(log, _SampleLines(results)), Folders(roots), metrics, results)
+    return Run(
+        name, "training", folder, Index(log, whole_group), Folders([*videos, folder, *_trained_on(folder)]), metrics
+    )
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, with as many of those above as tell them apart."""
-    depth = 1
+    """The folders' own names; where several have the same, with those above that tell them apart."""
+
+    def name(parts: Sequence[str]) -> str:
+        depth = 1
+        while depth < len(parts) and sum(other[-depth:] == parts[-depth:] for other in resolved) > 1:
+            depth += 1
+        return "/".join(parts[-depth:]).lstrip("/")
+
     resolved = [folder.resolve().parts for folder in folders]
-    while len({parts[-depth:] for parts in resolved}) < len(set(resolved)) and depth < 8:
-        depth += 1
-    return ["/".join(parts[-depth:]).lstrip("/") for parts in resolved]
+    return [name(parts) for parts in resolved]
 
 
 def _trained_on(folder: Path) -> Iterator[Path]:
     """The videos folders of a run's recipe."""
-    config = next(
-        (path for path in (folder / CONFIG, folder / "checkpoints" / "grpo" / CONFIG) if path.is_file()), None
-    )
-    if config is None:
+    config = _own(folder, CONFIG)
+    if not config.is_file():
         return
     data = read_yaml(config, "the recipe of a run").get("data")
     if not isinstance(data, dict):
@@ -126,6 +134,12 @@ def _evaluated(settings: Mapping[str, Any]) -> Iterator[Path]:
     for key in ("videos", "annotations"):
         if settings.get(key) and _is_folder(Path(str(settings[key]))):
             yield Path(str(settings[key]))
+
+
+def _own(folder: Path, name: str) -> Path:
+    """A file of a run; of the quickstart's run it lies in the folder of its training."""
+    inner = folder / "checkpoints" / "grpo" / name
+    return inner if inner.is_file() else folder / name
 
 
 def _is_folder(path: Path) -> bool:

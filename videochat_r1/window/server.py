@@ -26,6 +26,7 @@ from videochat_r1.window.media import media_type
 from videochat_r1.window.page_text import MODULES, module_text, served_page, style_text
 from videochat_r1.window.playable import Copies
 from videochat_r1.window.runs import Run
+from videochat_r1.window.training_view import training_view
 from videochat_r1.window.watcher import Watcher
 
 COOKIE = "videochat_r1_window"
@@ -51,6 +52,7 @@ def window_app(runs: Sequence[Run], watcher: Watcher, copies: Copies, token: str
         Route("/page/{module}.js", pages.module),
         Route("/api/runs", pages.runs),
         Route("/api/news", pages.news),
+        Route("/api/runs/{run:int}/training", pages.training),
         Route("/api/runs/{run:int}/groups", pages.groups),
         Route("/api/runs/{run:int}/groups/{number:int}", pages.group),
         Route("/api/runs/{run:int}/groups/{number:int}/video", pages.video),
@@ -89,6 +91,9 @@ class _Pages:
             numbers, came_to = index.search(query, text, _whole(asked, "after", 0), limit, _SEARCH_SECONDS)
             return _json({"rows": index.rows_of(numbers), "after": came_to, "done": came_to >= index.count()})
         return _json({"rows": index.rows(query, first, limit), "count": index.count(query)})
+
+    def training(self, request: Request) -> Response:
+        return _json(training_view(self._run(request)))
 
     def group(self, request: Request) -> Response:
         run, number, group = self._group(request)

@@ -36,6 +36,7 @@ class Watcher:
         while not self._ended.is_set():
             for run in self._runs:
                 try:
+                    self.changes += run.metrics.read_on()
                     for _ in run.index.read_on():
                         self.changes += 1
                         if self._ended.is_set():

@@ -5,6 +5,11 @@ import { count, percent } from "window/format";
 import { groupView } from "window/group";
 import { groupsView } from "window/groups";
 import { ask, isExported, onNews } from "window/source";
+import { trainingView } from "window/training";
+
+// A page of curves is drawn anew at most so often.
+const MILLISECONDS_BETWEEN_CURVES = 3000;
+const VIEWS = { training: "Training", groups: "Groups" };
 
 const KEYS = [
   ["j k", "next and previous answer"],
@@ -30,7 +35,7 @@ const help = el(
 function place() {
   const [path, words] = location.hash.replace(/^#\/?/, "").split("?");
   const [run, view, item] = path.split("/");
-  return { run: Number(run) || 0, view: view || "groups", item: Number(item) || null, filters: Object.fromEntries(new URLSearchParams(words)) };
+  return { run: Number(run) || 0, view: view in VIEWS ? view : "groups", item: Number(item) || null, filters: Object.fromEntries(new URLSearchParams(words)) };
 }
 
 function addressOf(run, view, item, filters) {
@@ -49,6 +54,12 @@ async function draw() {
     if (view === "groups" && item !== null) {
       const go = (number) => (location.hash = addressOf(run, "groups", number, filters));
       made = await groupView({ run, number: item, filters, go });
+    } else if (view === "training") {
+      const set = (changed) => (location.hash = addressOf(run, "training", null, changed));
+      const go = (number) => (location.hash = addressOf(run, "groups", number, {}));
+      const list = (narrowed) => (location.hash = addressOf(run, "groups", null, narrowed));
+      made = await trainingView({ run, runs: state.runs, filters, set, go, list });
+      made.news = drawSoon;
     } else {
       const set = (changed) => (location.hash = addressOf(run, "groups", null, changed));
       made = groupsView({ run, about, filters, set, to: (number) => addressOf(run, "groups", number, filters) });
@@ -63,6 +74,14 @@ async function draw() {
   made.attached();
 }
 
+function drawSoon() {
+  if (state.soon) return;
+  state.soon = setTimeout(() => {
+    state.soon = null;
+    if (place().view === "training") draw();
+  }, MILLISECONDS_BETWEEN_CURVES);
+}
+
 function drawBar(run, view) {
   const names = state.runs.map((one, place) => el("option", { value: place, selected: place === run }, one.name));
   const select = el("select", { "aria-label": "run", on: { change: () => (location.hash = addressOf(Number(select.value), "groups", null, {})) } }, names);
@@ -71,7 +90,7 @@ function drawBar(run, view) {
     bar,
     el("a", { class: "skip", href: "#main", on: { click: (event) => (event.preventDefault(), main.focus()) } }, "to the content"),
     state.runs.length > 1 ? select : el("strong", {}, about?.name ?? ""),
-    el("nav", { "aria-label": "views" }, el("a", { href: addressOf(run, "groups", null, {}), "aria-current": view === "groups" ? "page" : null }, "Groups")),
+    el("nav", { "aria-label": "views" }, Object.entries(VIEWS).map(([name, title]) => el("a", { href: addressOf(run, name, null, {}), "aria-current": view === name ? "page" : null }, title))),
     el("span", { class: "soft", role: "status", id: "news" }, about === undefined ? "" : newsText(about)),
     el("button", { type: "button", title: "key ?", on: { click: () => help.showModal() } }, "keys"),
   );
