@@ -40,7 +40,8 @@ from videochat_r1.grpo.group_rewards import TemporalBonus
 from videochat_r1.grpo.packing import shared_share
 from videochat_r1.grpo.parts_of_trl import parts_for
 from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
-from videochat_r1.grpo.rollout_log import ROLLOUTS, Drawn, RolloutLog, drop_rollouts_after
+from videochat_r1.grpo.rollout_file import ROLLOUTS, drop_rollouts_after
+from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
 from videochat_r1.grpo.rows import (
     RowContext,
     advantage_rounding,
