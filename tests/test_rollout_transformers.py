@@ -258,13 +258,13 @@ def test_each_prompt_is_encoded_and_prefilled_once_without_padding() -> None:
     rows: list[tuple[int, ...]] = []
     last_mlp: list[tuple[int, ...]] = []
     count_calls(model.base_model.visual, patches)
-    count_calls(model.base_model.language_model, rows)
+    count_calls(model.base_model.language_model.layers[0].mlp, rows)
     count_calls(model.base_model.language_model.layers[-1].mlp, last_mlp)
     TransformersEngine(model, PAD).generate(
         prompts, num_generations=5, settings=sampling(model, 4), noise_seeds=seeds(3, 5)
     )
     assert patches == [(sum(len(medium.patches) for prompt in prompts for medium in prompt.media),)]
-    assert rows == [(1, sum(prompt.num_tokens - 1 for prompt in prompts))] + [(15, 1)] * 4
+    assert rows == [(1, sum(prompt.num_tokens - 1 for prompt in prompts))] + [(15,)] * 4
     assert last_mlp[0] == (1, 0)
 
 
@@ -277,12 +277,10 @@ def test_decoding_keeps_and_reads_one_copy_of_each_prompts_keys(monkeypatch: pyt
     attend = prefix_cache.SharedPrefixCache.attend
     kernel = prefix_cache.choose_kernel(torch.device("cpu"), torch.float32, 32)
 
-    def watched(self, layer_idx, query, key, value, scale):
-        kept.add(sum(block.keys[layer_idx].numel() // key.shape[1] // key.shape[-1] for block in self.blocks))
+    def watched(self, layer_idx, query, scale):
+        kept.add(sum(keys.shape[0] * keys.shape[2] for keys in (block.keys[layer_idx] for block in self.blocks)))
         read.append(0)
-        out = attend(self, layer_idx, query, key, value, scale)
-        read[-1] -= key.shape[0] * key.shape[2]
-        return out
+        return attend(self, layer_idx, query, scale)
 
     def forward(query, key, value, *args):
         read[-1] += key.shape[0] * key.shape[2]
@@ -304,7 +302,7 @@ def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
     prompts = ragged_prompts(model)
     settings = sampling(model, 400, eos_token_ids=tuple(range(100, 400)))
     rows: list[tuple[int, ...]] = []
-    count_calls(model.base_model.language_model, rows)
+    count_calls(model.base_model.language_model.layers[0].mlp, rows)
     groups = TransformersEngine(model, PAD).generate(
         prompts, num_generations=8, settings=settings, noise_seeds=seeds(3, 8)
     )
@@ -312,7 +310,7 @@ def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
     lengths = [len(rollout.completion_ids) for rollout in flat]
     assert {rollout.ended for rollout in flat} == {Ended.STOP}
     assert len(rows) - 1 == max(lengths) < 400
-    assert rows[1] == (24, 1)
+    assert rows[1] == (24,)
     assert rows[-1][0] < 12
     for rollout in flat:
         assert len(rollout.logps) == len(rollout.completion_ids)
@@ -354,11 +352,10 @@ def test_autocast_keeps_keys_and_values_in_its_precision(family: str, monkeypatc
     dtypes: set[torch.dtype] = set()
     attend = prefix_cache.SharedPrefixCache.attend
 
-    def seen(self: prefix_cache.SharedPrefixCache, *args: Any) -> torch.Tensor:
+    def seen(self: prefix_cache.SharedPrefixCache, layer_idx: int, query: torch.Tensor, scale: float) -> torch.Tensor:
         kept = [tensor for block in self.blocks for tensor in (*block.keys, *block.values)]
-        own = [tensor for layer in self.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
-        dtypes.update(tensor.dtype for tensor in (*kept, *own, *args[1:4]))
-        return attend(self, *args)
+        dtypes.update(tensor.dtype for tensor in (*kept, *self.own.stores, query))
+        return attend(self, layer_idx, query, scale)
 
     monkeypatch.setattr(prefix_cache.SharedPrefixCache, "attend", seen)
     with torch.autocast("cpu", torch.bfloat16):

@@ -96,6 +96,7 @@ def measure_steps(folder: Path, preset: Preset, way: str) -> dict[str, Any]:
         "seconds": seconds,
         "computed": clock.counts[-1],
         "peak_extra_mib": peak["mib"],
+        "peak_mib": peak.get("whole_mib"),
         "flops": step_flops(folder, preset, prompt_tokens, way),
         "prompt_tokens": prompt_tokens,
     }

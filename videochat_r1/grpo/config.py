@@ -72,6 +72,10 @@ class VideoGRPOConfig(GRPOConfig):
         default=None,
         metadata={"help": "Completions decoded together; null decodes the whole generation batch at once."},
     )
+    rollout_cuda_graph: bool = field(
+        default=True,
+        metadata={"help": "On a GPU, record the decoding step as a CUDA graph and repeat it (rollouts without vLLM)."},
+    )
     resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
     logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})

@@ -387,7 +387,12 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         ):
             if self._tower_is_frozen:
                 self._encode_media(model)
-            yield TransformersEngine(model, self._tokenizer.pad_token_id, max_batch_rows=self.args.rollout_batch_rows)
+            yield TransformersEngine(
+                model,
+                self._tokenizer.pad_token_id,
+                max_batch_rows=self.args.rollout_batch_rows,
+                cuda_graph=self.args.rollout_cuda_graph,
+            )
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: list[str], completion_ids_list: list[list[int]]

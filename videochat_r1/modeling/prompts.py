@@ -11,7 +11,7 @@ from transformers import PretrainedConfig, ProcessorMixin
 
 from videochat_r1.errors import ConfigError, DataError, shown
 from videochat_r1.modeling.families import family_of
-from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs
+from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs, placeholder_spans
 from videochat_r1.modeling.literal_text import LiteralText
 from videochat_r1.modeling.positions import mrope_positions
 from videochat_r1.parsing.box_units import BoxFormat, BoxUnits, check_box_format
@@ -221,7 +221,16 @@ class PromptBuilder:
         is_placeholder = torch.isin(input_ids, torch.tensor(self._placeholder_ids))
         pieces = [piece for medium in media for piece in self.family.pieces(medium, self._config)]
         opened = self._template_opens if self.thinking else ""
-        return PromptInputs(input_ids, mrope_positions(is_placeholder, pieces), tuple(media), rendered, opened)
+        for medium in media:
+            _ = medium.digest  # read here, on the host and in a loader worker
+        return PromptInputs(
+            input_ids,
+            mrope_positions(is_placeholder, pieces),
+            tuple(media),
+            rendered,
+            opened,
+            spans=placeholder_spans(is_placeholder, media),
+        )
 
     def blank(self) -> PromptInputs:
         """A shortest possible clip of black frames, for the place of a sample that cannot be read."""

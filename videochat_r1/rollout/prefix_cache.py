@@ -8,64 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import CacheLayerMixin
+from transformers import DynamicCache
 
-from videochat_r1.modeling.attention_kernels import choose_kernel, merge
+from videochat_r1.modeling.attention_kernels import choose_kernel
 from videochat_r1.modeling.prefix_attention import attention_dtype
+from videochat_r1.rollout.own_keys import OwnKeys
 
 # Reading padding costs less than one more call, up to this much of it.
 _LARGEST_PADDING = 1.25
-
-
-class OwnKeysLayer(CacheLayerMixin):
-    """One layer's keys and values of the rows' own tokens, in a buffer allocated once."""
-
-    is_sliding = False
-
-    def __init__(self, max_tokens: int) -> None:
-        super().__init__()
-        self.max_tokens = max_tokens
-        self.length = 0
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate (R, K, C, D) for keys and for values, both in the values' dtype: rotation may have promoted keys."""
-        rows, heads, _, size = key_states.shape
-        self.keys, self.values = (value_states.new_empty(rows, heads, self.max_tokens, size) for _ in range(2))
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append one token's keys and values (R, K, 1, D); all of the rows' own so far come back as views."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
-        self.keys[:, :, self.length] = key_states[:, :, 0]
-        self.values[:, :, self.length] = value_states[:, :, 0]
-        self.length += 1
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep these rows, in this order."""
-        assert self.keys is not None and self.values is not None
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = old.new_empty(len(rows), *old.shape[1:])
-            new[:, :, : self.length] = old[rows, :, : self.length]
-            setattr(self, name, new)
-
-    def get_seq_length(self) -> int:
-        """Own tokens so far."""
-        return self.length
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Keys that the next query sees among its own, and their offset."""
-        return self.length + query_length, 0
-
-    def get_max_length(self) -> int:
-        """C."""
-        return self.max_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,21 +46,39 @@ class PromptBlock:
         )
 
 
-class SharedPrefixCache(Cache):
-    """Given to a forward both as its cache and as `shared_prefix`: one decoding step for all rows.
+class SharedPrefixCache:
+    """What one decoding step of all rows attends to.
 
     Attention of a group's rows over their prompt has all of them as queries of one call, so that its keys are read once.
 
     Args:
         num_layers: of the text decoder.
+        heads: H.
         rows_per_group: G.
         max_tokens: C.
     """
 
-    def __init__(self, num_layers: int, rows_per_group: int, max_tokens: int) -> None:
-        super().__init__(layers=[OwnKeysLayer(max_tokens) for _ in range(num_layers)])
+    def __init__(self, num_layers: int, heads: int, rows_per_group: int, max_tokens: int) -> None:
         self.rows_per_group = rows_per_group
         self.blocks: list[PromptBlock] = []
+        self.version = 0
+        """Changes whenever tensors move to other addresses."""
+        self._own: OwnKeys | None = None
+        self._num_layers, self._heads, self._max_tokens = num_layers, heads, max_tokens
+
+    @property
+    def own(self) -> OwnKeys:
+        """The rows' own keys; prompts have to be there first."""
+        if self._own is None:
+            groups = sum(len(block.lengths) for block in self.blocks)
+            self._own = OwnKeys(
+                self._num_layers,
+                groups * self.rows_per_group,
+                self._max_tokens,
+                self.blocks[0].keys[0],
+                self._heads,
+            )
+        return self._own
 
     def add_prompts(self, prefilled: DynamicCache, lengths: Sequence[int]) -> None:
         """Take the prompts out of one prefilled row in which they follow each other; `prefilled` is used up."""
@@ -127,33 +95,34 @@ class SharedPrefixCache(Cache):
             )
             self.blocks.append(PromptBlock(keys, values, part, _padding_bias(part, first.device, dtype)))
 
-    def attend(
-        self, layer_idx: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        """(R, 1, H, D) attention of one query per row (R, H, 1, D) over its own keys (R, K, t, D) and its prompt's."""
+    def attend(self, layer_idx: int, query: torch.Tensor, scale: float) -> torch.Tensor:
+        """(R, H D) attention of one query per row (R, H, D) over its own keys, the newest written already, and its prompt's."""
+        own_out, own_lse = self.own.attend(layer_idx, query, scale)
         kernel = choose_kernel(query.device, query.dtype, query.shape[-1])
-        rows, heads, _, size = query.shape
-        per_key_head = (key.shape[1], heads // key.shape[1])
-        own_out, own_lse, _ = kernel.forward(query.view(rows, *per_key_head, size), key, value, False, scale)
+        _, key_heads, _, size = own_out.shape
         # The queries of a group's rows, and of the query heads of one key head, side by side: (N, K, G H/K, D).
-        folded = query.view(-1, self.rows_per_group, *per_key_head, size).transpose(1, 2).flatten(2, 3)
+        folded = (
+            query.view(-1, self.rows_per_group, key_heads, query.shape[1] // key_heads, size)
+            .transpose(1, 2)
+            .flatten(2, 3)
+        )
         outs, lses = [], []
         begin = 0
         for block in self.blocks:
             end = begin + len(block.lengths)
             bias = () if block.bias is None else (block.bias,)
-            out, lse, _ = kernel.forward(
-                folded[begin:end], block.keys[layer_idx], block.values[layer_idx], False, scale, *bias
-            )
+            part = folded[begin:end], block.keys[layer_idx], block.values[layer_idx]
+            out, lse, _ = kernel.forward(*part, False, scale, *bias)
             outs.append(out)
             lses.append(lse)
             begin = end
-        prompt_out, prompt_lse = (
-            torch.cat(parts).unflatten(2, (self.rows_per_group, -1)).transpose(1, 2).flatten(0, 1)
+        out, lse = (
+            (parts[0] if len(parts) == 1 else torch.cat(parts)).unflatten(2, (self.rows_per_group, -1)).transpose(1, 2)
             for parts in (outs, lses)
         )
-        out, _ = merge(own_out, own_lse, prompt_out, prompt_lse)
-        return out.reshape(rows, 1, heads, size)
+        # As `merge`, in the fewest kernels.
+        share = torch.sigmoid(lse - own_lse.reshape(lse.shape)).unsqueeze(-1).to(out.dtype)
+        return torch.lerp(own_out.reshape(out.shape), out, share).reshape(len(query), -1)
 
     def select(self, groups: Sequence[int], rows: torch.Tensor) -> None:
         """Keep these groups, in ascending order, and of all rows these.
@@ -162,8 +131,8 @@ class SharedPrefixCache(Cache):
             groups: kept groups.
             rows: kept rows, group by group and equally many of each.
         """
-        for layer in self.layers:
-            layer.select(rows)
+        self.own.select(rows)
+        self.version += 1
         self.rows_per_group = len(rows) // len(groups)
         blocks = []
         begin = 0

@@ -5,7 +5,7 @@ row, so prefill needs no logits and sampler and trainer compute the same thing.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -14,10 +14,11 @@ from transformers import DynamicCache
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.media_features import media_arguments, unwrap
-from videochat_r1.modeling.packed_attention import pack_groups
+from videochat_r1.modeling.packed_attention import Branch, lay_out
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.decoding_rows import DecodingRows
+from videochat_r1.rollout.decoding_step import DecodingStep, RecordedStep, can_record, check_decoder
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.rollout.sampling import TokenSampler, refuse_diverged
 
@@ -36,15 +37,25 @@ class TransformersEngine:
         model: may be wrapped, in training mode, and with gradient checkpointing; it is left as it was found.
         pad_token_id: fed to rows that have ended while others go on.
         max_batch_rows: rows decoded at a time, at least one group; None decodes all together.
+        cuda_graph: record the decoding step on a GPU and repeat it, instead of starting its kernels one by one.
 
     Raises:
-        ConfigError: the text decoder has sliding-window layers, or the model is spread over several devices.
+        ConfigError: the text decoder is built of unknown parts, has sliding-window layers, or the model is spread over several devices.
     """
 
-    def __init__(self, model: torch.nn.Module, pad_token_id: int, *, max_batch_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        pad_token_id: int,
+        *,
+        max_batch_rows: int | None = None,
+        cuda_graph: bool = True,
+    ) -> None:
         self._model = unwrap(model)
         self._pad_token_id = pad_token_id
         self._max_batch_rows = max_batch_rows
+        self._cuda_graph = cuda_graph
+        check_decoder(self._model)
         install_prefix_attention(self._model)
         # Renamed in transformers 5.24.
         named = inspect.signature(type(self._model.base_model).forward).parameters
@@ -85,8 +96,9 @@ class TransformersEngine:
                 rows = DecodingRows(
                     prompts[part], num_generations, settings, self._pad_token_id, seeds, self._model.device
                 )
+                config = self._model.config.get_text_config()
                 cache = SharedPrefixCache(
-                    self._model.config.get_text_config().num_hidden_layers, num_generations, settings.max_new_tokens
+                    config.num_hidden_layers, config.num_attention_heads, num_generations, settings.max_new_tokens
                 )
                 self._prefill(cache, prompts[part], None if media_features is None else media_features[part])
                 self._decode(cache, rows, sampler, settings.max_new_tokens)
@@ -109,7 +121,7 @@ class TransformersEngine:
             self._model.base_model(
                 position_ids=torch.cat([prompt.position_ids[:, :-1].to(device) for prompt in part], 1).unsqueeze(1),
                 use_cache=True,
-                shared_prefix=pack_groups([(length, ()) for length in lengths], device),
+                shared_prefix=lay_out([Branch(length) for length in lengths], device),
                 scored_positions=torch.empty(0, dtype=torch.long, device=device),
                 **{self._cache_argument: prefilled},
                 **media_arguments(
@@ -122,20 +134,16 @@ class TransformersEngine:
             cache.add_prompts(prefilled, lengths)
 
     def _decode(self, cache: SharedPrefixCache, rows: DecodingRows, sampler: TokenSampler, max_new_tokens: int) -> None:
-        head = self._model.get_output_embeddings()
-        interval = _STEPS_BETWEEN_CHECKS.get(self._model.device.type, _STEPS_BETWEEN_CHECKS_ELSEWHERE)
-        for step in range(max_new_tokens):
-            tokens, positions = rows.inputs(step)
-            hidden = self._model.base_model(
-                input_ids=tokens,
-                position_ids=positions,
-                use_cache=True,
-                shared_prefix=cache,
-                **{self._cache_argument: cache},
-            ).last_hidden_state
-            context = rows.context(step) if sampler.needs_context else None
-            rows.record(step, *sampler.draw(head(hidden[:, 0]), rows.noise(step), context))
-            if (step + 1) % interval == 0 and not rows.go_on(cache):
+        device = self._model.device.type
+        interval = _STEPS_BETWEEN_CHECKS.get(device, _STEPS_BETWEEN_CHECKS_ELSEWHERE)
+        own = cache.own
+        step: Callable[[], None] = DecodingStep(self._model, cache, rows, sampler)
+        if self._cuda_graph and can_record(self._model.device):
+            step = RecordedStep(step, lambda: (cache.version, own.reach))
+        for number in range(max_new_tokens):
+            own.reach_for(number)
+            step()
+            if (number + 1) % interval == 0 and not rows.go_on(cache):
                 break
 
 
