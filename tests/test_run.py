@@ -212,6 +212,21 @@ def test_rewards_of_a_recipe_are_checked(folder):
         check_rewards_cover(make_corpus(folder, 3), ["accuracy"])
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--temporal_contrast", "release"], r"says of \['temporal_grounding', 'tracking'\]: list a reward of theirs"),
+        (["--length_bonus", "{min_tokens: 2}"], r"length_bonus asks how right .* \['temporal_grounding', 'tracking'\]"),
+        (["--temporal_contrast.accuracy", "[iou, recall]"], "names 'recall', which is not among the recipe's rewards"),
+    ],
+)
+def test_a_bonus_for_tasks_without_accuracy_is_refused_before_the_model_is_loaded(folder, flags, said):
+    config = recipe(folder, "no_accuracy", **GRPO, model_name_or_path=str(folder / "no weights"))
+    rewards = '[{"name": "format"}, {"name": "accuracy"}, {"name": "iou"}]'
+    with pytest.raises(ConfigError, match=said):
+        grpo_command(["--config", config, "--rewards", rewards, *flags])
+
+
 @pytest.mark.parametrize("deepspeed", [True, False])
 def test_deepspeeds_accumulation_is_no_mismatch(deepspeed):
     trainer = MagicMock(is_deepspeed_enabled=deepspeed)
