@@ -18,6 +18,7 @@ from videochat_r1.modeling.packed_attention import Branch, lay_out
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
 from videochat_r1.modeling.prompt_tree import PromptBranch, plant, walk
 from videochat_r1.rollout.base import Rollout, SamplingSettings, rollouts_per_prompt
+from videochat_r1.rollout.batches import batches, runs
 from videochat_r1.rollout.decoding_rows import DecodingRows
 from videochat_r1.rollout.decoding_step import DecodingStep, RecordedStep, can_record, check_decoder
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
@@ -117,12 +118,8 @@ class TransformersEngine:
         limit = len(prompts) if self._max_batch_rows is None else max(self._max_batch_rows // num_generations, 1)
         if len(prompts) <= limit:
             return [list(range(len(prompts)))] if prompts else []
-        families = [tree.below for tree in plant(prompts)]
-        batches = []
-        for begin, end in _chunks([len(family) for family in families], limit):
-            together = [index for family in families[begin:end] for index in family]
-            batches += [together[start : start + limit] for start in range(0, len(together), limit)]
-        return batches
+        together = batches([tree.below for tree in plant(prompts)], limit)
+        return [[index for family in batch for index in family] for batch in together]
 
     def _prefill(
         self,
@@ -134,7 +131,7 @@ class TransformersEngine:
         """Keys and values of every prompt but its last token, in rows without padding: each branch of their forest once."""
         device = self._model.device
         sizes = [sum(branch.num_tokens for branch in walk([tree])) for tree in forest]
-        for begin, end in _chunks(sizes, _PREFILL_TOKENS):
+        for begin, end in runs(sizes, _PREFILL_TOKENS):
             part = forest[begin:end]
             branches = [(branch, prompts[branch.below[0]]) for branch in walk(part)]
             ids = [prompt.input_ids[branch.begin : branch.end].to(device) for branch, prompt in branches]
@@ -199,18 +196,6 @@ def _renamed(forest: Sequence[PromptBranch]) -> list[PromptBranch]:
 
 def _without_leaves(branch: PromptBranch) -> Branch:
     return Branch(branch.num_tokens, children=tuple(map(_without_leaves, branch.children)))
-
-
-def _chunks(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
-    """[begin, end) of runs whose sizes sum up to at most `limit`, or that hold a single larger one."""
-    begin, total = 0, 0
-    for index, size in enumerate(sizes):
-        if index > begin and total + size > limit:
-            yield begin, index
-            begin, total = index, 0
-        total += size
-    if begin < len(sizes):
-        yield begin, len(sizes)
 
 
 def _check_prompts(prompts: Sequence[PromptInputs], media_features: Sequence[torch.Tensor | None] | None) -> None:
