@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig
 
 from tests.tiny_runs import chatty_parse_reward, make_corpus, make_picture_corpus, make_trainer
-from videochat_r1.grpo.rollout_log import read_rollouts
+from videochat_r1.grpo.rollout_file import read_rollouts
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.sample import Video
