@@ -286,6 +286,22 @@ class Index:
         assert column in ("task", "source", "step"), column
         return [row[0] for row in self._ask(f"select distinct {column} from groups order by 1", [])]
 
+    def means(self, until: int | None = None) -> dict[str, tuple[float, int, str]]:
+        """Sample -> (mean reward, number, task) of its last group, or its last one not after an update; unscored ones are left out."""
+        sql = (
+            "select sample, mean, max(number), task from groups where mean is not null and (? is null or step <= ?) "
+            "group by sample, task"
+        )
+        return {row[0]: (row[1], row[2], row[3]) for row in self._ask(sql, [until, until])}
+
+    def values(self, bins: int) -> list[int]:
+        """How many groups have a mean reward in each of so many equal parts of [0, 1]; those outside count in the nearest."""
+        counts = [0] * bins
+        sql = "select max(0, min(? - 1, cast(mean * ? as integer))), count(*) from groups where mean is not null group by 1"
+        for place, count in self._ask(sql, [bins, bins]):
+            counts[place] = count
+        return counts
+
     def curves(self, most: int) -> dict[str, dict[str, list[tuple[int, float]]]]:
         """Task -> name -> (update, mean) in order; of more than `most` updates those of a few together, see `tally`."""
         [(first, last)] = self._ask("select coalesce(min(step), 0), coalesce(max(step), 0) from groups", [])

@@ -8,7 +8,7 @@ from typing import Any
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.scoring.results import RESULTS, SAMPLES, read_results
 from videochat_r1.grpo.rollout_file import ROLLOUTS, group_of
-from videochat_r1.options import read_yaml
+from videochat_r1.options import read_yaml, untyped
 from videochat_r1.text import listing, load_json
 from videochat_r1.training.metrics_file import METRICS, MetricsReader
 from videochat_r1.window.index import Index
@@ -117,7 +117,7 @@ def _trained_on(folder: Path) -> Iterator[Path]:
     config = _own(folder, CONFIG)
     if not config.is_file():
         return
-    data = read_yaml(config, "the recipe of a run").get("data")
+    data = untyped(read_yaml(config, "the recipe of a run")).get("data")
     if not isinstance(data, dict):
         return
     root = Path(str(data.get("data_root") or "."))
@@ -134,6 +134,14 @@ def _evaluated(settings: Mapping[str, Any]) -> Iterator[Path]:
     for key in ("videos", "annotations"):
         if settings.get(key) and _is_folder(Path(str(settings[key]))):
             yield Path(str(settings[key]))
+
+
+def recorded_settings(run: Run) -> Mapping[str, Any] | None:
+    """What a run was made with: `resolved_config.yaml`, or the settings of a result; None where a training run left none."""
+    if run.results is not None:
+        return dict(run.results["settings"])
+    config = _own(run.folder, CONFIG)
+    return untyped(read_yaml(config, "the recipe of a run")) if config.is_file() else None
 
 
 def _own(folder: Path, name: str) -> Path:

@@ -6,6 +6,7 @@ Addresses hold numbers alone, no path; what they may lead to is decided in `wind
 import asyncio
 import json
 import secrets
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from starlette.responses import FileResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from videochat_r1.errors import VideoError
+from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.window.group_view import group_view
 from videochat_r1.window.index import FLAGS, ORDERS, Query
-from videochat_r1.window.media import media_type
+from videochat_r1.window.media import Shown, media_type
 from videochat_r1.window.page_text import MODULES, module_text, served_page, style_text
 from videochat_r1.window.playable import Copies
-from videochat_r1.window.runs import Run
+from videochat_r1.window.results_view import changes, results_view
+from videochat_r1.window.runs import Run, recorded_settings
 from videochat_r1.window.training_view import training_view
 from videochat_r1.window.watcher import Watcher
 
@@ -53,8 +55,11 @@ def window_app(runs: Sequence[Run], watcher: Watcher, copies: Copies, token: str
         Route("/api/runs", pages.runs),
         Route("/api/news", pages.news),
         Route("/api/runs/{run:int}/training", pages.training),
+        Route("/api/runs/{run:int}/results", pages.results),
+        Route("/api/runs/{run:int}/changes", pages.changes),
         Route("/api/runs/{run:int}/groups", pages.groups),
         Route("/api/runs/{run:int}/groups/{number:int}", pages.group),
+        Route("/api/runs/{run:int}/groups/{number:int}/saw", pages.saw),
         Route("/api/runs/{run:int}/groups/{number:int}/video", pages.video),
         Route("/api/runs/{run:int}/groups/{number:int}/copy", pages.copy),
         Route("/api/runs/{run:int}/groups/{number:int}/pictures/{place:int}", pages.picture),
@@ -67,6 +72,7 @@ class _Pages:
 
     def __init__(self, runs: Sequence[Run], watcher: Watcher, copies: Copies) -> None:
         self._runs, self._watcher, self._copies = runs, watcher, copies
+        self._eyes = Eyes()
 
     def shell(self, request: Request) -> Response:
         return Response(served_page()[0], media_type="text/html")
@@ -95,10 +101,55 @@ class _Pages:
     def training(self, request: Request) -> Response:
         return _json(training_view(self._run(request)))
 
+    def results(self, request: Request) -> Response:
+        run = self._run(request)
+        if run.results is None:
+            raise HTTPException(404)
+        return _json(results_view(run.results, run.index))
+
+    def changes(self, request: Request) -> Response:
+        run, asked = self._run(request), request.query_params
+        other = self._other(asked)
+        if other is not None:
+            return _json(changes(other.index.means(), run.index.means(), same_log=False))
+        first, last = _whole(asked, "from", 0), _whole(asked, "to", 0)
+        return _json(changes(run.index.means(until=first), run.index.means(until=last), same_log=True))
+
     def group(self, request: Request) -> Response:
         run, number, group = self._group(request)
-        view = group_view(number, group, run.folders.shown(group))
-        return _json({**view, "neighbours": run.index.neighbours(number, _query(request.query_params))})
+        view = group_view(number, self._beside(run, group, request.query_params), run.folders.shown(group))
+        query = _query(request.query_params)
+        draws = run.index.rows(Query(sample=view["sample"], task=view["task"]), 0, _MOST_ROWS)
+        drawn = [{name: row[name] for name in ("number", "step", "mean")} for row in draws]
+        return _json({**view, "neighbours": run.index.neighbours(number, query), "draws": drawn})
+
+    def _beside(self, run: Run, group: Mapping[str, Any], asked: Mapping[str, str]) -> Mapping[str, Any]:
+        """The group with the answers of another evaluation to the same sample, each under the name of its run."""
+        other = self._other(asked)
+        if other is None or run.results is None:
+            return group
+        rows = other.index.rows(Query(sample=str(group["sample_id"])), 0, 1)
+        answered = [(run, group), *((other, other.index.group(row["number"]) or {"rollouts": []}) for row in rows)]
+        named = [{**rollout, "name": one.name} for one, own in answered for rollout in own["rollouts"]]
+        return {**group, "rollouts": named}
+
+    def _other(self, asked: Mapping[str, str]) -> Run | None:
+        number = asked.get("with", "")
+        return (
+            self._runs[int(number)]
+            if number.isascii() and number.isdecimal() and int(number) < len(self._runs)
+            else None
+        )
+
+    def saw(self, request: Request) -> Response:
+        run, _, group = self._group(request)
+        files = run.folders.shown(group)
+        if files.problem is not None:
+            raise HTTPException(422, files.problem)
+        try:
+            return _json(self._eyes.look(run, group, files))
+        except (ConfigError, VideoError) as error:
+            raise HTTPException(422, str(error)) from error
 
     def video(self, request: Request) -> Response:
         files = self._files(request)
@@ -165,6 +216,28 @@ class _Pages:
         if not files:
             raise HTTPException(404)
         return files
+
+
+class Eyes:
+    """What the models of runs saw; torch and a processor are loaded when it is asked for first."""
+
+    def __init__(self) -> None:
+        self._loading = threading.Lock()
+        self._of_runs: dict[Path, Any] = {}
+
+    def look(self, run: Run, group: Mapping[str, Any], shown: Shown) -> list[dict[str, Any]]:
+        """See `saw.Sight.look`."""
+        from videochat_r1.window import saw
+
+        with self._loading:
+            if run.folder not in self._of_runs:
+                settings = recorded_settings(run)
+                if settings is None or (run.results is not None and settings.get("mode") != "run"):
+                    raise ConfigError("the run has not recorded with which model and budget it looked at its videos")
+                of_settings = saw.recipe_of_training if run.results is None else saw.recipe_of_evaluation
+                self._of_runs[run.folder] = saw.Sight(of_settings(settings))
+            # Decoders and processors are of one thread at a time.
+            return list(self._of_runs[run.folder].look(group, shown))
 
 
 class _Guard:

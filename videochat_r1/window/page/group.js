@@ -1,15 +1,17 @@
 // One group: its video with the truth and all answers over one time line, and the completions beside it.
 
 import { answers } from "window/answers";
+import { lineChart } from "window/charts";
 import { el, fill } from "window/dom";
 import { number, spansText, taskName } from "window/format";
 import { kindView } from "window/kinds";
 import { pictures, player } from "window/player";
-import { ask, groupAddress, mediaAddress } from "window/source";
+import { sawSection } from "window/saw";
+import { ask, groupAddress } from "window/source";
 import { timeline } from "window/timeline";
 
 /** The view of a group; `keys` maps keys to what they do. */
-export async function groupView({ run, number: wanted, filters, go }) {
+export async function groupView({ run, number: wanted, filters, to, list: listOf }) {
   const address = groupAddress(run, wanted);
   const group = await ask(address, filters);
   const ranked = rank(group);
@@ -21,11 +23,12 @@ export async function groupView({ run, number: wanted, filters, go }) {
     group.media.kind === "pictures"
       ? { element: pictures({ address, media: group.media }), pick: () => {}, seek: () => {}, video: null }
       : player({ address, media: group.media, tracks: tracks(group, ranked), onTime: (time) => line?.setTime(time), onLength: begin });
+  const saw = sawSection({ address, onSeek: (time) => shown.seek(time) });
   let line = null;
   const element = el(
     "div",
     { class: "group" },
-    el("section", { class: "media", "aria-label": "what is shown" }, shown.element, lower, kindView(group)),
+    el("section", { class: "media", "aria-label": "what is shown" }, shown.element, lower, kindView(group), saw.element, drawsView(group, to, listOf)),
     el("section", { class: "texts", "aria-label": "answers" }, list.element),
   );
 
@@ -50,7 +53,7 @@ export async function groupView({ run, number: wanted, filters, go }) {
   }
 
   if (group.media.problem !== null || group.media.kind === "pictures") begin(group.duration);
-  const step = (place) => (place === null ? null : () => go(place));
+  const step = (place) => (place === null ? null : () => (location.hash = to(place)));
   const { previous, next, previous_step: earlier, next_step: later } = group.neighbours;
   const view = el(
     "article",
@@ -87,11 +90,30 @@ export async function groupView({ run, number: wanted, filters, go }) {
     "]": step(later),
     p: step(earlier),
     "[": step(earlier),
+    s: saw.toggle,
     " ": video === null ? null : () => (video.paused ? video.play() : video.pause()),
     ",": video === null ? null : () => shown.seek(Math.max(video.currentTime - 0.5, 0)),
     ".": video === null ? null : () => shown.seek(Math.min(video.currentTime + 0.5, video.duration)),
   };
   return { element: view, keys, attached: () => pick(0), title: `${taskName(group.task)} ${group.sample}` };
+}
+
+/** The sample's groups of other updates, which lead to them. */
+function drawsView(group, to, list) {
+  if (group.draws.length < 2) return null;
+  const points = group.draws.filter((one) => one.mean !== null).map((one) => [one.step, one.mean]);
+  return el(
+    "section",
+    { class: "draws", "aria-label": "this sample through training" },
+    el("h2", {}, "this sample through training"),
+    lineChart({ title: "mean reward", lines: [{ name: "mean reward", colour: "after", points }] }),
+    el(
+      "p",
+      {},
+      group.draws.map((one) => el("a", { class: "chip", href: to(one.number, { sample: group.sample }), "aria-current": one.number === group.number ? "true" : null }, `update ${one.step}: ${number(one.mean)}`)),
+      el("a", { href: list({ sample: group.sample }) }, "all"),
+    ),
+  );
 }
 
 function link(text, keys, place, onClick) {

@@ -2,6 +2,7 @@
 
 import { el, fill } from "window/dom";
 import { count, percent } from "window/format";
+import { changesPage, evaluationView } from "window/evaluation";
 import { groupView } from "window/group";
 import { groupsView } from "window/groups";
 import { ask, isExported, onNews } from "window/source";
@@ -9,7 +10,10 @@ import { trainingView } from "window/training";
 
 // A page of curves is drawn anew at most so often.
 const MILLISECONDS_BETWEEN_CURVES = 3000;
-const VIEWS = { training: "Training", groups: "Groups" };
+const VIEWS = {
+  training: { training: "Training", groups: "Groups", changes: "Learned" },
+  evaluation: { evaluation: "Evaluation", groups: "Samples" },
+};
 
 const KEYS = [
   ["j k", "next and previous answer"],
@@ -35,7 +39,7 @@ const help = el(
 function place() {
   const [path, words] = location.hash.replace(/^#\/?/, "").split("?");
   const [run, view, item] = path.split("/");
-  return { run: Number(run) || 0, view: view in VIEWS ? view : "groups", item: Number(item) || null, filters: Object.fromEntries(new URLSearchParams(words)) };
+  return { run: Number(run) || 0, view: view || "groups", item: Number(item) || null, filters: Object.fromEntries(new URLSearchParams(words)) };
 }
 
 function addressOf(run, view, item, filters) {
@@ -49,21 +53,18 @@ async function draw() {
   const turn = ++state.drawn;
   drawBar(run, view);
   if (about === undefined) return fill(main, el("p", {}, "There is no such run in this window."));
+  const set = (changed) => (location.hash = addressOf(run, view, null, changed));
+  const to = (number, narrowed = filters) => addressOf(run, "groups", number, narrowed);
+  const list = (narrowed) => addressOf(run, "groups", null, narrowed);
+  const shared = { run, runs: state.runs, about, filters, set, to, list };
   let made;
   try {
-    if (view === "groups" && item !== null) {
-      const go = (number) => (location.hash = addressOf(run, "groups", number, filters));
-      made = await groupView({ run, number: item, filters, go });
-    } else if (view === "training") {
-      const set = (changed) => (location.hash = addressOf(run, "training", null, changed));
-      const go = (number) => (location.hash = addressOf(run, "groups", number, {}));
-      const list = (narrowed) => (location.hash = addressOf(run, "groups", null, narrowed));
-      made = await trainingView({ run, runs: state.runs, filters, set, go, list });
-      made.news = drawSoon;
-    } else {
-      const set = (changed) => (location.hash = addressOf(run, "groups", null, changed));
-      made = groupsView({ run, about, filters, set, to: (number) => addressOf(run, "groups", number, filters) });
-    }
+    if (view === "training") made = await trainingView(shared);
+    else if (view === "evaluation") made = await evaluationView(shared);
+    else if (view === "changes") made = await changesPage(shared);
+    else if (item !== null) made = await groupView({ ...shared, number: item });
+    else made = groupsView(shared);
+    if (view === "training") made.news = drawSoon;
   } catch (error) {
     made = { element: el("p", { role: "alert" }, error.message), keys: {}, attached: () => {}, title: "" };
   }
@@ -83,14 +84,14 @@ function drawSoon() {
 }
 
 function drawBar(run, view) {
+  const about = state.runs[run];
   const names = state.runs.map((one, place) => el("option", { value: place, selected: place === run }, one.name));
   const select = el("select", { "aria-label": "run", on: { change: () => (location.hash = addressOf(Number(select.value), "groups", null, {})) } }, names);
-  const about = state.runs[run];
   fill(
     bar,
     el("a", { class: "skip", href: "#main", on: { click: (event) => (event.preventDefault(), main.focus()) } }, "to the content"),
     state.runs.length > 1 ? select : el("strong", {}, about?.name ?? ""),
-    el("nav", { "aria-label": "views" }, Object.entries(VIEWS).map(([name, title]) => el("a", { href: addressOf(run, name, null, {}), "aria-current": view === name ? "page" : null }, title))),
+    el("nav", { "aria-label": "views" }, Object.entries(VIEWS[about?.kind] ?? {}).map(([name, title]) => el("a", { href: addressOf(run, name, null, {}), "aria-current": view === name ? "page" : null }, title))),
     el("span", { class: "soft", role: "status", id: "news" }, about === undefined ? "" : newsText(about)),
     el("button", { type: "button", title: "key ?", on: { click: () => help.showModal() } }, "keys"),
   );

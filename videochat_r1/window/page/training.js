@@ -18,8 +18,8 @@ const CELL = 9;
 /** The points of a share; of answers that could be read, those of the others, so that all shares are of what goes wrong. */
 const shareOf = (one, task, name) => (name === "read" ? one.tasks[task]?.read?.map(([step, share]) => [step, 1 - share]) : one.tasks[task]?.[name]);
 
-/** The view; `others` are the runs whose curves may be drawn as well, `to(filters)` is the address of a list. */
-export async function trainingView({ run, runs, filters, set, go, list }) {
+/** The view; `list(filters)` is the address of a list of groups, `to(number, filters)` that of a group. */
+export async function trainingView({ run, runs, filters, set, to, list }) {
   const own = await ask(`/api/runs/${run}/training`);
   const wanted = (filters.with ?? "").split(",").filter((text) => text !== "").map(Number).filter((place) => place !== run && place in runs);
   const beside = await Promise.all(wanted.map((place) => ask(`/api/runs/${place}/training`)));
@@ -27,7 +27,7 @@ export async function trainingView({ run, runs, filters, set, go, list }) {
   const names = [run, ...wanted].map((place) => runs[place].name);
   const tasks = [...new Set(shown.flatMap((one) => Object.keys(one.tasks)))].sort();
   const metrics = [...new Set(shown.flatMap((one) => Object.keys(one.metrics)))];
-  const onPick = (task) => (step) => list({ task, from: step, to: step });
+  const onPick = (task) => (step) => (location.hash = list({ task, from: step, to: step }));
 
   /** A chart's lines: of each series one for every run, told apart by dashes where one series has a colour of its own. */
   function lines(series, pointsOf) {
@@ -78,7 +78,7 @@ export async function trainingView({ run, runs, filters, set, go, list }) {
           el("div", { class: "charts" }, metrics.map((name) => lineChart({ title: name, lines: lines([[name, name]], (one, key) => one.metrics[key]) }))),
         )
       : null,
-    own.cells.length > 0 ? spreadMap(own.cells, go) : null,
+    own.cells.length > 0 ? spreadMap(own.cells, (group) => (location.hash = to(group, {}))) : null,
   );
   return { element, keys: {}, attached: () => {}, title: "training" };
 }
