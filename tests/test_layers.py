@@ -41,6 +41,7 @@ LAYERS = (
     {"grpo"},
     {"sft"},
     {"evaluation"},
+    {"window"},
     {"quickstart", "doctor"},
     {"commands"},
     {"cli"},

@@ -24,6 +24,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from videochat_r1.errors import DataError, shown
 from videochat_r1.grpo.shared_prefix import completion_logps, first_dropout, install_shared_prefix
+from videochat_r1.modeling.inputs import on_device
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.recipe import DataArguments, ModelArguments
@@ -33,7 +34,13 @@ from videochat_r1.tasks import TASKS
 from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
 from videochat_r1.training.divergence import StopsWhenDiverged
-from videochat_r1.training.layout import RESUME_CHANGED, passes_per_update, refuse_data_parallel, world_size
+from videochat_r1.training.layout import (
+    RESUME_CHANGED,
+    passes_per_update,
+    refuse_data_parallel,
+    refuse_torn_questions,
+    world_size,
+)
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader
 from videochat_r1.training.resumable import ResumableTrainer
 from videochat_r1.training.run import check_videos, load_policy, prompt_builder, save_final
@@ -71,6 +78,10 @@ class VideoSFTConfig(TrainingArguments):
             self.gradient_accumulation_steps = self.accumulation(world_size())
         super().__post_init__()
         refuse_data_parallel(self.n_gpu)
+
+    def check_questions(self, together: int) -> None:
+        """Whether micro-batches hold `together` questions about a video. Raises ConfigError."""
+        refuse_torn_questions(together, self.per_device_train_batch_size)
 
     def accumulation(self, num_processes: int) -> int:
         """Micro-batches per update that give `samples_per_step` on so many processes.
@@ -172,7 +183,7 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, ResumableTrainer, Tr
     def _prepare_inputs(self, loaded: list[LoadedPrompt]) -> dict[str, Any]:  # type: ignore[override]
         """Prompts with their answers as padded ids; a sample that cannot be used has a stand-in and no answer."""
         device = self.accelerator.device
-        prompts = [(prompt.inputs or self._builder.blank()).to(device) for prompt in loaded]
+        prompts = on_device([prompt.inputs or self._builder.blank() for prompt in loaded], device)
         answers = [self._answer_ids(prompt) if prompt.inputs is not None else [] for prompt in loaded]
         length = max(1, max(map(len, answers)))
         ids = torch.full((len(answers), length), self._tokenizer.pad_token_id)
@@ -265,6 +276,7 @@ def run_sft(model_args: ModelArguments, data_args: DataArguments, args: VideoSFT
     Raises:
         ConfigError, DataError: a recipe, a model folder, an annotation file or an output folder that cannot work.
     """
+    args.check_questions(data_args.questions_together)
     with run_folder(args) as run:
         source = data_args.load_mixture(args.seed)
         run.begin(run_settings("sft", model_args, data_args, args, source), insist=args.resume_changed)

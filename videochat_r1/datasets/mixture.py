@@ -12,6 +12,7 @@ from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.mend import Mended, mend_all, nothing_left
+from videochat_r1.datasets.question_order import questions_together
 from videochat_r1.errors import ConfigError, DataError, counted
 from videochat_r1.options import check_keys
 from videochat_r1.sample import Media, Pictures, Sample, Video
@@ -34,6 +35,8 @@ class MixtureEntry:
             the other half in the next epoch. 2: every sample twice.
         max_samples: at most this many samples, drawn by seed once for the whole run.
         queries_per_video: at most this many samples of each video, drawn by seed once for the whole run; or "all".
+        questions_together: up to so many samples that show the same come together in an epoch's order, in slices of the largest
+            number of any entry, so that a micro-batch computes what they show once (docs/training.md).
         durations: file or folder with durations, for formats that carry none.
 
     Raises:
@@ -49,6 +52,7 @@ class MixtureEntry:
     weight: float = 1.0
     max_samples: int | None = None
     queries_per_video: int | Literal["all"] = "all"
+    questions_together: int = 1
     durations: str | None = None
 
     def __post_init__(self) -> None:
@@ -66,11 +70,16 @@ class MixtureEntry:
             raise ConfigError(f"mixture entry {self.label}: weight should be a positive number, got {self.weight!r}")
         if self.shows not in (None, *_SHOWN):
             raise ConfigError(f"mixture entry {self.label}: shows should be video, images or null, got {self.shows!r}")
-        for name, words in (("max_samples", (None,)), ("queries_per_video", ("all",))):
+        for name, words in (("max_samples", [None]), ("queries_per_video", ["all"]), ("questions_together", [])):
             value = getattr(self, name)
             if value not in words and not (type(value) is int and value > 0):
-                wanted = f"a positive whole number or {'null' if words[0] is None else words[0]}"
+                wanted = " or ".join(["a positive whole number", *("null" if word is None else word for word in words)])
                 raise ConfigError(f"mixture entry {self.label}: {name} should be {wanted}, got {value!r}")
+        if self.queries_per_video != "all" and self.queries_per_video < self.questions_together:
+            raise ConfigError(
+                f"mixture entry {self.label}: questions_together {self.questions_together} cannot be, as queries_per_video "
+                f"{self.queries_per_video} leaves fewer of a video: raise that, or lower questions_together"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "MixtureEntry":
@@ -150,13 +159,24 @@ class Mixture:
         """The samples of one epoch in their order: a function of the entries, the seed and the epoch alone."""
         if epoch < 0:
             raise ConfigError(f"an epoch is counted from 0, got {epoch}")
-        drawn = [
-            pool[position]
+        places = [
+            (index, position)
             for index, pool in enumerate(self._pools)
             for position in draw(len(pool), self.entries[index].weight, epoch, f"{self.seed}/{index}")
         ]
-        random.Random(f"{self.seed}/epoch {epoch}").shuffle(drawn)
-        return drawn
+        drawn, key = [self._pools[index][position] for index, position in places], f"{self.seed}/epoch {epoch}"
+        if self.questions_together == 1:
+            random.Random(key).shuffle(drawn)
+            return drawn
+        limits = [self.entries[index].questions_together for index, _ in places]
+        shown = [sample.media for sample in drawn]
+        order = questions_together(shown, places, limits, self.questions_together, key)
+        return [drawn[index] for index in order]
+
+    @property
+    def questions_together(self) -> int:
+        """The largest number that any entry asks for."""
+        return max(entry.questions_together for entry in self.entries)
 
     def describe(self) -> str:
         """The counts of every entry, for logs."""

@@ -12,7 +12,13 @@ from trl import GRPOConfig
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.bonuses import BonusOptions, LengthBonus, TemporalContrast, length_bonus, temporal_contrast
 from videochat_r1.judge import JudgeConfig
-from videochat_r1.training.layout import RESUME_CHANGED, passes_per_update, refuse_data_parallel, world_size
+from videochat_r1.training.layout import (
+    RESUME_CHANGED,
+    passes_per_update,
+    refuse_data_parallel,
+    refuse_torn_questions,
+    world_size,
+)
 
 
 @dataclass
@@ -196,6 +202,10 @@ class VideoGRPOConfig(GRPOConfig):
                 "dynamic_sampling_draws replaces single groups, but these advantages depend on the whole batch: use "
                 "scale_rewards 'group' or 'none' with multi_objective_aggregation 'sum_then_normalize'"
             )
+
+    def check_questions(self, together: int) -> None:
+        """Whether micro-batches hold `together` questions about a video. Raises ConfigError."""
+        refuse_torn_questions(together, self.per_device_train_batch_size // self.num_generations, self.num_generations)
 
     def accumulation(self, num_processes: int) -> int:
         """Micro-batches per update that give `prompts_per_step` on so many processes.
