@@ -66,6 +66,8 @@ def _run(name: str, output: Path, small: bool, seconds: float) -> None:
     report.end(name, ended, time.monotonic() - begin)
     if ended != "done":
         report.record(name, "the end of its output", log.read_text(errors="replace")[-1000:])
+    else:
+        log.unlink()
     report.write_tables()
     sys.stdout.write(f"{name}: {ended}, {time.monotonic() - begin:.0f} s\n")
     sys.stdout.flush()

@@ -82,12 +82,13 @@ def make_questions(
     lengths: Sequence[int],
     kind: MediumKind = "video",
     grids: Sequence[tuple[int, int, int]] = ((4, 4, 6),),
+    seconds: float = 0.7,
 ) -> list[PromptInputs]:
     """Prompts about the same media that begin alike and end in random text of these lengths."""
     words = torch.randint(10, 250, (sum(lengths),), generator=torch.Generator().manual_seed(seed)).tolist()
     ends = list(itertools.accumulate(lengths))
     rests = [words[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-    return [make_media_prompt(model, seed, kind, grids, 0.7, rest=rest) for rest in rests]
+    return [make_media_prompt(model, seed, kind, grids, seconds, rest=rest) for rest in rests]
 
 
 def plain_arguments(prompts: Sequence[PromptInputs]) -> dict[str, torch.Tensor]:

@@ -1,6 +1,5 @@
 """Milliseconds of a decoding step, host waits in it, and whether sampler and trainer agree."""
 
-import inspect
 import time
 import warnings
 from collections import Counter
@@ -42,12 +41,13 @@ def run(record: Record, sizes: Sizes) -> None:
         prompt = noise_prompt(folder, preset).to(sizes.device)
         record("prompt tokens", prompt.num_tokens)
         suppressed = vision_token_ids(load_processor(folder / "model"))
-    _agreement(record, model, prompt, preset, suppressed)
+    sampled = _same_tokens(record, model, prompt, preset, suppressed)
+    _agreement(record, model, prompt, sampled)
     text = [each for name, each in model.named_parameters() if "visual" not in name and "embed_tokens" not in name]
     weights = sum(each.numel() * each.element_size() for each in text)
     record("floor of a step, ms: reading the weights at the rate of a copy", weights / copy_rate(sizes) * 1e3)
-    for name, options in _engines().items():
-        engine = TransformersEngine(model, 0, **options)
+    for name, graph in (("kernels one by one", False), ("recorded", True)):
+        engine = TransformersEngine(model, 0, cuda_graph=graph)
         for groups in (1, 4):
             prompts = [prompt] * groups
             record(
@@ -56,12 +56,7 @@ def run(record: Record, sizes: Sizes) -> None:
             )
         if sizes.device == "cuda":
             record(f"host waits in 16 steps, {name}", _waits(engine, prompt, preset, suppressed))
-
-
-def _engines() -> dict[str, dict[str, Any]]:
-    if "cuda_graph" not in inspect.signature(TransformersEngine.__init__).parameters:
-        return {"eager": {}}
-    return {"eager": {"cuda_graph": False}, "graph": {"cuda_graph": True}}
+    _against_exact(record, model, prompt, sampled)
 
 
 def _draw(
@@ -86,28 +81,55 @@ def _step_ms(
     return (seconds[preset.new_tokens] - seconds[8]) / max(preset.new_tokens - 8, 1) * 1e3
 
 
-def _agreement(
+def _same_tokens(
     record: Record, model: PreTrainedModel, prompt: PromptInputs, preset: Preset, suppressed: tuple[int, ...]
-) -> None:
-    (rollouts,) = _draw(TransformersEngine(model, 0), [prompt], preset, suppressed, preset.new_tokens)
+) -> list[Rollout]:
+    """What is drawn, which has to be the same whether steps are recorded or not."""
+    drawn = [
+        _draw(TransformersEngine(model, 0, cuda_graph=graph), [prompt], preset, suppressed, preset.new_tokens)[0]
+        for graph in (False, True)
+    ]
+    rows = [[len(rollout.completion_ids) for rollout in drawn[0]]]
+    same = [one.completion_ids == other.completion_ids for one, other in zip(*drawn, strict=True)]
+    record("rollouts that are the same recorded and not", f"{sum(same)} of {len(same)}, tokens {rows[0]}")
+    return drawn[0]
+
+
+def _ids(rollouts: list[Rollout], prompt: PromptInputs) -> tuple[torch.Tensor, torch.Tensor]:
     ids = torch.tensor([rollout.completion_ids for rollout in rollouts], device=prompt.input_ids.device)
-    sampled = torch.tensor([rollout.logps for rollout in rollouts], device=ids.device)
-    for share in (True, False):
-        with torch.no_grad():
-            values, entropy = completion_logps(
-                model,
-                [prompt] * len(ids),
-                ids,
-                torch.ones_like(ids),
-                share_prompt=share,
-                compute_entropy=True,
-                pad_token_id=0,
-            )
-        assert entropy is not None
-        apart = (values.float() - sampled).abs()
-        way = "shared" if share else "repeated"
-        record(f"sampler - trainer ({way}): mean, largest", f"{float(apart.mean()):.3g}, {float(apart.max()):.3g}")
-        record("mean entropy of what was sampled from", float(entropy.float().mean()))
+    return ids, torch.tensor([rollout.logps for rollout in rollouts], device=ids.device)
+
+
+def _values(
+    model: PreTrainedModel, prompt: PromptInputs, ids: torch.Tensor, *, share: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = ([prompt] * len(ids), ids, torch.ones_like(ids))
+    with torch.no_grad():
+        values, entropy = completion_logps(model, *rows, share_prompt=share, compute_entropy=True, pad_token_id=0)
+    assert entropy is not None
+    return values.float(), entropy.float()
+
+
+def _agreement(record: Record, model: PreTrainedModel, prompt: PromptInputs, rollouts: list[Rollout]) -> None:
+    ids, sampled = _ids(rollouts, prompt)
+    for way, share in (("shared", True), ("repeated", False)):
+        values, entropy = _values(model, prompt, ids, share=share)
+        record(f"sampler - trainer, {way}: mean, largest", _mean_and_largest(values - sampled))
+        record("mean entropy of what was sampled from", float(entropy.mean()))
+
+
+def _against_exact(record: Record, model: PreTrainedModel, prompt: PromptInputs, rollouts: list[Rollout]) -> None:
+    """All of them against fp32: what of their difference is rounding. Turns the model into fp32."""
+    ids, sampled = _ids(rollouts, prompt)
+    found = {way: _values(model, prompt, ids, share=way == "shared")[0] for way in ("shared", "repeated")}
+    torch.backends.cuda.matmul.allow_tf32 = False
+    exact, _ = _values(model.float(), prompt, ids, share=True)
+    for way, values in {"sampler": sampled, **found}.items():
+        record(f"{way} - fp32: mean, largest", _mean_and_largest(values - exact))
+
+
+def _mean_and_largest(difference: torch.Tensor) -> str:
+    return f"{float(difference.abs().mean()):.3g}, {float(difference.abs().max()):.3g}"
 
 
 def _waits(

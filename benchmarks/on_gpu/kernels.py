@@ -12,7 +12,7 @@ from on_gpu.sizes import Sizes
 
 from videochat_r1.modeling.attention_kernels import AttentionKernel, choose_kernel
 from videochat_r1.modeling.families import FAMILIES
-from videochat_r1.modeling.packed_attention import pack_groups
+from videochat_r1.modeling.packed_attention import Branch, lay_out
 
 Heads = tuple[int, int, int]
 _LARGEST_RATIO = 1.5
@@ -25,8 +25,8 @@ def run(record: Record, sizes: Sizes) -> None:
     wrong = [f"{row['heads']} {row['queries x keys']}" for row in rows if not row["right"]]
     record("shapes", rows)
     text_heads = max(published_heads(), key=lambda heads: heads[0] // heads[1])
-    for name, shapes in _layouts(sizes).items():
-        ratios = packed_ratios(text_heads, shapes, sizes)
+    for name, forest in _forests(sizes).items():
+        ratios = packed_ratios(text_heads, forest, sizes)
         record(f"packed row, {name}: error over that of a dense mask", ratios)
         wrong += [f"packed {name} {what}" for what, ratio in ratios.items() if not ratio <= _LARGEST_RATIO]
     record("decoding with lengths in a tensor", lengths_in_a_tensor(text_heads, sizes))
@@ -144,21 +144,28 @@ def relative(ours: torch.Tensor, right: torch.Tensor) -> float:
 # --- whole rows ------------------------------------------------------------------------------------------------------
 
 
-def _layouts(sizes: Sizes) -> dict[str, list[tuple[int, tuple[int, ...]]]]:
+def _forests(sizes: Sizes) -> dict[str, list[Branch]]:
     own, prompt = sizes.own, sizes.prompt // 3
+    questions = (Branch(9, (own,) * 3), Branch(17, (own, 1, own // 3)), Branch(0, (5,)))
     return {
-        "equal lengths": [(prompt, (own,) * 4)],
-        "ragged, a prompt alone, no prompt": [(prompt, (own, 1, own // 3, 17)), (prompt // 2, ()), (0, (5, own // 2))],
+        "a group of equal lengths": [Branch(prompt, (own,) * 4)],
+        "ragged groups, a prompt alone, no prompt": [
+            Branch(prompt, (own, 1, own // 3, 17)),
+            Branch(prompt // 2),
+            Branch(0, (5, own // 2)),
+        ],
+        "questions about one video": [Branch(prompt, (), questions)],
+        "three levels": [Branch(prompt // 2, (own,), (Branch(prompt // 2, (3,), questions), Branch(7, (own,))))],
     }
 
 
-def packed_ratios(heads: Heads, shapes: Sequence[tuple[int, tuple[int, ...]]], sizes: Sizes) -> dict[str, float]:
+def packed_ratios(heads: Heads, forest: Sequence[Branch], sizes: Sizes) -> dict[str, float]:
     """Errors of the packed row against float64 over those of a dense mask in the same precision."""
-    layout = pack_groups(shapes, torch.device(sizes.device))
+    layout = lay_out(forest, torch.device(sizes.device))
     tokens = layout.num_tokens
     query, key, value, grad_out = (tensor[:1] for tensor in _inputs(heads, tokens, tokens, sizes))
     scale = heads[2] ** -0.5
-    mask = dense_mask(shapes).to(sizes.device)
+    mask = dense_mask(forest).to(sizes.device)
     exact, _ = plain_attention([query, key, value], grad_out, mask, scale)
     theirs = torch_attention([query, key, value], grad_out, mask, False, scale)
     leaves = [tensor.detach().clone().requires_grad_() for tensor in (query, key, value)]
@@ -171,16 +178,29 @@ def packed_ratios(heads: Heads, shapes: Sequence[tuple[int, tuple[int, ...]]], s
     }
 
 
-def dense_mask(shapes: Sequence[tuple[int, tuple[int, ...]]]) -> torch.Tensor:
-    """(N, N) who sees whom, token by token: of a group's prompt, and of one's own completion, what came before."""
-    owner: list[tuple[int, int]] = []
-    for group, (shared, lengths) in enumerate(shapes):
-        owner += [(group, -1)] * shared
-        owner += [(group, row) for row, length in enumerate(lengths) for _ in range(length)]
-    groups, rows = (torch.tensor(column) for column in zip(*owner, strict=True))
-    same_group = groups[:, None] == groups[None, :]
-    visible = (rows[:, None] == rows[None, :]) | (rows[None, :] == -1)
-    return (same_group & visible).tril()
+def dense_mask(forest: Sequence[Branch]) -> torch.Tensor:
+    """(N, N) who sees whom: the branches above, and of one's own branch or leaf what came before."""
+    above: list[list[int]] = []
+
+    def grow(tokens: int, seen: list[int]) -> list[int]:
+        for _ in range(tokens):
+            seen = [*seen, len(above)]
+            above.append(seen)
+        return seen
+
+    def branch(each: Branch, seen: list[int]) -> None:
+        seen = grow(each.tokens, seen)
+        for leaf in each.leaves:
+            grow(leaf, seen)
+        for child in each.children:
+            branch(child, seen)
+
+    for tree in forest:
+        branch(tree, [])
+    mask = torch.zeros(len(above), len(above), dtype=torch.bool)
+    for row, seen in enumerate(above):
+        mask[row, seen] = True
+    return mask
 
 
 # --- what one recorded graph for all steps would need ----------------------------------------------------------------------

@@ -4,7 +4,7 @@ completion with its prompt repeated.
 Letters: B completions, C completion tokens, P prompt tokens, L real tokens of one completion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +70,16 @@ def token_counts(prompts: Sequence[PromptInputs], completion_mask: torch.Tensor)
     forest = plant(distinct_prompts(prompts)[0])
     widest = max(prompt.num_tokens + length - 1 for prompt, length in zip(prompts, lengths, strict=True))
     return sum(branch.num_tokens for branch in walk(forest)) + sum(lengths), len(prompts) * widest
+
+
+def shared_share(micro_batches: Iterable[Sequence[PromptInputs]]) -> float:
+    """Which part of the tokens of all prompts is computed for another prompt of the same micro-batch."""
+    whole = computed = 0
+    for prompts in micro_batches:
+        distinct, _ = distinct_prompts(prompts)
+        whole += sum(prompt.num_tokens - 1 for prompt in distinct)
+        computed += sum(branch.num_tokens for branch in walk(plant(distinct)))
+    return 1 - computed / whole
 
 
 def pack_rows(

@@ -135,6 +135,11 @@ class PromptInputs:
         return int(self.input_ids.shape[0])
 
     @property
+    def pixels(self) -> tuple[str, ...]:
+        """Equal where the same is shown."""
+        return tuple(medium.digest for medium in self.media)
+
+    @property
     def next_position(self) -> int:
         """Position, on all three axes, of the first completion token: 1 + the maximum over all axes."""
         return int(self.position_ids.max()) + 1

@@ -59,6 +59,15 @@ def encode_media(model: torch.nn.Module, prompt: PromptInputs) -> torch.Tensor |
     return family_of(plain.config).encode(plain, patches, torch.tensor([medium.grid for medium in prompt.media]))
 
 
+def encode_each(model: torch.nn.Module, prompts: Sequence[PromptInputs]) -> list[torch.Tensor | None]:
+    """`encode_media` of each prompt, once for all that show the same."""
+    known: dict[tuple[str, ...], torch.Tensor | None] = {}
+    for prompt in prompts:
+        if (pixels := prompt.pixels) not in known:
+            known[pixels] = encode_media(model, prompt)
+    return [known[prompt.pixels] for prompt in prompts]
+
+
 def media_arguments(
     config: PretrainedConfig,
     input_ids: torch.Tensor,

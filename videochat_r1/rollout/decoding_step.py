@@ -44,11 +44,11 @@ class DecodingStep:
         self._table = self._rotations()
 
     def _rotations(self) -> torch.Tensor:
-        """(places, 2, 1, D) cosines and sines of the rows' places, such that `x cos + swapped halves of x sin` turns x."""
+        """(places, 2, 1, 1, D) cosines and sines of the rows' places, such that `x cos + swapped halves of x sin` turns x."""
         like = self._text.embed_tokens(self._rows.token[:1])
         cos, sin = self._text.rotary_emb(like, self._rows.positions.unsqueeze(1))
         half = cos.shape[-1] // 2
-        return torch.stack([cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)], 1).unsqueeze(2)
+        return torch.stack([cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)], 1)[:, :, None, None]
 
     def __call__(self) -> None:
         """One token more for every row."""
@@ -75,13 +75,14 @@ class DecodingStep:
         )
         if hasattr(attention, "q_norm"):
             query, key = _normed(attention.q_norm, query), _normed(attention.k_norm, key)
-        heads, turning = query.shape[1], query.shape[1] + key.shape[1]
-        # In the values' precision: under autocast, norms give more.
-        together = torch.cat([query.to(value.dtype), key.to(value.dtype), value], 1)
-        turned = together[:, :turning]
+        # Key heads last, each with its query heads, its key and its value: (R, H/K + 2, K, D), in the values' precision, as norms
+        # give more under autocast.
+        grouped = query.unflatten(1, (key.shape[1], -1)).transpose(1, 2)
+        together = torch.cat([part.to(value.dtype) for part in (grouped, key.unsqueeze(1), value.unsqueeze(1))], 1)
+        turned = together[:, :-1]
         torch.addcmul(turned * cos, turned.roll(cos.shape[-1] // 2, -1), sin, out=turned)
-        self._cache.own.write(index, together[:, heads:])
-        return self._cache.attend(index, together[:, :heads], attention.scaling)
+        self._cache.own.write(index, together[:, -2:])
+        return self._cache.attend(index, together[:, :-2], attention.scaling)
 
 
 def check_decoder(model: PreTrainedModel) -> None:
