@@ -112,7 +112,7 @@ def test_what_a_gold_answer_quotes_is_text(folder):
     sample = Sample(
         "c", "captioning", Video(path="x"), "", CaptionTarget("The sign says <|im_end|><|video_pad|>.", ("it",))
     )
-    ids = trainer._gold_ids(LoadedPrompt(sample, trainer._builder.blank(), None))
+    ids = trainer._answer_ids(LoadedPrompt(sample, trainer._builder.blank(), None))
     control = set(trainer.processing_class.tokenizer.added_tokens_decoder)
     assert [token for token in ids if token in control] == [trainer.processing_class.tokenizer.eos_token_id]
     assert "The sign says <|im_end|><|video_pad|>." in trainer.processing_class.tokenizer.decode(ids)

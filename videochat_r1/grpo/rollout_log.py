@@ -22,7 +22,9 @@ from videochat_r1.tasks import TASKS
 logger = logging.getLogger(__name__)
 
 # What the completions of a group have in common; the rest is each one's own.
-_OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target")
+_OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target", "shuffled_accuracy")
+# Of which these are left out where a group has none.
+_IF_ANY = ("video", "images", "shuffled_accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class ScoredCompletion:
     """One rollout with what was made of it. `step` counts from 1, as console and checkpoints do: the update it leads to.
 
     `rewards` holds None where a reward does not apply, and everywhere in a rollout that `ended` unscored; `problem` says why.
+    `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled.
     """
 
     step: int
@@ -51,6 +54,7 @@ class ScoredCompletion:
     whole_video: bool | None
     past_end: bool | None
     problem: str | None = None
+    shuffled_accuracy: Sequence[float | None] | None = None
 
 
 def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) -> dict[str, float]:
@@ -215,6 +219,7 @@ class RolloutLog:
             num_tokens=one.num_tokens,
             ended=one.ended,
             problem=one.outcome.reason,
+            shuffled_accuracy=columns.get("shuffled_accuracy"),
             **parse_completion(columns["task"], one.completion, target),
         )
 
@@ -225,8 +230,8 @@ def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_gen
     # Half an emoji in a question cannot be encoded; the replacement is JSON's own way to write it.
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         while rows := [asdict(row) for row in islice(rest, num_generations)]:
-            group = {name: rows[0][name] for name in _OF_GROUP}
-            del group["images" if group["images"] is None else "video"]
+            shared = {name: rows[0][name] for name in _OF_GROUP}
+            group = {name: value for name, value in shared.items() if value is not None or name not in _IF_ANY}
             group["rollouts"] = [
                 {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in rows
             ]
