@@ -39,7 +39,7 @@ from trl.trainer.utils import add_fused_lm_head  # noqa: E402
 
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix  # noqa: E402
 from videochat_r1.modeling.families import family_of  # noqa: E402
-from videochat_r1.modeling.inputs import Medium, PromptInputs  # noqa: E402
+from videochat_r1.modeling.inputs import Medium, PromptInputs, placeholder_spans  # noqa: E402
 from videochat_r1.modeling.load import load_model, load_processor  # noqa: E402
 from videochat_r1.modeling.positions import mrope_positions  # noqa: E402
 from videochat_r1.modeling.tiny import build_tiny  # noqa: E402
@@ -95,7 +95,8 @@ def the_prompt(model: PreTrainedModel, video_token: int, point: Point) -> Prompt
     patches = torch.randn(4 * point.steps * FRAME**2, 3 * 2 * 14 * 14, generator=generator)
     video = Medium("video", patches, grid, 2, tuple(frame / 2 for frame in range(2 * point.steps)), 2.0)
     pieces = family_of(model.config).pieces(video, model.config)
-    return PromptInputs(ids, mrope_positions(ids == video_token, pieces), (video,), "")
+    spans = placeholder_spans(ids == video_token, [video])
+    return PromptInputs(ids, mrope_positions(ids == video_token, pieces), (video,), "", spans=spans)
 
 
 def measure(model: PreTrainedModel, video_token: int, point: Point, repeats: int) -> dict[bool, float]:

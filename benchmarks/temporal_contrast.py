@@ -24,7 +24,7 @@ from videochat_r1.datasets.annotation_files import read_json
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.evaluation.metrics.bootstrap import bootstrap_interval
-from videochat_r1.grpo.rollout_log import ROLLOUTS, read_rollouts
+from videochat_r1.grpo.rollout_file import ROLLOUTS, read_rollouts
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import load_config, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder

@@ -73,7 +73,7 @@ def test_log_probabilities_as_counted(share: bool, family: str) -> None:
             position_ids=rows.position_ids,
             use_cache=False,
             **packed,
-            **media_arguments(model.config, rows.input_ids, rows.prompts, None),
+            **media_arguments(model.config, rows.input_ids, batch[0], None, rows.shown),
         )
 
     sizes = decoder_sizes(model.config)

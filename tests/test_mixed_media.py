@@ -87,7 +87,9 @@ def test_a_picture_is_read_encoded_and_prefilled_once_for_its_group(folder, mixt
     monkeypatch.setattr(
         SharedPrefixCache,
         "add_prompts",
-        lambda cache, keys, lengths: prefilled.extend(lengths) or add_prompts(cache, keys, lengths),
+        lambda cache, keys, forest: (
+            prefilled.extend(branch.num_tokens for branch in forest) or add_prompts(cache, keys, forest)
+        ),
     )
     trainer = make_trainer(folder, samples=mixture, freeze=True, num_iterations=2, beta=0.0)
     trainer.model.model.visual.register_forward_pre_hook(

@@ -2,14 +2,15 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 
 import pytest
 
 from videochat_r1.errors import VideoError
-from videochat_r1.evaluation.answering.prompt_stream import group_by_video, shard_of, stream_prompts
+from videochat_r1.evaluation.answering.prompt_stream import group_by_video, shard_of, stream_batches
 from videochat_r1.geometry import Span
 from videochat_r1.sample import CaptionTarget, Pictures, Sample, SpanTarget, Video
+from videochat_r1.training.loader import LoadedPrompt
 
 
 class Builder:
@@ -27,6 +28,10 @@ class Builder:
             raise VideoError("broken.mp4: no pictures")
         return sample.id
 
+    def build_together(self, samples: Sequence[Sample]) -> list[str]:
+        assert len({sample.media for sample in samples}) == 1
+        return [self.build(sample) for sample in samples]
+
 
 def make(videos: int, queries: int = 3) -> list[Sample]:
     target = SpanTarget(Span(0, 1), 5.0)
@@ -34,22 +39,24 @@ def make(videos: int, queries: int = 3) -> list[Sample]:
     return [Sample(f"{v}_{q}", "temporal_grounding", Video(path=f"{v}.mp4"), "x", target, 5.0) for v, q in names]
 
 
-def ids(prompts: Iterator) -> list[str]:
-    return [prompt.sample.id for prompt in prompts]
+def ids(batches: Iterable[Sequence[LoadedPrompt]]) -> list[list[str]]:
+    return [[prompt.sample.id for prompt in batch] for batch in batches]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3, 50])
-def test_every_sample_comes_once_and_in_the_same_order(workers: int) -> None:
-    samples = make(11)
-    first = ids(stream_prompts(Builder(), samples, workers, ahead=4))
-    assert sorted(first) == sorted(sample.id for sample in samples)
-    assert ids(stream_prompts(Builder(), samples, workers, ahead=4)) == first
-
-
-def test_questions_of_one_video_follow_each_other_in_one_thread() -> None:
-    found = ids(stream_prompts(Builder(), make(4), 2, ahead=2))
-    of_one_thread = [name for name in found if name.startswith(("v0", "v2"))]
-    assert of_one_thread == ["v0_0", "v0_1", "v0_2", "v2_0", "v2_1", "v2_2"]
+def test_every_sample_comes_once_and_videos_stay_whole_where_they_can(workers: int) -> None:
+    samples = [*make(3), *make(1, 8)[3:]]
+    # The first video has eight questions: more than a batch holds.
+    assert ids(stream_batches(Builder(), samples, workers, size=5)) == [
+        ["v0_0", "v0_1", "v0_2", "v0_3", "v0_4"],
+        ["v0_5", "v0_6", "v0_7"],
+        ["v1_0", "v1_1", "v1_2"],
+        ["v2_0", "v2_1", "v2_2"],
+    ]
+    assert ids(stream_batches(Builder(), samples, workers, size=6))[1:] == [
+        ["v0_6", "v0_7", "v1_0", "v1_1", "v1_2"],
+        ["v2_0", "v2_1", "v2_2"],
+    ]
 
 
 def test_what_shows_the_same_is_one_group() -> None:
@@ -62,15 +69,17 @@ def test_what_shows_the_same_is_one_group() -> None:
 def test_prompts_in_memory_are_bounded(workers: int) -> None:
     builder = Builder()
     most = 0
-    for taken, _ in enumerate(stream_prompts(builder, make(60), workers, ahead=8), start=1):
+    taken = 0
+    for batch in stream_batches(builder, make(60), workers, size=8):
         time.sleep(0.003)
+        taken += len(batch)
         most = max(most, builder.built - taken)
-    assert builder.built == 180 and 0 < most <= 8 + workers
+    assert builder.built == taken == 180 and 0 < most <= max(8, 3 * workers) + 3
 
 
 def test_leaving_early_stops_the_threads() -> None:
     builder = Builder()
-    stream = stream_prompts(builder, make(100), 2, ahead=4)
+    stream = stream_batches(builder, make(100), 2, size=4)
     next(stream)
     stream.close()
     time.sleep(0.1)
@@ -82,7 +91,7 @@ def test_leaving_early_stops_the_threads() -> None:
 def test_a_broken_video_is_reported_and_the_others_come() -> None:
     target = SpanTarget(Span(0, 1), 5.0)
     broken = Sample("b", "temporal_grounding", Video(path="broken.mp4"), "x", target, 5.0)
-    prompts = list(stream_prompts(Builder(), [broken, *make(2, 1)], 1, ahead=2))
+    prompts = [p for batch in stream_batches(Builder(), [broken, *make(2, 1)], 1, size=2) for p in batch]
     assert [prompt.problem for prompt in prompts] == ["VideoError: broken.mp4: no pictures", None, None]
     assert [prompt.ended for prompt in prompts] == ["video_error", None, None]
 

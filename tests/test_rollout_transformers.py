@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,14 +13,14 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 from tests.host_waits import counted_host_waits
-from tests.tiny_prompts import PAD, make_prompt, plain_arguments
+from tests.tiny_prompts import PAD, make_media_prompt, make_prompt, make_questions, plain_arguments
 from tests.tiny_prompts import make_model as make_flat_model
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.shared_prefix import completion_logps, encode_media, install_shared_prefix
 from videochat_r1.modeling.attention_kernels import MATH
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.rollout import prefix_cache, transformers_engine
+from videochat_r1.rollout import own_keys, prefix_cache, transformers_engine
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.sampling import TokenSampler, inverse_cdf, uniform_noise
@@ -141,6 +142,71 @@ def test_lora_weights_count() -> None:
     merged = TransformersEngine(wrapped.merge_and_unload(), PAD).generate(prompts, num_generations=1, settings=settings)
     assert ids_of(with_adapter) != ids_of(without)
     assert ids_of(with_adapter) == ids_of(merged)
+
+
+# --- a video once for all its questions ------------------------------------------------------------------------------------
+
+
+def questions(model: PreTrainedModel) -> list[PromptInputs]:
+    """Three questions about one video and two about another, one of them a copy of the pixels, in turns; one alone; two that
+    share the first of two pictures."""
+    one, two, three = make_questions(model, 1, (5, 9, 2))
+    four, five = make_questions(model, 2, (7, 1))
+    four = dataclasses.replace(four, media=(dataclasses.replace(four.media[0], patches=four.media[0].patches.clone()),))
+    six, other = (make_media_prompt(model, seed, "image", [(1, 4, 6), (1, 4, 4)]) for seed in (3, 4))
+    seven = dataclasses.replace(six, media=(six.media[0], other.media[1]))
+    return [one, four, two, make_prompt(model, 5, (2, 4, 4), 0.5), five, six, three, seven]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_questions_about_one_video_are_answered_as_alone(family: str) -> None:
+    model = make_model(family)
+    prompts, noise = questions(model), seeds(8, 3)
+    features = [encode_media(model, prompt) for prompt in prompts]
+    settings = sampling(model, 24, eos_token_ids=tuple(range(100, 260)))
+    engine = TransformersEngine(model, PAD)
+    alone = [
+        engine.generate([prompt], num_generations=3, settings=settings, noise_seeds=[of_one])[0]
+        for prompt, of_one in zip(prompts, noise, strict=True)
+    ]
+    # Rows, questions and a whole video end before others.
+    assert len({max(len(row.completion_ids) for row in group) for group in alone}) > 3
+    for rows, given in ((None, None), (None, features), (15, None), (6, features)):
+        together = TransformersEngine(model, PAD, max_batch_rows=rows).generate(
+            prompts, num_generations=3, settings=settings, noise_seeds=noise, media_features=given
+        )
+        assert ids_of(together) == ids_of(alone)
+        for ours, theirs in zip(together, alone, strict=True):
+            for row, expected in zip(ours, theirs, strict=True):
+                assert row.logps == pytest.approx(expected.logps, abs=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "shared"), [(None, True), (12, True), (3, False)])
+def test_what_prompts_share_is_encoded_prefilled_and_kept_once(
+    rows: int | None, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches are cut between videos where they can be: at 4 groups a batch they can, at 1 they cannot."""
+    model = make_model()
+    prompts = [prompt for prompt in questions(model) if prompt.media[0].kind == "video"]
+    prompts += [*make_questions(model, 6, (3, 4))]
+    patches: list[tuple[int, ...]] = []
+    tokens: list[tuple[int, ...]] = []
+    count_calls(model.base_model.visual, patches)
+    count_calls(model.base_model.language_model, tokens)
+    kept: list[int] = []
+    decode = TransformersEngine._decode
+
+    def watched(self: TransformersEngine, cache: prefix_cache.SharedPrefixCache, *args: Any) -> None:
+        kept.append(sum(sum(block.lengths) for level in cache.levels for block in level))
+        decode(self, cache, *args)
+
+    monkeypatch.setattr(TransformersEngine, "_decode", watched)
+    engine = TransformersEngine(model, PAD, max_batch_rows=rows)
+    engine.generate(prompts, num_generations=3, settings=sampling(model, 2), noise_seeds=seeds(8, 3))
+    per_video = {prompt.media[0].digest: len(prompt.media[0].patches) for prompt in prompts}
+    encoded = per_video.values() if shared else [len(prompt.media[0].patches) for prompt in prompts]
+    assert sum(size for (size,) in patches) == sum(encoded)
+    assert sum(kept) == sum(size for _, size in tokens)
 
 
 # --- noise -------------------------------------------------------------------------------------------------------------
@@ -279,13 +345,13 @@ def test_each_prompt_is_encoded_and_prefilled_once_without_padding() -> None:
     rows: list[tuple[int, ...]] = []
     last_mlp: list[tuple[int, ...]] = []
     count_calls(model.base_model.visual, patches)
-    count_calls(model.base_model.language_model, rows)
+    count_calls(model.base_model.language_model.layers[0].mlp, rows)
     count_calls(model.base_model.language_model.layers[-1].mlp, last_mlp)
     TransformersEngine(model, PAD).generate(
         prompts, num_generations=5, settings=sampling(model, 4), noise_seeds=seeds(3, 5)
     )
     assert patches == [(sum(len(medium.patches) for prompt in prompts for medium in prompt.media),)]
-    assert rows == [(1, sum(prompt.num_tokens - 1 for prompt in prompts))] + [(15, 1)] * 4
+    assert rows == [(1, sum(prompt.num_tokens - 1 for prompt in prompts))] + [(15,)] * 4
     assert last_mlp[0] == (1, 0)
 
 
@@ -293,17 +359,22 @@ def test_decoding_keeps_and_reads_one_copy_of_each_prompts_keys(monkeypatch: pyt
     model = make_model()
     prompts = ragged_prompts(model)
     lengths = sorted(prompt.num_tokens - 1 for prompt in prompts)
+    monkeypatch.setattr(prefix_cache, "_LITTLE_PADDING", 0)
     kept: set[int] = set()
     read: list[int] = []
     attend = prefix_cache.SharedPrefixCache.attend
     kernel = prefix_cache.choose_kernel(torch.device("cpu"), torch.float32, 32)
 
-    def watched(self, layer_idx, query, key, value, scale):
-        kept.add(sum(block.keys[layer_idx].numel() // key.shape[1] // key.shape[-1] for block in self.blocks))
+    def watched(self, layer_idx, query, scale):
+        kept.add(
+            sum(
+                keys.shape[0] * keys.shape[1]
+                for level in self.levels
+                for keys in (block.keys[layer_idx] for block in level)
+            )
+        )
         read.append(0)
-        out = attend(self, layer_idx, query, key, value, scale)
-        read[-1] -= key.shape[0] * key.shape[2]
-        return out
+        return attend(self, layer_idx, query, scale)
 
     def forward(query, key, value, *args):
         read[-1] += key.shape[0] * key.shape[2]
@@ -325,7 +396,7 @@ def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
     prompts = ragged_prompts(model)
     settings = sampling(model, 400, eos_token_ids=tuple(range(100, 400)))
     rows: list[tuple[int, ...]] = []
-    count_calls(model.base_model.language_model, rows)
+    count_calls(model.base_model.language_model.layers[0].mlp, rows)
     groups = TransformersEngine(model, PAD).generate(
         prompts, num_generations=8, settings=settings, noise_seeds=seeds(3, 8)
     )
@@ -333,7 +404,7 @@ def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
     lengths = [len(rollout.completion_ids) for rollout in flat]
     assert {rollout.ended for rollout in flat} == {Ended.STOP}
     assert len(rows) - 1 == max(lengths) < 400
-    assert rows[1] == (24, 1)
+    assert rows[1] == (24,)
     assert rows[-1][0] < 12
     for rollout in flat:
         assert len(rollout.logps) == len(rollout.completion_ids)
@@ -375,11 +446,10 @@ def test_autocast_keeps_keys_and_values_in_its_precision(family: str, monkeypatc
     dtypes: set[torch.dtype] = set()
     attend = prefix_cache.SharedPrefixCache.attend
 
-    def seen(self: prefix_cache.SharedPrefixCache, *args: Any) -> torch.Tensor:
-        kept = [tensor for block in self.blocks for tensor in (*block.keys, *block.values)]
-        own = [tensor for layer in self.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
-        dtypes.update(tensor.dtype for tensor in (*kept, *own, *args[1:4]))
-        return attend(self, *args)
+    def seen(self: prefix_cache.SharedPrefixCache, layer_idx: int, query: torch.Tensor, scale: float) -> torch.Tensor:
+        kept = [tensor for level in self.levels for block in level for tensor in (*block.keys, *block.values)]
+        dtypes.update(tensor.dtype for tensor in (*kept, *self.own.stores, query))
+        return attend(self, layer_idx, query, scale)
 
     monkeypatch.setattr(prefix_cache.SharedPrefixCache, "attend", seen)
     with torch.autocast("cpu", torch.bfloat16):
@@ -395,27 +465,48 @@ def test_a_rollout_at_the_length_limit_ended_for_it() -> None:
     assert [(len(rollout.completion_ids), rollout.ended) for rollout in group] == [(6, Ended.LENGTH)] * 2
 
 
-@pytest.mark.parametrize("takes_bias", [True, False])
-def test_prompts_of_unequal_lengths_with_and_without_padding(takes_bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def loop_over_sets(query, keys, values, query_starts, key_starts, longest, scale, lengths=None):
+    """`ragged_attention` where there is no CUDA: set by set."""
+    outs, lses = [], []
+    for index, (begin, end) in enumerate(itertools.pairwise(query_starts.tolist())):
+        first = int(key_starts[index])
+        last = int(key_starts[index + 1]) if lengths is None else first + int(lengths[index])
+        parts = (query[begin:end], keys[first:last], values[first:last])
+        assert end - begin <= longest[0]
+        assert last - first <= longest[1]
+        out, lse, _ = MATH.forward(*(part.transpose(0, 1).unsqueeze(0) for part in parts), False, scale)
+        outs.append(out[0].transpose(0, 1))
+        lses.append(lse[0].t())
+    return torch.cat(outs), torch.cat(lses)
+
+
+@pytest.mark.parametrize(("way", "blocks"), [("padded", [3, 2]), ("unpadded", [4, 5]), ("ragged", [1, 2])])
+def test_levels_and_unequal_lengths_by_every_kernel(
+    way: str, blocks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = make_model()
-    prompts, settings = ragged_prompts(model), sampling(model, 8)
-    expected = ids_of(
-        TransformersEngine(model, PAD).generate(prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2))
-    )
-    kernel = dataclasses.replace(MATH, takes_bias=takes_bias)
+    prompts, noise = questions(model), seeds(8, 2)
+    settings = sampling(model, 24, eos_token_ids=tuple(range(100, 260)))
+    engine = TransformersEngine(model, PAD)
+    expected = ids_of(engine.generate(prompts, num_generations=2, settings=settings, noise_seeds=noise))
+    kernel = dataclasses.replace(MATH, takes_bias=way == "padded")
     monkeypatch.setattr(prefix_cache, "choose_kernel", lambda *args: kernel)
-    blocks: list[int] = []
+    if way == "ragged":
+        for module in (prefix_cache, own_keys):
+            monkeypatch.setattr(module, "has_ragged_attention", lambda *args: True)
+            monkeypatch.setattr(module, "ragged_attention", loop_over_sets)
+    shapes: list[list[int]] = []
     attend = prefix_cache.SharedPrefixCache.attend
-    monkeypatch.setattr(
-        prefix_cache.SharedPrefixCache,
-        "attend",
-        lambda self, *args: (blocks.append(len(self.blocks)), attend(self, *args))[1],
-    )
-    made = TransformersEngine(model, PAD).generate(
-        prompts, num_generations=2, settings=settings, noise_seeds=seeds(3, 2)
-    )
+
+    def watched(self: prefix_cache.SharedPrefixCache, *args: Any) -> torch.Tensor:
+        shapes.append([len(level) for level in self.levels])
+        return attend(self, *args)
+
+    monkeypatch.setattr(prefix_cache.SharedPrefixCache, "attend", watched)
+    made = engine.generate(prompts, num_generations=2, settings=settings, noise_seeds=noise)
     assert ids_of(made) == expected
-    assert set(blocks) == {2 if takes_bias else 3}
+    assert shapes[0] == blocks
+    # A question of one token has no branch of its own, so there are two runs of branches below.
 
 
 def test_features_computed_once_give_the_same_rollouts() -> None:

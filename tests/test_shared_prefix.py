@@ -2,11 +2,12 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,20 @@ from trl.trainer.utils import add_fused_lm_head
 
 from tests.tiny_prompts import (
     PAD,
+    change_one_pixel,
     make_completions,
     make_media_prompt,
     make_model,
     make_prompt,
     plain_arguments,
+    question_batch,
     ragged_batch,
     shift_one_position,
     without_last_token,
 )
 from videochat_r1.errors import ConfigError
-from videochat_r1.grpo.packing import pack_rows, token_counts
+from videochat_r1.grpo import shared_prefix
+from videochat_r1.grpo.packing import TokenRows, pack_rows, token_counts
 from videochat_r1.grpo.shared_prefix import (
     completion_logps,
     encode_media,
@@ -39,7 +43,7 @@ from videochat_r1.grpo.shared_prefix import (
 from videochat_r1.modeling import attention_kernels
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.packed_attention import PackedLayout, pack_groups
+from videochat_r1.modeling.packed_attention import Branch, lay_out
 
 TEMPERATURE = 0.9
 TOLERANCE = 1e-5
@@ -80,15 +84,6 @@ def largest_difference(model: torch.nn.Module, *batch, media_features=None) -> t
     return values, float((shared[2] - repeated[2]).norm() / repeated[2].norm())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("tied", [True, False])
-def test_ragged_groups_equal_repeated_prompts(family: str, tied: bool) -> None:
-    model = prepare(make_model(family, tied=tied))
-    logps, gradients = largest_difference(model, *ragged_batch(model))
-    assert logps < TOLERANCE
-    assert gradients < TOLERANCE
-
-
 def mixed_batch(model: torch.nn.Module) -> tuple[list[PromptInputs], torch.Tensor, torch.Tensor]:
     """A group that is shown two pictures, one that is shown a video, and one that is shown a picture."""
     pictures = make_media_prompt(model, 1, "image", [(1, 4, 6), (1, 4, 4)])
@@ -96,16 +91,21 @@ def mixed_batch(model: torch.nn.Module) -> tuple[list[PromptInputs], torch.Tenso
     return [pictures, pictures, video, video, picture], *make_completions([7, 3, 5, 8, 4])
 
 
+BATCHES = [ragged_batch, mixed_batch, question_batch]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_pictures_and_videos_in_one_row_equal_repeated_prompts(family: str) -> None:
-    model = prepare(make_model(family))
-    logps, gradients = largest_difference(model, *mixed_batch(model))
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_shared_prompts_equal_repeated_prompts(family: str, tied: bool, batch: Callable[..., Any]) -> None:
+    model = prepare(make_model(family, tied=tied))
+    logps, gradients = largest_difference(model, *batch(model))
     assert logps < TOLERANCE
     assert gradients < TOLERANCE
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("batch", [ragged_batch, mixed_batch])
+@pytest.mark.parametrize("batch", BATCHES)
 def test_repeated_prompts_equal_the_plain_model_row_by_row(family: str, batch: Callable[..., Any]) -> None:
     plain = make_model(family)
     model = prepare(copy.deepcopy(plain))
@@ -157,12 +157,13 @@ def test_prompts_without_video() -> None:
     assert gradients < TOLERANCE
 
 
-def test_lora() -> None:
+@pytest.mark.parametrize("make_batch", [ragged_batch, question_batch])
+def test_lora(make_batch: Callable[..., Any]) -> None:
     model = prepare(make_model())
     config = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
     wrapped = get_peft_model(model, config)
     wrapped.train()
-    batch = ragged_batch(model)
+    batch = make_batch(model)
     logps, gradients = largest_difference(wrapped, *batch)
     assert logps < TOLERANCE
     assert gradients < TOLERANCE
@@ -173,10 +174,11 @@ def test_lora() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_frozen_tower_with_features_computed_once(family: str) -> None:
+@pytest.mark.parametrize("make_batch", [mixed_batch, question_batch])
+def test_frozen_tower_with_features_computed_once(family: str, make_batch: Callable[..., Any]) -> None:
     model = prepare(make_model(family))
     model.base_model.visual.requires_grad_(False)
-    batch = mixed_batch(model)
+    batch = make_batch(model)
     features = {id(prompt): encode_media(model, prompt) for prompt in batch[0]}
     logps, gradients = largest_difference(model, *batch, media_features=[features[id(prompt)] for prompt in batch[0]])
     assert logps < TOLERANCE
@@ -187,16 +189,21 @@ def test_vision_tower_sees_each_medium_once_and_all_in_one_call() -> None:
     model = prepare(make_model())
     patches: list[int] = []
     model.base_model.visual.register_forward_pre_hook(lambda module, args: patches.append(len(args[0])))
-    for batch in (ragged_batch, mixed_batch):
+    for batch in BATCHES:
         prompts, ids, mask = batch(model)
         completion_logps(model, prompts, ids, mask, share_prompt=True, compute_entropy=False, pad_token_id=PAD)
-    assert patches == [4 * 4 * 6 + 3 * 4 * 4, 4 * 6 + 4 * 4 + 2 * 4 * 4 + 6 * 4]
+    assert patches == [
+        4 * 4 * 6 + 3 * 4 * 4,
+        4 * 6 + 4 * 4 + 2 * 4 * 4 + 6 * 4,
+        4 * 4 * 6 + 4 * 4 * 6 + 4 * 6 + 4 * 4 + 4 * 4,
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradient_checkpointing(family: str) -> None:
+@pytest.mark.parametrize("make_batch", [ragged_batch, question_batch])
+def test_gradient_checkpointing(family: str, make_batch: Callable[..., Any]) -> None:
     model = prepare(make_model(family))
-    batch = ragged_batch(model)
+    batch = make_batch(model)
     expected = logps_and_gradients(model, *batch, share_prompt=True)
     model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train()
@@ -207,9 +214,10 @@ def test_gradient_checkpointing(family: str) -> None:
     torch.testing.assert_close(actual[2], expected[2])
 
 
-def test_bf16_is_as_exact_as_repeated_prompts() -> None:
+@pytest.mark.parametrize("make_batch", [ragged_batch, question_batch])
+def test_bf16_is_as_exact_as_repeated_prompts(make_batch: Callable[..., Any]) -> None:
     exact = prepare(make_model())
-    batch = ragged_batch(exact)
+    batch = make_batch(exact)
     arguments = {"compute_entropy": False, "pad_token_id": PAD}
     exact.requires_grad_(False)
     reference, _ = completion_logps(exact, *batch, share_prompt=False, **arguments)
@@ -263,7 +271,7 @@ def test_one_wrong_position_shows(place: int) -> None:
 
 
 @pytest.mark.parametrize("variant", ["plain", "part", "qwen2_vl", "lora", "frozen tower", "checkpointing"])
-@pytest.mark.parametrize("wrong", ["nothing", "seconds", "position", "mask"])
+@pytest.mark.parametrize("wrong", ["nothing", "seconds", "position", "pixel", "mask"])
 def test_every_comparison_with_repeated_prompts_notices_one_wrong_entry(variant: str, wrong: str) -> None:
     """Shared prompts with one thing wrong against repeated ones without, in log-probabilities and in gradients."""
     model = prepare(make_model("qwen2_vl" if variant == "qwen2_vl" else "qwen2_5_vl"))
@@ -290,6 +298,11 @@ def test_every_comparison_with_repeated_prompts_notices_one_wrong_entry(variant:
         prompts = [first] * own + prompts[own:]
     elif wrong == "position":
         prompts = [shift_one_position(prompts[0])] * own + prompts[own:]
+    elif wrong == "pixel":
+        changed = change_one_pixel(prompts[0])
+        prompts = [changed] * own + prompts[own:]
+        if features is not None:
+            features = [encode_media(model, changed)] * own + features[own:]
     elif wrong == "mask":
         mask = without_last_token(mask)
     shared = logps_and_gradients(wrapped, prompts, ids, mask, share_prompt=True, media_features=features)
@@ -299,6 +312,45 @@ def test_every_comparison_with_repeated_prompts_notices_one_wrong_entry(variant:
         assert logps < TOLERANCE and gradients < TOLERANCE
     else:
         assert logps > 10 * TOLERANCE and gradients > 10 * TOLERANCE
+
+
+def wrong_rows(rows: TokenRows) -> Iterator[tuple[str, TokenRows]]:
+    """The same packed row with one thing wrong at a time: each branch's first position, each edge of what attends to what, and
+    which media are shown where."""
+    layout = rows.layout
+    assert layout is not None
+    for run in layout.runs:
+        positions = rows.position_ids.clone()
+        positions[0, 0, run.start] += 1
+        yield f"position of token {run.start}", dataclasses.replace(rows, position_ids=positions)
+    for index, link in enumerate(layout.links):
+        for name, edges in itertools.product(("queries", "keys"), ((1, 0), (0, -1), (-1, 0), (0, 1))):
+            if (name, edges) == ("queries", (-1, 0)):
+                continue  # the branch's last token sees all of it already, and each key twice is each key once
+            whole = getattr(link, name)
+            part = slice(whole.start + edges[0], whole.stop + edges[1])
+            if 0 <= part.start < part.stop <= layout.num_tokens:
+                links = list(layout.links)
+                links[index] = dataclasses.replace(link, **{name: part})
+                moved = dataclasses.replace(layout, links=tuple(links))
+                yield f"{name} of {link} by {edges}", dataclasses.replace(rows, layout=moved)
+    for index in range(1, len(rows.shown)):
+        shown = list(rows.shown)
+        shown[index - 1], shown[index] = shown[index], shown[index - 1]
+        yield f"media {index - 1} and {index} swapped", dataclasses.replace(rows, shown=tuple(shown))
+    yield "completions in another order", dataclasses.replace(rows, order=(*rows.order[1:], rows.order[0]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_wrong_entry_of_a_row_of_questions_shows(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = prepare(make_model(family))
+    prompts, (ids, mask) = question_batch(model)[0], make_completions([4, 6, 11, 3, 8, 5, 2, 7, 2, 3, 9])
+    repeated = logps_and_gradients(model, prompts, ids, mask, share_prompt=False)
+    for name, rows in wrong_rows(pack_rows(prompts, ids, mask)):
+        monkeypatch.setattr(shared_prefix, "pack_rows", lambda *batch, rows=rows: rows)
+        shared = logps_and_gradients(model, prompts, ids, mask, share_prompt=True)
+        assert (shared[0] - repeated[0]).abs().max() > 10 * TOLERANCE, name
+        assert (shared[2] - repeated[2]).norm() > 5 * TOLERANCE * repeated[2].norm(), name
 
 
 def test_one_wrong_completion_mask_entry_shows() -> None:
@@ -314,27 +366,54 @@ def test_one_wrong_completion_mask_entry_shows() -> None:
         shared_logps(model, [prompt] * 2, ids, hole)
 
 
-def dense_mask(layout: PackedLayout) -> torch.Tensor:
-    """(N, N) what may attend to what, written out: the obvious version of the packed attention."""
-    mask = torch.zeros(layout.num_tokens, layout.num_tokens, dtype=torch.bool)
-    for group in layout.groups:
-        for token in range(group.start, group.segments_start):
-            mask[token, group.start : token + 1] = True
-        begin = group.segments_start
-        for length in group.lengths:
-            for token in range(begin, begin + length):
-                mask[token, group.start : group.segments_start] = True
-                mask[token, begin : token + 1] = True
-            begin += length
-    return mask
+TREES = {
+    "group": [Branch(7, (3, 3, 3))],
+    "groups": [Branch(5, (4, 1, 2)), Branch(9, (2,)), Branch(3)],
+    "no prompt": [Branch(0, (3, 2))],
+    "questions": [Branch(9, (), (Branch(4, (3, 1, 2)), Branch(2, (4, 4)), Branch(0, (2,)))), Branch(2, (1,))],
+    "deep": [Branch(5, (2,), (Branch(3, (1, 2), (Branch(2, (2, 3)), Branch(1))), Branch(4))), Branch(3, (2, 2))],
+}
 
 
-@pytest.mark.parametrize("shapes", [[(7, (3, 3, 3))], [(5, (4, 1, 2)), (9, (2,)), (3, ())], [(0, (3, 2))]])
-def test_packed_attention_is_the_dense_mask_to_the_entry(shapes: list[tuple[int, tuple[int, ...]]]) -> None:
-    layout = pack_groups(shapes, torch.device("cpu"))
+def dense_mask(forest: Sequence[Branch]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, N) what may attend to what, written out token by token, and (N,) which tokens are leaves'."""
+    paths: list[list[int]] = []
+    leaves: list[int] = []
+
+    def tokens(count: int, above: list[int]) -> list[int]:
+        path = list(above)
+        for _ in range(count):
+            path.append(len(paths))
+            paths.append(list(path))
+        return path
+
+    def grow(branch: Branch, above: list[int]) -> None:
+        path = tokens(branch.tokens, above)
+        for length in branch.leaves:
+            leaves.extend(range(len(paths), len(paths) + length))
+            tokens(length, path)
+        for child in branch.children:
+            grow(child, path)
+
+    for tree in forest:
+        grow(tree, [])
+    mask = torch.zeros(len(paths), len(paths), dtype=torch.bool)
+    for token, path in enumerate(paths):
+        mask[token, path] = True
+    is_leaf = torch.zeros(len(paths), dtype=torch.bool)
+    is_leaf[leaves] = True
+    return mask, is_leaf
+
+
+@pytest.mark.parametrize("last_layer", [False, True])
+@pytest.mark.parametrize("tree", TREES)
+def test_packed_attention_is_the_dense_mask_to_the_entry(tree: str, last_layer: bool) -> None:
+    layout = lay_out(TREES[tree], torch.device("cpu"))
+    mask, is_leaf = dense_mask(TREES[tree])
     tokens = layout.num_tokens
+    layout, read = (layout.leaves_only(), is_leaf) if last_layer else (layout, torch.ones_like(is_leaf))
     query, key, value = (torch.randn(1, heads, tokens, 8, requires_grad=True) for heads in (4, 2, 2))
-    weights = torch.randn(1, tokens, 4, 8)
+    weights = torch.randn(1, tokens, 4, 8) * read[:, None, None]
 
     def dense(mask: torch.Tensor) -> torch.Tensor:
         out = torch.nn.functional.scaled_dot_product_attention(
@@ -342,17 +421,29 @@ def test_packed_attention_is_the_dense_mask_to_the_entry(shapes: list[tuple[int,
         )
         return out.transpose(1, 2)
 
-    mask = dense_mask(layout)
     actual, expected = layout.attend(0, query, key, value, 0.5), dense(mask)
-    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(actual[:, read], expected[:, read])
     gradients = [torch.autograd.grad((out * weights).sum(), (query, key, value)) for out in (actual, expected)]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
-    for entry in torch.randint(0, tokens, (20, 2)).tolist():
+    for entry in itertools.product(read.nonzero().flatten().tolist(), range(tokens)):
         wrong = mask.clone()
-        wrong[tuple(entry)] ^= True
+        wrong[entry] ^= True
         if wrong[entry[0]].any():
-            assert (dense(wrong) - actual).abs().max() > 100 * TOLERANCE
+            assert (dense(wrong) - actual)[:, read].abs().max() > 100 * TOLERANCE
+
+
+def test_what_nobody_reads_leaves_no_trace_however_large_its_scores_are() -> None:
+    """In the last layer a question's own tokens are among the queries of its video; exp of their scores would overflow."""
+    layout = lay_out([Branch(9, (), (Branch(4, (3, 2)), Branch(2, (4,))))], torch.device("cpu")).leaves_only()
+    query, key, value = (torch.randn(1, heads, layout.num_tokens, 8) for heads in (4, 2, 2))
+    query[:, :, 9:13] *= 1000
+    for tensor in (query, key, value):
+        tensor.requires_grad_()
+    layout.attend(0, query, key, value, 1.0)[:, 13:18].sum().backward()
+    for tensor in (query, key, value):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("causal", [True, False])

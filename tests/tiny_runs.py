@@ -25,7 +25,7 @@ if __name__ == "__main__":
 from videochat_r1.datasets.manifest import write_manifest
 from videochat_r1.geometry import Box, Span
 from videochat_r1.grpo.config import VideoGRPOConfig
-from videochat_r1.grpo.rollout_log import read_rollouts
+from videochat_r1.grpo.rollout_file import read_rollouts
 from videochat_r1.grpo.run import load_rewards
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.modeling.load import load_config, load_model, load_processor

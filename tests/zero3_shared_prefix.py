@@ -16,9 +16,19 @@ from deepspeed.utils import safe_get_full_grad
 from transformers.integrations import HfDeepSpeedConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from tests.tiny_prompts import PAD, make_model, make_prompt, ragged_batch, shift_one_position, without_last_token
+from tests.tiny_prompts import (
+    PAD,
+    make_model,
+    make_prompt,
+    make_questions,
+    question_batch,
+    ragged_batch,
+    shift_one_position,
+    without_last_token,
+)
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
+from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.training.start import leave_process_groups
 
 
@@ -48,20 +58,27 @@ def differences(family: str, config: dict[str, Any]) -> dict[str, list[float]]:
     engine, *_ = deepspeed.initialize(model=model, model_parameters=list(model.parameters()), config=config)
     assert enabled.is_zero3()
     assert sum(parameter.numel() for parameter in model.parameters()) == 0
-    prompts, ids, mask = ragged_batch(model)
-    rows = slice(0, 3) if rank == 0 else slice(2, 5)
+    # A family of questions about one video on one rank, a group alone on its video on the other.
+    prompts, ids, mask = question_batch(model) if rank == 0 else ragged_batch(model)
+    rows = slice(1, 8) if rank == 0 else slice(2, 5)
     prompts, ids, mask = prompts[rows], ids[rows], mask[rows]
-    first, others = prompts[0], [prompt for prompt in prompts if prompt is not prompts[0]]
-    copies = len(prompts) - len(others)
+    first = prompts[0]
+
+    def with_first(other: PromptInputs) -> list[PromptInputs]:
+        return [other if prompt is first else prompt for prompt in prompts]
+
     cases = {
         "repeated": (prompts, mask),
         "nothing": (prompts, mask),
-        "position": ([shift_one_position(first)] * copies + others, mask),
+        "position": (with_first(shift_one_position(first)), mask),
     }
     if family == DEFAULT_FAMILY:
         cases["mask"] = (prompts, without_last_token(mask))
         # The others' positions know no seconds.
-        cases["seconds"] = ([make_prompt(model, 1, (4, 4, 6), 1.0)] * copies + others, mask)
+        slower = (
+            make_questions(model, 1, (5, 9, 2), seconds=1.0)[0] if rank == 0 else make_prompt(model, 1, (4, 4, 6), 1.0)
+        )
+        cases["seconds"] = (with_first(slower), mask)
     logps, gradients = {}, {}
     for case, (its_prompts, its_mask) in cases.items():
         values, _ = completion_logps(

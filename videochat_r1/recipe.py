@@ -79,7 +79,9 @@ class DataArguments:
 
     mixture: list[dict] | str | None = field(
         default_factory=list,
-        metadata={"help": "Corpora: dataset, annotations, videos, task, weight, max_samples, queries_per_video."},
+        metadata={
+            "help": "Corpora: dataset, annotations, videos, task, weight, max_samples, queries_per_video, questions_together."
+        },
     )
     data_root: str = field(default="data", metadata={"help": "Folder that the mixture's paths are relative to."})
     video: dict | str | None = field(
@@ -126,6 +128,15 @@ class DataArguments:
             ConfigError: an unknown key under `picture`.
         """
         return _budget(PictureBudget, self.picture, "picture")
+
+    @property
+    def questions_together(self) -> int:
+        """The largest of the mixture's entries.
+
+        Raises:
+            ConfigError: an entry that cannot be.
+        """
+        return max((MixtureEntry.from_dict(entry).questions_together for entry in self.mixture or ()), default=1)  # type: ignore[arg-type]
 
     def load_mixture(self, seed: int) -> Mixture:
         """The samples of all corpora, in an order that depends on `seed` alone.

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import torch
 from one_step.meters import peak_memory, synchronize
-from one_step.workload import Preset, the_prompt
+from one_step.workload import Preset, make_model, the_prompt
 from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.load import load_model
 
 
 def logp_inputs(folder: Path, preset: Preset) -> tuple[PreTrainedModel, PromptInputs, torch.Tensor]:
     """A model with fused head, a prompt and random completions."""
-    policy = load_model(folder / "model", dtype=preset.dtype).to(preset.device)
+    policy = make_model(folder / "model", preset)
     add_fused_lm_head(policy, outputs=("log_probs", "entropy"))
     install_shared_prefix(policy)
     if preset.on_gpu:
@@ -43,8 +42,8 @@ def backward(policy: PreTrainedModel, values: torch.Tensor) -> None:
 
 
 def gradients(policy: PreTrainedModel) -> list[torch.Tensor]:
-    """Copies of them, on the CPU."""
-    return [p.grad.to("cpu", copy=True) for p in policy.parameters() if p.grad is not None]
+    """Copies of them."""
+    return [p.grad.clone() for p in policy.parameters() if p.grad is not None]
 
 
 def relative_difference(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:

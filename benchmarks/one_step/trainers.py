@@ -12,13 +12,14 @@ import torch
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from one_step.meters import synchronize
-from one_step.workload import Preset, frame_side, prompt_builder, the_prompt, the_sample
+from one_step.workload import Preset, frame_side, make_model, prompt_builder, the_prompt, the_sample
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer import grpo_trainer
 
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
-from videochat_r1.modeling.load import load_model, load_processor, vision_token_ids
+from videochat_r1.modeling.load import load_processor, vision_token_ids
 from videochat_r1.sample import Sample
 
 
@@ -109,17 +110,29 @@ def common_options(preset: Preset, folder: Path) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def references(folder: Path, preset: Preset) -> Iterator[None]:
+    """In which a trainer's reference model is made as its policy is, instead of being loaded from where the policy lies."""
+    original = grpo_trainer.create_model_from_path
+    grpo_trainer.create_model_from_path = lambda *_, **__: make_model(folder / "model", preset)
+    try:
+        yield
+    finally:
+        grpo_trainer.create_model_from_path = original
+
+
 def video_trainer(folder: Path, preset: Preset, *, share_prompt: bool) -> TimedVideo:
     """(b) or (c), told never to end a completion early."""
     builder = prompt_builder(folder, preset)
-    trainer = TimedVideo(
-        load_model(folder / "model", dtype=preset.dtype),
-        args=VideoGRPOConfig(**common_options(preset, folder), share_prompt=share_prompt, log_rollouts=False),
-        processor=builder.processor,
-        builder=builder,
-        source=OneSample(the_sample(folder, preset), preset.steps + 2),
-        reward_funcs=[varied_reward],
-    )
+    with references(folder, preset):
+        trainer = TimedVideo(
+            make_model(folder / "model", preset),
+            args=VideoGRPOConfig(**common_options(preset, folder), share_prompt=share_prompt, log_rollouts=False),
+            processor=builder.processor,
+            builder=builder,
+            source=OneSample(the_sample(folder, preset), preset.steps + 2),
+            reward_funcs=[varied_reward],
+        )
     sampling = trainer._sampling
     never = (*sampling.suppressed_token_ids, *sampling.eos_token_ids)
     trainer._sampling = replace(sampling, suppressed_token_ids=never, eos_token_ids=())
@@ -151,10 +164,11 @@ def trl_trainer(folder: Path, preset: Preset) -> TimedTRL:
     dataset = Dataset.from_list([row] * (preset.steps + 2), features=features)
     # TRL keeps the image token from being drawn, but not the other vision tokens, which would break the forward.
     forced = {"min_new_tokens": preset.new_tokens, "suppress_tokens": list(vision_token_ids(processor))}
-    return TimedTRL(
-        load_model(folder / "model", dtype=preset.dtype),
-        reward_funcs=[varied_reward],
-        args=GRPOConfig(**common_options(preset, folder), generation_kwargs=forced),
-        train_dataset=dataset,
-        processing_class=processor,
-    )
+    with references(folder, preset):
+        return TimedTRL(
+            make_model(folder / "model", preset),
+            reward_funcs=[varied_reward],
+            args=GRPOConfig(**common_options(preset, folder), generation_kwargs=forced),
+            train_dataset=dataset,
+            processing_class=processor,
+        )

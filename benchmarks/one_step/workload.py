@@ -8,12 +8,13 @@ import av
 import numpy as np
 import torch
 from PIL import Image
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from videochat_r1.doctor import flops
 from videochat_r1.geometry import Span
-from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
+from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES, family_of
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.load import load_config, load_processor
+from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_processor, build_tiny, build_tokenizer
 from videochat_r1.sample import Sample, SpanTarget, Video
@@ -72,32 +73,53 @@ PRESETS = {
 
 
 def build_model(path: Path, preset: Preset) -> None:
-    """Save a model with random weights, the same for the same preset, and its processor."""
-    family = FAMILIES[preset.family]
+    """Save a model with random weights, the same for the same preset, and its processor; of a published size without weights."""
     if not preset.published:
         build_tiny(path, family=preset.family, **dict(preset.sizes))  # type: ignore[arg-type]
         return
-    name = next((name for name in family.published if name.endswith(preset.published)), None)
-    if name is None:
-        raise SystemExit(f"{preset.family} has no published checkpoint of the preset's size")
-    config = family.published_config(name)
     processor = build_processor(build_tokenizer(), preset.family)
+    config = published_sizes(preset)
     tokens = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
     tokens |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
     for name, token in tokens.items():
         setattr(config, name, processor.tokenizer.convert_tokens_to_ids(token))
+    config.save_pretrained(path)
+    ids = {"eos_token_id": processor.tokenizer.eos_token_id, "pad_token_id": processor.tokenizer.pad_token_id}
+    GenerationConfig(**ids).save_pretrained(path)
+    processor.save_pretrained(path)
+
+
+def published_sizes(preset: Preset) -> PretrainedConfig:
+    """The config of the preset's published checkpoint."""
+    family = FAMILIES[preset.family]
+    name = next((name for name in family.published if name.endswith(preset.published)), None)
+    if name is None:
+        raise SystemExit(f"{preset.family} has no published checkpoint of the preset's size")
+    return family.published_config(name)
+
+
+def make_model(path: Path, preset: Preset) -> PreTrainedModel:
+    """The folder's model; of a published size with random weights made on the device, which takes seconds and no disk."""
+    if not preset.published:
+        return load_model(path, dtype=preset.dtype).to(preset.device)
+    config = load_config(path)
+    model = random_model(config, preset.dtype, preset.device)
+    model.config._name_or_path = str(path)
+    model.generation_config = GenerationConfig.from_pretrained(path)
+    return model
+
+
+def random_model(config: PretrainedConfig, dtype: torch.dtype, device: str) -> PreTrainedModel:
+    """A model made on the device, the same for the same config."""
     torch.manual_seed(0)
     before = torch.get_default_dtype()
-    torch.set_default_dtype(preset.dtype)
+    torch.set_default_dtype(dtype)
     try:
-        with torch.device(preset.device):
-            model = family.model_class(config)
+        with torch.device(device):
+            model: PreTrainedModel = family_of(config).model_class(config)
     finally:
         torch.set_default_dtype(before)
-    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
-    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
-    model.save_pretrained(path)
-    processor.save_pretrained(path)
+    return model
 
 
 def write_video(path: Path, preset: Preset, side: int) -> None:

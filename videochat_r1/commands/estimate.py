@@ -27,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
         launch_ms=options.launch_ms,
         completion_tokens=options.completion_tokens,
         clip=_clip(options.clip),
+        questions=options.questions,
     )
     recipe = Recipe(options.config, [*(("--model_name_or_path", options.model) if options.model else ()), *flags])
     result = estimate(recipe, gpu, options.num_gpus or processes_of_one_pass(recipe), assumptions)
@@ -90,6 +91,11 @@ def _parser(gpus: Iterable[str], defaults: Any) -> argparse.ArgumentParser:
         "--clip",
         default=":".join(f"{value:g}" for value in defaults.clip),
         help="seconds:width:height of a video (default %(default)s)",
+    )
+    parser.add_argument(
+        "--questions",
+        type=float,
+        help="about each video in a micro-batch, on average (default: the recipe's questions_together)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser

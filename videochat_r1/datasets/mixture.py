@@ -12,9 +12,12 @@ from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.mend import Mended, mend_all, nothing_left
+from videochat_r1.datasets.question_order import questions_together
 from videochat_r1.errors import ConfigError, DataError, counted
 from videochat_r1.options import check_keys
-from videochat_r1.sample import Sample
+from videochat_r1.sample import Media, Pictures, Sample, Video
+
+_SHOWN: Mapping[str, type[Media]] = {"video": Video, "images": Pictures}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,13 @@ class MixtureEntry:
         annotations: file or folder in one of the corpus's formats.
         videos: folder of the videos.
         task: which of the corpus's tasks, or which of the manifest's samples; None for the default, or for all.
+        shows: `video` or `images`: only samples that show a video, or pictures; None for both.
         weight: how often the corpus is drawn relative to its size. 1: every sample once per epoch. 0.5: half of them,
             the other half in the next epoch. 2: every sample twice.
         max_samples: at most this many samples, drawn by seed once for the whole run.
         queries_per_video: at most this many samples of each video, drawn by seed once for the whole run; or "all".
+        questions_together: up to so many samples that show the same come together in an epoch's order, in slices of the largest
+            number of any entry, so that a micro-batch computes what they show once (docs/training.md).
         durations: file or folder with durations, for formats that carry none.
 
     Raises:
@@ -42,9 +48,11 @@ class MixtureEntry:
     annotations: str | None = None
     videos: str | None = None
     task: str | None = None
+    shows: Literal["video", "images"] | None = None
     weight: float = 1.0
     max_samples: int | None = None
     queries_per_video: int | Literal["all"] = "all"
+    questions_together: int = 1
     durations: str | None = None
 
     def __post_init__(self) -> None:
@@ -60,11 +68,18 @@ class MixtureEntry:
                 raise ConfigError(f"mixture entry {self.label}: {name} should be text, got {value!r}")
         if not _is_number(self.weight) or not 0.0 < self.weight < math.inf:
             raise ConfigError(f"mixture entry {self.label}: weight should be a positive number, got {self.weight!r}")
-        for name, words in (("max_samples", (None,)), ("queries_per_video", ("all",))):
+        if self.shows not in (None, *_SHOWN):
+            raise ConfigError(f"mixture entry {self.label}: shows should be video, images or null, got {self.shows!r}")
+        for name, words in (("max_samples", [None]), ("queries_per_video", ["all"]), ("questions_together", [])):
             value = getattr(self, name)
             if value not in words and not (type(value) is int and value > 0):
-                wanted = f"a positive whole number or {'null' if words[0] is None else words[0]}"
+                wanted = " or ".join(["a positive whole number", *("null" if word is None else word for word in words)])
                 raise ConfigError(f"mixture entry {self.label}: {name} should be {wanted}, got {value!r}")
+        if self.queries_per_video != "all" and self.queries_per_video < self.questions_together:
+            raise ConfigError(
+                f"mixture entry {self.label}: questions_together {self.questions_together} cannot be, as queries_per_video "
+                f"{self.queries_per_video} leaves fewer of a video: raise that, or lower questions_together"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "MixtureEntry":
@@ -81,7 +96,8 @@ class MixtureEntry:
     @property
     def label(self) -> str:
         """What logs and messages call the entry."""
-        return f"{self.dataset or self.manifest}{f'/{self.task}' if self.task else ''}"
+        parts = (self.dataset or self.manifest, *filter(None, (self.task, self.shows)))
+        return "/".join(map(str, parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +159,24 @@ class Mixture:
         """The samples of one epoch in their order: a function of the entries, the seed and the epoch alone."""
         if epoch < 0:
             raise ConfigError(f"an epoch is counted from 0, got {epoch}")
-        drawn = [
-            pool[position]
+        places = [
+            (index, position)
             for index, pool in enumerate(self._pools)
             for position in draw(len(pool), self.entries[index].weight, epoch, f"{self.seed}/{index}")
         ]
-        random.Random(f"{self.seed}/epoch {epoch}").shuffle(drawn)
-        return drawn
+        drawn, key = [self._pools[index][position] for index, position in places], f"{self.seed}/epoch {epoch}"
+        if self.questions_together == 1:
+            random.Random(key).shuffle(drawn)
+            return drawn
+        limits = [self.entries[index].questions_together for index, _ in places]
+        shown = [sample.media for sample in drawn]
+        order = questions_together(shown, places, limits, self.questions_together, key)
+        return [drawn[index] for index in order]
+
+    @property
+    def questions_together(self) -> int:
+        """The largest number that any entry asks for."""
+        return max(entry.questions_together for entry in self.entries)
 
     def describe(self) -> str:
         """The counts of every entry, for logs."""
@@ -225,20 +252,23 @@ def _read(entry: MixtureEntry, root: Path, probe: DurationProbe | None) -> list[
 
     if entry.manifest is not None:
         samples = read_manifest(root / entry.manifest, under(entry.videos))
-        wanted = [sample for sample in samples if entry.task in (None, sample.task)]
-        if not wanted:
-            tasks = sorted({sample.task for sample in samples})
-            raise DataError(f"{root / entry.manifest} has no sample of the task {entry.task!r}; it has {tasks}")
-        return wanted
-    assert entry.dataset is not None and entry.annotations is not None
-    return CORPORA[entry.dataset].read(
-        root / entry.annotations,
-        under(entry.videos),
-        task=entry.task,
-        durations=under(entry.durations),
-        probe_durations=probe,
-        allow_unknown_durations=True,
-    )
+    else:
+        assert entry.dataset is not None and entry.annotations is not None
+        samples = CORPORA[entry.dataset].read(
+            root / entry.annotations,
+            under(entry.videos),
+            task=entry.task,
+            durations=under(entry.durations),
+            probe_durations=probe,
+            allow_unknown_durations=True,
+        )
+    kind = None if entry.shows is None else _SHOWN[entry.shows]
+    wanted = [s for s in samples if entry.task in (None, s.task) and (kind is None or isinstance(s.media, kind))]
+    if not wanted and (entry.task or entry.shows):
+        tasks = sorted({sample.task for sample in samples})
+        what = f"{f' of the task {entry.task!r}' if entry.task else ''}{f' that shows {entry.shows}' if entry.shows else ''}"
+        raise DataError(f"{root / str(entry.manifest or entry.annotations)} has no sample{what}; it has {tasks}")
+    return wanted
 
 
 def _sum_line(counts: list[int], words: str) -> str:

@@ -1,7 +1,8 @@
 """What one update of a recipe takes on a kind of GPU: tokens, operations, seconds and memory, prompts repeated against shared.
 
 The formulas are those of `doctor.flops` and `doctor.memory`; docs/performance.md explains them and what they leave out.
-`repeated` computes video and prompt once per completion everywhere, `shared` once per group.
+`repeated` computes video and prompt once per completion everywhere, `shared` once per group, and a video once for all
+questions about it that `questions_together` brings into a micro-batch.
 """
 
 from collections.abc import Mapping
@@ -47,6 +48,7 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
     """
     gpu, shape = GPUS[gpu_name], model_shape(resolve_config(recipe.model.model_name_or_path))
     passes = accumulation(recipe.args, processes)
+    recipe.args.check_questions(recipe.data.questions_together)
     work = Work(recipe, shape, assumptions, rows_per_process(recipe) * processes * passes)
     ways = ("repeated", "shared") if recipe.kind == "grpo" else ("shared",)
     result: dict[str, Any] = {
@@ -65,6 +67,7 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
             "video_tokens": work.video.tokens,
             "time_tokens": work.video.time_tokens,
             "completion_tokens": assumptions.completion_tokens,
+            "questions_of_a_video": work.questions,
         },
     }
     for way in ways:
@@ -127,12 +130,15 @@ def to_text(result: Mapping[str, Any]) -> str:
     """The same for people."""
     model, gpu, update = result["model"], result["gpu"], result["update"]
     times = f", {update['time_tokens']:,} of its times" if update["time_tokens"] else ""
+    questions = update["questions_of_a_video"]
+    questions = f"; {questions:g} questions about each video at a time" if questions > 1 else ""
     lines = [
         f"{model['name']}, {model['parameters']:,} parameters ({model['vision_parameters']:,} in the vision tower)",
         f"{gpu['number']} x {gpu['name']}: {gpu['gigabytes']:g} GB, {gpu['teraflops']:g} TFLOP/s, {gpu['terabytes']:g} TB/s",
         f"one update: {counted(update['prompts'], 'prompt')} of {update['prompt_tokens']:,} tokens ({update['video_tokens']:,} of "
-        f"video{times}), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}",
-        "assumed: " + ", ".join(f"{name} {value}" for name, value in result["assumptions"].items()),
+        f"video{times}), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}{questions}",
+        "assumed: "
+        + ", ".join(f"{name} {value}" for name, value in result["assumptions"].items() if value is not None),
     ]
     ways = [way for way in ("repeated", "shared") if way in result]
     for name, title, units, number in _TABLES:

@@ -63,6 +63,7 @@ def _check_layout(section: Section, recipe: Recipe, processes: int, samples_per_
     mend = "change NUM_GPUS, prompts_per_step or per_device_train_batch_size"
     try:
         passes = accumulation(args, processes)
+        args.check_questions(recipe.data.questions_together)
     except ConfigError as error:
         section.problem(str(error), mend)
         return 1
@@ -71,6 +72,8 @@ def _check_layout(section: Section, recipe: Recipe, processes: int, samples_per_
     what = "prompts" if recipe.kind == "grpo" else "samples"
     section.facts[f"{what} per update"] = per_update
     section.facts["layout"] = f"{what} at a time: {per_device}, processes: {processes}, passes: {passes}"
+    if recipe.data.questions_together > 1:
+        section.facts["questions about a video"] = f"up to {recipe.data.questions_together} in one micro-batch"
     if recipe.kind == "grpo":
         section.facts["completions per update"] = per_update * args.num_generations
     if samples_per_epoch:

@@ -24,6 +24,7 @@ class Assumptions:
         launch_ms: least time of one decoder layer in a decoding step, for starting its kernels.
         completion_tokens: C, the mean length of a completion. Memory is for the recipe's `max_completion_length`.
         clip: seconds, width and height of a video.
+        questions: about each video in a micro-batch, on average; None for the recipe's `questions_together`.
     """
 
     mfu: float = 0.4
@@ -31,6 +32,7 @@ class Assumptions:
     launch_ms: float = 0.5
     completion_tokens: int = 200
     clip: tuple[float, int, int] = REFERENCE_CLIP
+    questions: float | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (("mfu", 0.0, 1.0), ("bandwidth_use", 0.0, 1.0)):
@@ -42,6 +44,8 @@ class Assumptions:
             raise ConfigError(
                 f"--completion_tokens {self.completion_tokens} and --clip {self.clip} must be greater than 0"
             )
+        if self.questions is not None and not 1 <= self.questions < math.inf:
+            raise ConfigError(f"--questions {self.questions} is how many questions there are about a video: at least 1")
         if max(self.clip[1:]) >= _LARGEST_ASPECT * min(self.clip[1:]):
             raise ConfigError(
                 f"--clip {self.clip[0]:g}:{self.clip[1]}:{self.clip[2]}: no video whose sides differ by a factor of "
@@ -80,6 +84,9 @@ class Work:
         self.decoder, self.tower = shape.decoder, shape.tower
         self.video = grid_of_clip(*assumptions.clip, recipe.data.budget(), shape)
         self.prompt = self.video.prompt_tokens + PROMPT_TEXT_TOKENS
+        self.questions: float = assumptions.questions or recipe.data.questions_together
+        # Of a video's tokens, what a prompt is spared where it shares them with the other questions about it.
+        self.spared = 1 - 1 / self.questions
         self.length = assumptions.completion_tokens
         self.groups = groups
         self.completions: int = args.num_generations if grpo else 1
@@ -104,7 +111,7 @@ class Work:
 
     def tokens(self, shared: bool) -> Phases:
         """Tokens that the language model computes."""
-        prompt = self.prompt * (1 if shared else self.completions)
+        prompt = self.prompt - self.spared * self.video.prompt_tokens if shared else self.prompt * self.completions
         completions = self.completions * self.length
         row = prompt + completions
         return self._per_update(Phases(prompt, completions, row, row, row, row))
@@ -121,14 +128,16 @@ class Work:
     def _language(self, shared: bool) -> Phases:
         sizes = (self.decoder, self.prompt, self.completions, self.length)
         if shared:
-            prefill, forward = flops.prefill(self.decoder, self.prompt), flops.logps_shared(*sizes)
+            # A question after its video costs what both cost without the video alone.
+            spared = self.spared * flops.prefill(self.decoder, self.video.prompt_tokens)
+            prefill, forward = flops.prefill(self.decoder, self.prompt) - spared, flops.logps_shared(*sizes) - spared
         else:
             prefill = flops.prefill_repeated(self.decoder, self.prompt, self.completions)
             forward = flops.logps_repeated(*sizes)
         return Phases(prefill, flops.decode(*sizes), forward, forward, (1 + self.backward) * forward, forward)
 
     def _vision(self, shared: bool) -> Phases:
-        forward = flops.vision_forward(self.tower, self.video) * (1 if shared else self.completions)
+        forward = flops.vision_forward(self.tower, self.video) * (1 - self.spared if shared else self.completions)
         if not self.frozen_vision:
             return Phases(forward, 0.0, forward, forward, 3 * forward, forward)
         # Features of a frozen tower are kept where prompts are shared.
@@ -157,8 +166,8 @@ def decode_seconds(
     # Of the input embedding, unless it is the head too, a step reads a few rows only.
     sizes = shape.decoder
     unread = shape.vision_parameters + (0 if shape.tied else sizes.vocabulary * sizes.hidden)
-    prompt_copies = 1 if shared else work.completions
-    keys = prompt_copies * work.prompt + work.completions * work.length / 2
+    prompt = work.prompt - work.spared * work.video.prompt_tokens if shared else work.completions * work.prompt
+    keys = prompt + work.completions * work.length / 2
     read = width * (shape.parameters - unread + together * 2 * sizes.layers * sizes.key_width * keys)
     computed = together * flops.decode(sizes, work.prompt, work.completions, work.length) / work.length
     launching = 0.0 if recipe.args.use_vllm else sizes.layers * assumptions.launch_ms / 1e3

@@ -12,7 +12,13 @@ from trl import GRPOConfig
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.bonuses import BonusOptions, LengthBonus, TemporalContrast, length_bonus, temporal_contrast
 from videochat_r1.judge import JudgeConfig
-from videochat_r1.training.layout import RESUME_CHANGED, passes_per_update, refuse_data_parallel, world_size
+from videochat_r1.training.layout import (
+    RESUME_CHANGED,
+    passes_per_update,
+    refuse_data_parallel,
+    refuse_torn_questions,
+    world_size,
+)
 
 
 @dataclass
@@ -83,6 +89,10 @@ class VideoGRPOConfig(GRPOConfig):
     rollout_batch_rows: int | None = field(
         default=None,
         metadata={"help": "Completions decoded together; null decodes the whole generation batch at once."},
+    )
+    rollout_cuda_graph: bool = field(
+        default=True,
+        metadata={"help": "On a GPU, record the decoding step as a CUDA graph and repeat it (rollouts without vLLM)."},
     )
     resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
@@ -192,6 +202,10 @@ class VideoGRPOConfig(GRPOConfig):
                 "dynamic_sampling_draws replaces single groups, but these advantages depend on the whole batch: use "
                 "scale_rewards 'group' or 'none' with multi_objective_aggregation 'sum_then_normalize'"
             )
+
+    def check_questions(self, together: int) -> None:
+        """Whether micro-batches hold `together` questions about a video. Raises ConfigError."""
+        refuse_torn_questions(together, self.per_device_train_batch_size // self.num_generations, self.num_generations)
 
     def accumulation(self, num_processes: int) -> int:
         """Micro-batches per update that give `prompts_per_step` on so many processes.

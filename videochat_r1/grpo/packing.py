@@ -1,15 +1,17 @@
-"""Rows of tokens for the log-probability forward: packed by group, or one per completion with its prompt repeated.
+"""Rows of tokens for the log-probability forward: one row in which everything that prompts share comes once, or one row per
+completion with its prompt repeated.
 
 Letters: B completions, C completion tokens, P prompt tokens, L real tokens of one completion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.packed_attention import PackedLayout, pack_groups
+from videochat_r1.modeling.packed_attention import Branch, PackedLayout, lay_out
+from videochat_r1.modeling.prompt_tree import PromptBranch, plant, walk
 
 IGNORED = -100
 """Label of a place that is not scored, as in TRL and transformers."""
@@ -25,10 +27,10 @@ class TokenRows:
         attention_mask: (rows, tokens) for repeated prompts, None for a packed row.
         layout: what may attend to what in a packed row, None for repeated prompts.
         scored_positions: (sum of L,) tokens of a packed row that predict a completion token; None for repeated prompts.
-        labels: the token predicted at each place, completions in order: (1, sum of L) for the scored tokens of a packed
-            row, (rows, tokens) with -100 where nothing is scored for repeated prompts.
-        prompts: whose videos the rows hold, in order.
-        prompt_rows: for each of `prompts`, the first completion that belongs to it.
+        labels: the token predicted at each place: (1, sum of L) for the scored tokens of a packed row, (rows, tokens) with -100
+            where nothing is scored for repeated prompts.
+        order: the completions in the order of the labels.
+        shown: the media that the rows hold, in order: (a completion whose prompt shows it, which of its media).
     """
 
     input_ids: torch.Tensor
@@ -37,8 +39,8 @@ class TokenRows:
     layout: PackedLayout | None
     scored_positions: torch.Tensor | None
     labels: torch.Tensor
-    prompts: tuple[PromptInputs, ...]
-    prompt_rows: tuple[int, ...]
+    order: tuple[int, ...]
+    shown: tuple[tuple[int, int], ...]
 
 
 def scored_lengths(completion_mask: torch.Tensor) -> list[int]:
@@ -54,58 +56,83 @@ def scored_lengths(completion_mask: torch.Tensor) -> list[int]:
     return [max(length, 1) for length in lengths.tolist()]
 
 
-def group_rows(prompts: Sequence[PromptInputs]) -> list[tuple[int, int]]:
-    """[begin, end) of each run of rows that hold the very same prompt object."""
-    starts = [row for row in range(len(prompts)) if row == 0 or prompts[row] is not prompts[row - 1]]
-    return list(zip(starts, [*starts[1:], len(prompts)], strict=True))
+def distinct_prompts(prompts: Sequence[PromptInputs]) -> tuple[list[PromptInputs], list[list[int]]]:
+    """The different objects among the prompts of rows, and the rows of each."""
+    rows: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(id(prompt), []).append(row)
+    return [prompts[of_one[0]] for of_one in rows.values()], list(rows.values())
 
 
 def token_counts(prompts: Sequence[PromptInputs], completion_mask: torch.Tensor) -> tuple[int, int]:
     """Tokens that the text decoder computes with shared and with repeated prompts, padding included."""
     lengths = scored_lengths(completion_mask)
-    shared = sum(prompts[begin].num_tokens - 1 for begin, _ in group_rows(prompts)) + sum(lengths)
+    forest = plant(distinct_prompts(prompts)[0])
     widest = max(prompt.num_tokens + length - 1 for prompt, length in zip(prompts, lengths, strict=True))
-    return shared, len(prompts) * widest
+    return sum(branch.num_tokens for branch in walk(forest)) + sum(lengths), len(prompts) * widest
+
+
+def shared_share(micro_batches: Iterable[Sequence[PromptInputs]]) -> float:
+    """Which part of the tokens of all prompts is computed for another prompt of the same micro-batch."""
+    whole = computed = 0
+    for prompts in micro_batches:
+        distinct, _ = distinct_prompts(prompts)
+        whole += sum(prompt.num_tokens - 1 for prompt in distinct)
+        computed += sum(branch.num_tokens for branch in walk(plant(distinct)))
+    return 1 - computed / whole
 
 
 def pack_rows(
     prompts: Sequence[PromptInputs], completion_ids: torch.Tensor, completion_mask: torch.Tensor
 ) -> TokenRows:
-    """One row without padding: per group, the prompt without its last token, then every completion's segment.
+    """One row without padding: the forest of the prompts (`plant`), and after each prompt's end its completions' segments.
 
     A segment begins with a copy of the prompt's last token, which predicts the completion's first token; its last token is
     left out, as it predicts nothing. So every token of a segment is scored, inside its own segment.
     """
     device = completion_ids.device
     lengths = scored_lengths(completion_mask)
-    ids, positions, scored, labels, shapes = [], [], [], [], []
+    distinct, rows_of = distinct_prompts(prompts)
+    forest = plant(distinct)
+    ids, positions, scored, labels, order, shown = [], [], [], [], [], []
     start = 0
-    groups = group_rows(prompts)
-    for begin, end in groups:
-        prompt = prompts[begin]
-        input_ids, position_ids = prompt.input_ids.to(device), prompt.position_ids.to(device)
-        ids.append(input_ids[:-1])
-        positions.append(position_ids[:, :-1])
-        start += len(input_ids) - 1
-        following = _completion_positions(prompt, max(lengths[begin:end]), device)
-        segment_positions = torch.cat([position_ids[:, -1:], following], dim=1)
-        for row in range(begin, end):
-            ids += [input_ids[-1:], completion_ids[row, : lengths[row] - 1]]
-            positions.append(segment_positions[:, : lengths[row]])
-            labels.append(completion_ids[row, : lengths[row]])
-        total = sum(lengths[begin:end])
-        scored.append(torch.arange(start, start + total, device=device))
-        start += total
-        shapes.append((len(input_ids) - 1, lengths[begin:end]))
+    for branch in walk(forest):
+        of_branch = slice(branch.begin, branch.end)
+        source = distinct[branch.below[0]]
+        ids.append(source.input_ids[of_branch].to(device))
+        positions.append(source.position_ids[:, of_branch].to(device))
+        shown += [(rows_of[branch.below[0]][0], medium) for medium in branch.media(source)]
+        start += branch.num_tokens
+        for index in branch.prompts:
+            prompt, rows = distinct[index], rows_of[index]
+            last_id, last_position = prompt.input_ids[-1:].to(device), prompt.position_ids[:, -1:].to(device)
+            following = _completion_positions(prompt, max(lengths[row] for row in rows), device)
+            segment_positions = torch.cat([last_position, following], dim=1)
+            for row in rows:
+                ids += [last_id, completion_ids[row, : lengths[row] - 1]]
+                positions.append(segment_positions[:, : lengths[row]])
+                labels.append(completion_ids[row, : lengths[row]])
+            total = sum(lengths[row] for row in rows)
+            scored.append(torch.arange(start, start + total, device=device))
+            start += total
+            order += rows
     return TokenRows(
         input_ids=torch.cat(ids).unsqueeze(0),
         position_ids=torch.cat(positions, dim=1).unsqueeze(1),
         attention_mask=None,
-        layout=pack_groups(shapes, device),
+        layout=lay_out([_with_leaves(tree, rows_of, lengths) for tree in forest], device),
         scored_positions=torch.cat(scored),
         labels=torch.cat(labels).unsqueeze(0),
-        prompts=tuple(prompts[begin] for begin, _ in groups),
-        prompt_rows=tuple(begin for begin, _ in groups),
+        order=tuple(order),
+        shown=tuple(shown),
+    )
+
+
+def _with_leaves(branch: PromptBranch, rows_of: Sequence[Sequence[int]], lengths: Sequence[int]) -> Branch:
+    return Branch(
+        branch.num_tokens,
+        tuple(lengths[row] for index in branch.prompts for row in rows_of[index]),
+        tuple(_with_leaves(child, rows_of, lengths) for child in branch.children),
     )
 
 
@@ -136,8 +163,8 @@ def repeat_rows(
         layout=None,
         scored_positions=None,
         labels=labels,
-        prompts=tuple(prompts),
-        prompt_rows=tuple(range(len(prompts))),
+        order=tuple(range(len(prompts))),
+        shown=tuple((row, index) for row, prompt in enumerate(prompts) for index in range(len(prompt.media))),
     )
 
 

@@ -48,6 +48,7 @@ def run_grpo(
         JudgeError: the judge cannot be used, or stopped answering in mid-training; a checkpoint is kept then.
     """
     check_dropout(model_args, args)
+    args.check_questions(data_args.questions_together)
     with run_folder(args) as run:
         source = data_args.load_mixture(args.seed)
         settings = run_settings("grpo", model_args, data_args, args, source, args.judge_config())

@@ -1,4 +1,5 @@
-"""Log-probabilities of completions with the video and the prompt computed once per group.
+"""Log-probabilities of completions with everything that prompts have in common computed once: a group's whole prompt, and the
+video of several questions about it.
 
 Policy, old policy and reference all come from `completion_logps`. Shared and repeated prompts give the same numbers; the
 repeated computation is kept as the slow, obvious version, and `verify_shared` compares the two.
@@ -67,10 +68,10 @@ def completion_logps(
 
     Args:
         model: with TRL's fused head (whose temperature counts) and `install_shared_prefix`; may be wrapped. Called once.
-        prompts: one per completion. Consecutive rows with the very same object are a group, or a part of one.
+        prompts: one per completion, in any order.
         completion_ids: (B, C).
         completion_mask: (B, C), ones followed by zeros.
-        share_prompt: compute each group's prompt once instead of once per completion.
+        share_prompt: compute what prompts share once instead of once per completion.
         compute_entropy: also give the entropy over the whole vocabulary.
         pad_token_id: fills rows of repeated prompts.
         media_features: one per completion as `encode_media` gives them, for a frozen vision tower; None computes them.
@@ -89,10 +90,9 @@ def completion_logps(
         rows = pack_rows(prompts, completion_ids, completion_mask)
     else:
         rows = repeat_rows(prompts, completion_ids, completion_mask, pad_token_id)
-    features = None if media_features is None else [media_features[row] for row in rows.prompt_rows]
-    outputs = model(**_forward_arguments(unwrap(model).config, rows, features))
-    logps = _unpack(outputs.log_probs, rows.labels, completion_mask)
-    return logps, _unpack(outputs.entropy, rows.labels, completion_mask) if compute_entropy else None
+    outputs = model(**_forward_arguments(unwrap(model).config, rows, prompts, media_features))
+    logps = _unpack(outputs.log_probs, rows, completion_mask)
+    return logps, _unpack(outputs.entropy, rows, completion_mask) if compute_entropy else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,25 +134,30 @@ def verify_shared(
 
 
 def _forward_arguments(
-    config: PretrainedConfig, rows: TokenRows, features: Sequence[torch.Tensor | None] | None
+    config: PretrainedConfig,
+    rows: TokenRows,
+    prompts: Sequence[PromptInputs],
+    features: Sequence[torch.Tensor | None] | None,
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "position_ids": rows.position_ids,
         "attention_mask": rows.attention_mask,
         "shift_labels": rows.labels,
         "fused_lm_head": True,
-        **media_arguments(config, rows.input_ids, rows.prompts, features),
+        **media_arguments(config, rows.input_ids, prompts, features, rows.shown),
     }
     if rows.layout is not None:
         arguments |= {"shared_prefix": rows.layout, "scored_positions": rows.scored_positions}
     return arguments
 
 
-def _unpack(values: torch.Tensor, labels: torch.Tensor, completion_mask: torch.Tensor) -> torch.Tensor:
+def _unpack(values: torch.Tensor, rows: TokenRows, completion_mask: torch.Tensor) -> torch.Tensor:
     """Values, shaped like the labels, as (B, C); 0 where masked."""
-    scored = completion_mask.bool().index_fill(1, torch.zeros(1, dtype=torch.long, device=completion_mask.device), True)
-    grid = values.new_zeros(scored.shape).masked_scatter(scored, values[labels != IGNORED])
-    return grid.masked_fill(~completion_mask.bool(), 0)
+    order = torch.tensor(rows.order, device=completion_mask.device)
+    first = torch.zeros(1, dtype=torch.long, device=completion_mask.device)
+    scored = completion_mask.bool().index_select(0, order).index_fill(1, first, True)
+    grid = values.new_zeros(scored.shape).masked_scatter(scored, values[rows.labels != IGNORED])
+    return grid.index_select(0, order.argsort()).masked_fill(~completion_mask.bool(), 0)
 
 
 def _check_ready(model: torch.nn.Module) -> None:

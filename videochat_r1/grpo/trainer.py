@@ -37,9 +37,11 @@ from videochat_r1.errors import ConfigError, DivergedError, JudgeError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.drawing import draw_groups, in_rows, shuffled_groups
 from videochat_r1.grpo.group_rewards import TemporalBonus
+from videochat_r1.grpo.packing import shared_share
 from videochat_r1.grpo.parts_of_trl import parts_for
 from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
-from videochat_r1.grpo.rollout_log import ROLLOUTS, Drawn, RolloutLog, drop_rollouts_after
+from videochat_r1.grpo.rollout_file import ROLLOUTS, drop_rollouts_after
+from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
 from videochat_r1.grpo.rows import (
     RowContext,
     advantage_rounding,
@@ -58,9 +60,9 @@ from videochat_r1.grpo.shared_prefix import (
     sharing_pays,
     verify_shared,
 )
-from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.modeling.inputs import PromptInputs, on_device
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
-from videochat_r1.modeling.media_features import encode_media, has_frozen_tower, tower_parameters
+from videochat_r1.modeling.media_features import encode_each, encode_media, has_frozen_tower, tower_parameters
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
@@ -68,7 +70,7 @@ from videochat_r1.sample import Sample, media_columns
 from videochat_r1.tasks import TASKS
 from videochat_r1.training import checkpoint, resumable
 from videochat_r1.training.divergence import StopsWhenDiverged
-from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader, load_prompt
+from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader, load_prompts
 from videochat_r1.training.sampler import BatchLayout, GroupSampler, PromptRequest, Requests, SampleSource
 from videochat_r1.training.saving import SavesPlainFolders
 
@@ -204,6 +206,9 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         if self._buffered_inputs is None or self._step % self._layout.repeats == 0:
             batch = self._generate_and_score_completions(generation_batch)  # type: ignore[arg-type]
             self._buffered_inputs = [cut_rows(batch, part, micro_batches) for part in range(micro_batches)]
+            if self._layout.groups_per_micro_batch > 1:
+                share = shared_share(batch["row_prompts"] for batch in self._buffered_inputs)
+                self._metrics["train"]["prompts/shared_share"].append(share)
         elif "row_prompts" not in self._buffered_inputs[0]:
             for batch in self._buffered_inputs:
                 self._restore_prompts(batch, generation_batch)
@@ -215,25 +220,22 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             self._sampler.further(step, draw, self.args.process_index, count)[index] if draw else requests[index].sample
             for step, draw, count, index in batch["row_source"][:: self.num_generations].tolist()
         ]
-        loaded = [load_prompt(self._builder, sample) for sample in samples]
+        loaded = load_prompts(self._builder, samples)
         # What could be read before may be gone now.
         usable = self._repeated([prompt.inputs is not None for prompt in loaded])
         leave_out_rows(batch, batch["row_valid"] & torch.tensor(usable, device=batch["row_valid"].device))
-        prompts = [self._inputs_of(prompt) for prompt in loaded]
-        batch.update(row_prompts=self._repeated(prompts), row_features=None)
+        batch.update(row_prompts=self._repeated(self._inputs_of(loaded)), row_features=None)
 
     def _repeated(self, values: Sequence[Any]) -> list[Any]:
         """One value per row from one per prompt."""
         return [value for value in values for _ in range(self.num_generations)]
 
-    def _inputs_of(self, prompt: LoadedPrompt) -> PromptInputs:
+    def _inputs_of(self, loaded: Sequence[LoadedPrompt]) -> list[PromptInputs]:
         """Inputs on the device; of a prompt that cannot be used, a blank clip that takes no part in loss or metrics.
 
         It is needed because under ZeRO-3 every rank has to run the same modules, vision tower included.
         """
-        if prompt.inputs is not None:
-            return prompt.inputs.to(self.accelerator.device)
-        return self._blank()
+        return on_device([prompt.inputs or self._blank() for prompt in loaded], self.accelerator.device)
 
     def _blank(self) -> PromptInputs:
         if self._placeholder is None:
@@ -272,7 +274,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         rows at hand for the methods below, and no weight for rows whose video could not be read."""
         self.bad_samples.count(loaded, is_main_process=self.accelerator.is_main_process)
         self._metrics["train"]["data/bad_samples"] = [float(len(self.bad_samples.listed))]
-        prompts = [self._inputs_of(prompt) for prompt in loaded]
+        prompts = self._inputs_of(loaded)
         generations = range(self.num_generations)
         step = self.state.global_step
         noise = partial(noise_seed, self.args.seed, step, draw)
@@ -404,7 +406,12 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         ):
             if self._tower_is_frozen:
                 self._encode_media(model)
-            yield TransformersEngine(model, self._tokenizer.pad_token_id, max_batch_rows=self.args.rollout_batch_rows)
+            yield TransformersEngine(
+                model,
+                self._tokenizer.pad_token_id,
+                max_batch_rows=self.args.rollout_batch_rows,
+                cuda_graph=self.args.rollout_cuda_graph,
+            )
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: list[str], completion_ids_list: list[list[int]]
@@ -465,8 +472,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         """With a frozen tower, the features that rollout, policy, old policy and reference will all use."""
         if self._placeholder_features is None:
             self._placeholder_features = encode_media(model, self._blank())
-        features = [encode_media(model, prompt) for prompt in self._rows.prompts[:: self.num_generations]]
-        self._rows.features = self._repeated(features)
+        self._rows.features = self._repeated(encode_each(model, self._rows.prompts[:: self.num_generations]))
         for group in self._rows.shuffled.values():
             group.features = encode_media(model, group.prompt)
 

@@ -1,6 +1,8 @@
 """Model inputs of one prompt: the one object that rollout, policy, old policy, reference and evaluation all take."""
 
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -30,6 +32,27 @@ class Medium:
     merge_size: int
     frame_seconds: tuple[float, ...] = ()
     sample_fps: float | None = None
+    _digest: str = field(default="", init=False, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Equal where the pixels are. Read from the patches once, in the best case where they were made; copies know it."""
+        if not self._digest:
+            # Of other patches (`dataclasses.replace`) it is made anew.
+            object.__setattr__(self, "_digest", _digest_of(self.patches, self.grid))
+        return self._digest
+
+    def elsewhere(self, patches: torch.Tensor) -> "Medium":
+        """The same pixels, in a copy on another device."""
+        moved = replace(self, patches=patches)
+        object.__setattr__(moved, "_digest", self.digest)
+        return moved
+
+    def remade(self, patches: torch.Tensor, how: str) -> "Medium":
+        """Other pixels that follow from these by what `how` says, so that they need not be read to be told apart."""
+        other = replace(self, patches=patches)
+        object.__setattr__(other, "_digest", hashlib.sha256(f"{self.digest} {how}".encode()).hexdigest())
+        return other
 
     @property
     def steps(self) -> int:
@@ -78,6 +101,7 @@ class PromptInputs:
         rendered: the prompt as marked text (`LiteralText`), placeholders not expanded, to be built again for other frames.
         opened: its end, if that belongs to the answer: `<think>` and a line break where the chat template opens the thought.
         box_units: that it asks for boxes in; None for fractions.
+        spans: [begin, end) of the tokens from the first to the last placeholder of each medium (`placeholder_spans`).
     """
 
     input_ids: torch.Tensor
@@ -86,6 +110,11 @@ class PromptInputs:
     rendered: str
     opened: str = ""
     box_units: BoxUnits | None = None
+    spans: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.spans) != len(self.media):
+            raise ValueError(f"{len(self.spans)} spans for {len(self.media)} media: see placeholder_spans")
 
     def completion(self, sampled: str) -> str:
         """The whole completion whose rest was sampled."""
@@ -112,23 +141,55 @@ class PromptInputs:
         return int(self.input_ids.shape[0])
 
     @property
+    def pixels(self) -> tuple[str, ...]:
+        """Equal where the same is shown."""
+        return tuple(medium.digest for medium in self.media)
+
+    @property
     def next_position(self) -> int:
         """Position, on all three axes, of the first completion token: 1 + the maximum over all axes."""
         return int(self.position_ids.max()) + 1
 
     def to(self, device: torch.device | str) -> "PromptInputs":
-        """The same inputs on another device.
+        """See `on_device`."""
+        return on_device([self], device)[0]
 
-        Copies to the host are waited for, because what takes them reads them at once.
-        """
-        non_blocking = torch.device(device).type != "cpu"
 
-        def move(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
+def placeholder_spans(is_placeholder: torch.Tensor, media: Iterable[Medium]) -> tuple[tuple[int, int], ...]:
+    """`PromptInputs.spans` of a prompt with these media, from (P,) bool."""
+    places = is_placeholder.nonzero().flatten().split([medium.num_tokens for medium in media])
+    return tuple((int(of_one[0]), int(of_one[-1]) + 1) for of_one in places)
 
-        return replace(
-            self,
-            input_ids=move(self.input_ids),
-            position_ids=move(self.position_ids),
-            media=tuple(replace(medium, patches=move(medium.patches)) for medium in self.media),
+
+def on_device(prompts: Sequence[PromptInputs], device: torch.device | str) -> list[PromptInputs]:
+    """The same prompts on another device, with one copy of the same pixels for all that show them.
+
+    Copies to the host are waited for, because what takes them reads them at once.
+    """
+    non_blocking = torch.device(device).type != "cpu"
+    copies: dict[str, torch.Tensor] = {}
+
+    def move(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device, non_blocking=non_blocking)
+
+    def move_medium(medium: Medium) -> Medium:
+        if medium.digest not in copies:
+            copies[medium.digest] = move(medium.patches)
+        return medium.elsewhere(copies[medium.digest])
+
+    return [
+        replace(
+            prompt,
+            input_ids=move(prompt.input_ids),
+            position_ids=move(prompt.position_ids),
+            media=tuple(map(move_medium, prompt.media)),
         )
+        for prompt in prompts
+    ]
+
+
+def _digest_of(patches: torch.Tensor, grid: tuple[int, int, int]) -> str:
+    values = patches.detach().cpu().contiguous()
+    digest = hashlib.sha256(repr((grid, values.dtype)).encode())
+    digest.update(values.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

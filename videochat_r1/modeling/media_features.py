@@ -59,13 +59,23 @@ def encode_media(model: torch.nn.Module, prompt: PromptInputs) -> torch.Tensor |
     return family_of(plain.config).encode(plain, patches, torch.tensor([medium.grid for medium in prompt.media]))
 
 
+def encode_each(model: torch.nn.Module, prompts: Sequence[PromptInputs]) -> list[torch.Tensor | None]:
+    """`encode_media` of each prompt, once for all that show the same."""
+    known: dict[tuple[str, ...], torch.Tensor | None] = {}
+    for prompt in prompts:
+        if (pixels := prompt.pixels) not in known:
+            known[pixels] = encode_media(model, prompt)
+    return [known[prompt.pixels] for prompt in prompts]
+
+
 def media_arguments(
     config: PretrainedConfig,
     input_ids: torch.Tensor,
     prompts: Sequence[PromptInputs],
     features: Sequence[torch.Tensor | None] | None,
+    shown: Sequence[tuple[int, int]] | None = None,
 ) -> dict[str, object]:
-    """Keyword arguments that bring tokens and the prompts' media into one forward, media as features where given, else as patches.
+    """Keyword arguments that bring tokens and media into one forward, media as features where given, else as patches.
 
     To the model every medium is a video: the tower treats both alike, and placeholders only mark places. So one call of the
     tower encodes all, whatever the prompts show, and the ranks of ZeRO-3, which gather its weights together, stay in step.
@@ -73,20 +83,28 @@ def media_arguments(
     Args:
         config: of the model.
         input_ids: of the rows.
-        prompts: whose media the rows hold, in order.
+        prompts: that show something.
         features: one per prompt as `encode_media` gives them.
+        shown: the media that the rows hold, in order: (which prompt, which of its media); None for all of all prompts.
     """
-    shown = [index for index, prompt in enumerate(prompts) if prompt.media]
+    if shown is None:
+        shown = [(row, index) for row, prompt in enumerate(prompts) for index in range(len(prompt.media))]
     if not shown:
         return {"input_ids": input_ids}
     arguments: dict[str, object] = {
         "input_ids": input_ids.masked_fill(input_ids == config.image_token_id, config.video_token_id)
     }
     if features is not None:
-        given = [feature for index in shown if (feature := features[index]) is not None]
+        given = [_of_medium(features[row], prompts[row], index) for row, index in shown]
         return arguments | {"mm_encoder_outputs": {"video": family_of(config).encoder_outputs(given)}}
-    media = [medium for prompt in prompts for medium in prompt.media]
+    media = [prompts[row].media[index] for row, index in shown]
     return arguments | {
         "pixel_values_videos": torch.cat([medium.patches.to(input_ids.device) for medium in media]),
         "video_grid_thw": torch.tensor([medium.grid for medium in media]),
     }
+
+
+def _of_medium(features: torch.Tensor | None, prompt: PromptInputs, index: int) -> torch.Tensor:
+    """The part of a prompt's features that stands for one of its media."""
+    assert features is not None, "a prompt with media has features if any has"
+    return features.split([medium.num_tokens for medium in prompt.media])[index]

@@ -1,84 +1,112 @@
-"""Attention over a packed row: groups one after the other, each `[shared tokens | segment 1 | ... | segment G]`.
+"""Attention over a packed row: a forest in pre-order, whose branches are shared by all that lies below them.
 
-Shared tokens attend causally to each other; a segment's tokens attend to the shared tokens of their group and causally to
-their own segment. Cost per group: P^2/2 + G (P C + C^2/2), no dense mask, no key copied or expanded.
+    [beginning | rest 1 | its completions | rest 2 | its completions | ...] [another beginning | ...]
 
-Letters: H query heads, K key heads, N tokens of the row, T tokens of a group's segments, S the longest segment, D head size.
+A token attends to the branches above its own, and causally to its own branch or leaf. All that lies below a branch is one
+slice right after it, so attention is two kinds of kernel calls, whatever the depth: `Run` and `Link`, merged by their
+log-sum-exps. No dense mask, no key copied or expanded.
+
+Letters: H query heads, K key heads, N tokens of the row, T tokens of a run, S its longest piece, D head size.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from videochat_r1.modeling.attention_kernels import AttentionKernel, choose_kernel, merge
+from videochat_r1.modeling.attention_kernels import choose_kernel, merge
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A run of tokens and what lies below it.
+
+    Args:
+        tokens: its own, may be 0.
+        leaves: tokens of each leaf, none of them 0; they lie right after it.
+        children: further branches, after the leaves.
+    """
+
+    tokens: int
+    leaves: tuple[int, ...] = ()
+    children: tuple["Branch", ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PackedGroup:
-    """Where one group lies in the row.
+class Run:
+    """Consecutive pieces of the row that attend causally, each to itself: a branch, or the leaves of one.
 
     Args:
-        start: its first token.
-        num_shared: shared tokens, may be 0.
-        lengths: tokens of each segment, none of them 0; empty for a prompt alone.
-        slots: (sum of lengths,) place of each segment token on a padded grid of segments; None when all are equally long.
+        start: first token.
+        lengths: tokens of each piece.
+        slots: (T,) place of each token on a padded grid of pieces; None when all are equally long.
+        scored: whether they are leaves.
     """
 
     start: int
-    num_shared: int
     lengths: tuple[int, ...]
     slots: torch.Tensor | None
+    scored: bool
 
     @property
-    def segments_start(self) -> int:
-        """First token of the first segment."""
-        return self.start + self.num_shared
-
-    @property
-    def end(self) -> int:
-        """One past the group's last token."""
-        return self.segments_start + sum(self.lengths)
+    def tokens(self) -> slice:
+        """Where they lie."""
+        return slice(self.start, self.start + sum(self.lengths))
 
     def to_grid(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Segment tokens (1, H, T, D) as (G, H, S, D), segments padded with zeros at their end."""
-        heads, _, size = tensor.shape[1:]
+        """The run's part of (1, H, N, D) as (pieces, H, S, D), pieces padded with zeros at their end."""
+        part = tensor[:, :, self.tokens]
+        if len(self.lengths) == 1:
+            return part
+        heads, _, size = part.shape[1:]
         rows, width = len(self.lengths), max(self.lengths)
-        flat = tensor[0].transpose(0, 1)
+        flat = part[0].transpose(0, 1)
         if self.slots is not None:
             flat = flat.new_zeros(rows * width, heads, size).index_copy_(0, self.slots, flat)
         return flat.reshape(rows, width, heads, size).transpose(1, 2)
 
     def from_grid(self, grid: torch.Tensor) -> torch.Tensor:
-        """The reverse of `to_grid`: (G, H, S, D) as (1, H, T, D), padding left out."""
+        """The reverse of `to_grid`: (pieces, H, S, D) as (1, H, T, D), padding left out."""
+        if len(self.lengths) == 1:
+            return grid
         flat = grid.transpose(1, 2).flatten(0, 1)
         if self.slots is not None:
             flat = flat.index_select(0, self.slots)
         return flat.transpose(0, 1).unsqueeze(0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PackedLayout:
-    """A packed row: its groups, one after the other.
+@dataclass(frozen=True, slots=True)
+class Link:
+    """All tokens below a branch, as queries, and the branch's, as keys; every query sees every key.
 
     Args:
-        groups: in order.
-        with_prompts: whether shared tokens attend too; without, their output is 0 and only their keys and values count.
+        queries: in the row.
+        keys: in the row.
+        scored: whether leaves are among the queries.
     """
 
-    groups: tuple[PackedGroup, ...]
-    with_prompts: bool = True
+    queries: slice
+    keys: slice
+    scored: bool
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the row."""
-        return self.groups[-1].end
 
-    def segments_only(self) -> "PackedLayout":
-        """The same row where nobody reads what shared tokens attend to."""
-        return replace(self, with_prompts=False)
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedLayout:
+    """What may attend to what in a packed row of `num_tokens`."""
+
+    runs: tuple[Run, ...]
+    links: tuple[Link, ...]
+    num_tokens: int
+
+    def leaves_only(self) -> "PackedLayout":
+        """The same row where nobody reads what branches attend to: without the calls that no leaf needs.
+
+        Branches below a branch still are among the queries of its link; what comes out for them means nothing.
+        """
+        runs = tuple(run for run in self.runs if run.scored)
+        return PackedLayout(runs, tuple(link for link in self.links if link.scored), self.num_tokens)
 
     def attend(
         self, layer_idx: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
@@ -88,22 +116,41 @@ class PackedLayout:
         return out
 
 
-def pack_groups(shapes: Sequence[tuple[int, Sequence[int]]], device: torch.device) -> PackedLayout:
-    """The layout of groups given as (shared tokens, tokens of each segment)."""
-    groups = []
-    start = 0
-    for num_shared, lengths in shapes:
-        slots = None
-        if len(set(lengths)) > 1:
-            width = max(lengths)
-            slots = torch.cat([torch.arange(length) + row * width for row, length in enumerate(lengths)]).to(device)
-        groups.append(PackedGroup(start, num_shared, tuple(lengths), slots))
-        start = groups[-1].end
-    return PackedLayout(tuple(groups))
+def lay_out(forest: Sequence[Branch], device: torch.device) -> PackedLayout:
+    """The layout of the row that is this forest in pre-order."""
+    runs: list[Run] = []
+    links: list[Link] = []
+
+    def grow(branch: Branch, start: int) -> tuple[int, bool]:
+        """Where the row goes on, and whether there are leaves."""
+        end = start + branch.tokens
+        if branch.tokens:
+            runs.append(Run(start, (branch.tokens,), None, scored=False))
+        if branch.leaves:
+            runs.append(Run(end, branch.leaves, _slots(branch.leaves, device), scored=True))
+        stop, scored = end + sum(branch.leaves), bool(branch.leaves)
+        for child in branch.children:
+            stop, below = grow(child, stop)
+            scored |= below
+        if branch.tokens and stop > end:
+            links.append(Link(slice(end, stop), slice(start, end), scored))
+        return stop, scored
+
+    total = 0
+    for tree in forest:
+        total, _ = grow(tree, total)
+    return PackedLayout(tuple(runs), tuple(links), total)
+
+
+def _slots(lengths: Sequence[int], device: torch.device) -> torch.Tensor | None:
+    if len(set(lengths)) == 1:
+        return None
+    width = max(lengths)
+    return torch.cat([torch.arange(length) + row * width for row, length in enumerate(lengths)]).to(device)
 
 
 class _PackedAttention(torch.autograd.Function):
-    """Attention of a packed row as one differentiable operation."""
+    """Attention of a packed row as one differentiable operation. Every part's gradient uses the merged out and lse."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -115,12 +162,21 @@ class _PackedAttention(torch.autograd.Function):
             raise ValueError(
                 f"the packed row has {layout.num_tokens} tokens, the query's shape is {tuple(query.shape)}"
             )
-        out = query.new_empty(1, tokens, heads, size).transpose(1, 2)
-        lse = query.new_empty(1, heads, tokens, dtype=torch.float32)
-        states = [
-            _group_forward(kernel, (query, key, value), out, lse, group, scale, layout.with_prompts)
-            for group in layout.groups
-        ]
+        out = query.new_zeros(1, tokens, heads, size).transpose(1, 2)
+        # Nothing attended to yet. A token that nobody reads may stay so where no link reaches it, and where one does has to
+        # have that link's lse: with a made-up one the link's backward would overflow to infinity, and times 0 to NaN.
+        lse = query.new_full((1, heads, tokens), -torch.inf, dtype=torch.float32)
+        states = []
+        for run in layout.runs:
+            part, part_lse, state = kernel.forward(*map(run.to_grid, (query, key, value)), True, scale)
+            out[:, :, run.tokens] = run.from_grid(part)
+            lse[:, :, run.tokens] = run.from_grid(part_lse.unsqueeze(-1)).squeeze(-1)
+            states.append(state)
+        for link in layout.links:
+            q, k = link.queries, link.keys
+            part, part_lse, state = kernel.forward(query[:, :, q], key[:, :, k], value[:, :, k], False, scale)
+            out[:, :, q], lse[:, :, q] = merge(out[:, :, q], lse[:, :, q], part, part_lse)
+            states.append(state)
         ctx.save_for_backward(query, key, value, out, lse)
         ctx.kernel, ctx.layout, ctx.scale, ctx.states = kernel, layout, scale, states
         return out.transpose(1, 2)
@@ -128,90 +184,30 @@ class _PackedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        saved = ctx.saved_tensors
-        grads = [torch.empty_like(tensor) for tensor in saved[:3]]
-        for group, states in zip(ctx.layout.groups, ctx.states, strict=True):
-            _group_backward(
-                ctx.kernel, grad_out.transpose(1, 2), saved, grads, group, states, ctx.scale, ctx.layout.with_prompts
+        query, key, value, out, lse = ctx.saved_tensors
+        grad_out = grad_out.transpose(1, 2)
+        grads = [torch.zeros_like(tensor) for tensor in (query, key, value)]
+        states = iter(ctx.states)
+        for run in ctx.layout.runs:
+            grid_lse = run.to_grid(lse.unsqueeze(-1)).squeeze(-1)
+            parts = ctx.kernel.backward(
+                *map(run.to_grid, (grad_out, query, key, value, out)), grid_lse, next(states), True, ctx.scale
             )
+            for grad, part in zip(grads, parts, strict=True):
+                grad[:, :, run.tokens] = run.from_grid(part)
+        for link in ctx.layout.links:
+            q, k = link.queries, link.keys
+            parts = ctx.kernel.backward(
+                grad_out[:, :, q],
+                query[:, :, q],
+                key[:, :, k],
+                value[:, :, k],
+                out[:, :, q],
+                lse[:, :, q],
+                next(states),
+                False,
+                ctx.scale,
+            )
+            for grad, part, tokens in zip(grads, parts, (q, k, k), strict=True):
+                grad[:, :, tokens] += part
         return *grads, None, None
-
-
-def _group_forward(
-    kernel: AttentionKernel,
-    inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    out: torch.Tensor,
-    lse: torch.Tensor,
-    group: PackedGroup,
-    scale: float,
-    with_prompt: bool,
-) -> list[tuple[Any, ...]]:
-    """Writes the group's part of `out` and `lse`; gives the states of its up to three kernel calls."""
-    query, key, value = inputs
-    shared, segments = slice(group.start, group.segments_start), slice(group.segments_start, group.end)
-    states: list[tuple[Any, ...]] = [(), (), ()]
-    shared_key, shared_value = key[:, :, shared], value[:, :, shared]
-    if not with_prompt:
-        out[:, :, shared], lse[:, :, shared] = 0.0, 0.0
-    elif group.num_shared:
-        out[:, :, shared], lse[:, :, shared], states[0] = kernel.forward(
-            query[:, :, shared], shared_key, shared_value, True, scale
-        )
-    if not group.lengths:
-        return states
-    own = [group.to_grid(tensor[:, :, segments]) for tensor in inputs]
-    own_out, own_lse, states[1] = kernel.forward(*own, True, scale)
-    merged, merged_lse = group.from_grid(own_out), group.from_grid(own_lse.unsqueeze(-1)).squeeze(-1)
-    if group.num_shared:
-        prompt_out, prompt_lse, states[2] = kernel.forward(
-            query[:, :, segments], shared_key, shared_value, False, scale
-        )
-        merged, merged_lse = merge(merged, merged_lse, prompt_out, prompt_lse)
-    out[:, :, segments], lse[:, :, segments] = merged, merged_lse
-    return states
-
-
-def _group_backward(
-    kernel: AttentionKernel,
-    grad_out: torch.Tensor,
-    saved: Sequence[torch.Tensor],
-    grads: Sequence[torch.Tensor],
-    group: PackedGroup,
-    states: Sequence[tuple[Any, ...]],
-    scale: float,
-    with_prompt: bool,
-) -> None:
-    """Writes the group's part of the three gradients. Every part uses the merged out and lse."""
-    query, key, value, out, lse = saved
-    shared, segments = slice(group.start, group.segments_start), slice(group.segments_start, group.end)
-    if not with_prompt:
-        for grad in grads:
-            grad[:, :, shared] = 0.0
-    elif group.num_shared:
-        parts = kernel.backward(
-            *(tensor[:, :, shared] for tensor in (grad_out, query, key, value, out, lse)), states[0], True, scale
-        )
-        for grad, part in zip(grads, parts, strict=True):
-            grad[:, :, shared] = part
-    if not group.lengths:
-        return
-    own = [group.to_grid(tensor[:, :, segments]) for tensor in (grad_out, query, key, value, out)]
-    own_lse = group.to_grid(lse[:, :, segments].unsqueeze(-1)).squeeze(-1)
-    parts = kernel.backward(*own, own_lse, states[1], True, scale)
-    for grad, part in zip(grads, parts, strict=True):
-        grad[:, :, segments] = group.from_grid(part)
-    if group.num_shared:
-        grad_query, grad_key, grad_value = kernel.backward(
-            grad_out[:, :, segments],
-            query[:, :, segments],
-            key[:, :, shared],
-            value[:, :, shared],
-            out[:, :, segments],
-            lse[:, :, segments],
-            states[2],
-            False,
-            scale,
-        )
-        grads[0][:, :, segments] += grad_query
-        grads[1][:, :, shared] += grad_key
-        grads[2][:, :, shared] += grad_value

@@ -130,7 +130,7 @@ def _last_layer_forward(
         ordinary: torch.Tensor = type(layer).forward(layer, hidden_states, **kwargs)
         return ordinary
     attended, _ = layer.self_attn(
-        layer.input_layernorm(hidden_states), shared_prefix=shared_prefix.segments_only(), **kwargs
+        layer.input_layernorm(hidden_states), shared_prefix=shared_prefix.leaves_only(), **kwargs
     )
     scored = (hidden_states + attended).index_select(1, scored_positions)
     out: torch.Tensor = scored + layer.mlp(layer.post_attention_layernorm(scored))

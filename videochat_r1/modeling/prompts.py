@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import torch
@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, ProcessorMixin
 
 from videochat_r1.errors import ConfigError, DataError, shown
 from videochat_r1.modeling.families import family_of
-from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs
+from videochat_r1.modeling.inputs import Medium, MediumKind, PromptInputs, placeholder_spans
 from videochat_r1.modeling.literal_text import LiteralText
 from videochat_r1.modeling.positions import mrope_positions
 from videochat_r1.parsing.box_units import BoxFormat, BoxUnits, check_box_format
@@ -26,6 +26,9 @@ Layout = Literal["video_first", "text_first"]
 _OPENED = re.compile(r"<think>\s*\Z")
 _CLOSED = "\n</think>\n\n"
 """Ends an opened thought in which nothing is thought, as Qwen3's template writes it."""
+
+_TEXT_STEPS = 64
+"""In how many steps of `max_prompt_length` text is counted where what is shown has to be made smaller for it."""
 
 
 class PromptBuilder:
@@ -92,10 +95,20 @@ class PromptBuilder:
             VideoError: its video or a picture cannot be used.
             DataError: its prompt cannot be brought under `max_prompt_length`.
         """
-        inputs = self._asked(sample, self.media(sample.media))
-        if self.max_prompt_length is None or inputs.num_tokens <= self.max_prompt_length:
-            return inputs
-        return self._rebudgeted(sample, inputs)
+        return self.build_together([sample])[0]
+
+    def build_together(self, samples: Sequence[Sample]) -> list[PromptInputs]:
+        """Model inputs of samples that show the same, which is read once. Each is what `build` makes of it.
+
+        Raises:
+            VideoError, DataError: as `build`, for any of them.
+        """
+
+        @cache
+        def show(tokens: int | None) -> tuple[Medium, ...]:
+            return self.media(samples[0].media, tokens)
+
+        return [self._fitted(sample, show) for sample in samples]
 
     def frames(self, video: Video) -> Frames:
         """The video's frames within the budget, sized for this model. Raises VideoError."""
@@ -222,7 +235,16 @@ class PromptBuilder:
         is_placeholder = torch.isin(input_ids, torch.tensor(self._placeholder_ids))
         pieces = [piece for medium in media for piece in self.family.pieces(medium, self._config)]
         opened = self._template_opens if self.thinking else ""
-        return PromptInputs(input_ids, mrope_positions(is_placeholder, pieces), tuple(media), rendered, opened)
+        for medium in media:
+            _ = medium.digest  # read here, on the host and in a loader worker
+        return PromptInputs(
+            input_ids,
+            mrope_positions(is_placeholder, pieces),
+            tuple(media),
+            rendered,
+            opened,
+            spans=placeholder_spans(is_placeholder, media),
+        )
 
     def shuffled(self, inputs: PromptInputs, seed: int) -> PromptInputs:
         """The prompt with the frames of its videos in another order, as if they had been decoded so: text, times and positions
@@ -254,13 +276,18 @@ class PromptBuilder:
         )
         return self.from_frames(frames, self.render_text(""))
 
-    def _rebudgeted(self, sample: Sample, inputs: PromptInputs) -> PromptInputs:
-        """The prompt again with fewer pixels, so that it fits."""
-        limit = self.max_prompt_length or 0
-        text = inputs.num_tokens - sum(medium.num_tokens for medium in inputs.media)
-        least = text + len(inputs.media)
+    def _fitted(self, sample: Sample, show: Callable[[int | None], tuple[Medium, ...]]) -> PromptInputs:
+        """The prompt with what it shows, as `media` gives it for so many tokens: fewer than the budget's where it is too long."""
+        inputs, limit = self._asked(sample, show(None)), self.max_prompt_length
+        if limit is None or inputs.num_tokens <= limit:
+            return inputs
+        text, count = inputs.num_tokens - sum(medium.num_tokens for medium in inputs.media), len(inputs.media)
+        least = text + count
         if text < limit:
-            inputs = self._asked(sample, self.media(sample.media, limit - text))
+            # In steps: questions of about one length get the same pixels, and can share them.
+            step = max(1, limit // _TEXT_STEPS)
+            tokens = limit - -(-text // step) * step
+            inputs = self._asked(sample, show(tokens if tokens >= count else limit - text))
             if inputs.num_tokens <= limit:
                 return inputs
             least = inputs.num_tokens

@@ -14,7 +14,7 @@ from videochat_r1.datasets.annotation_files import read_json
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import ConfigError
-from videochat_r1.grpo.rollout_log import ROLLOUTS
+from videochat_r1.grpo.rollout_file import ROLLOUTS
 from videochat_r1.outputs import OwnedFolder, refuse_to_replace, write_lines
 from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.quickstart.options import QuickstartOptions

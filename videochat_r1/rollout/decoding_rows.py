@@ -21,6 +21,8 @@ _COMPACT_BELOW = 0.75
 class DecodingRows:
     """All rows of a batch; those that go on are a grid of groups, equally many rows per group.
 
+    Between two `go_on`, everything that a step reads and writes keeps its address.
+
     Args:
         prompts: one per group.
         counts: rows that each group wants; G is the most of them.
@@ -39,65 +41,64 @@ class DecodingRows:
         noise_seeds: Sequence[Sequence[int]] | None,
         device: torch.device,
     ) -> None:
-        num_generations = max(counts)
+        num_generations, limit = max(counts), settings.max_new_tokens
         rows = len(prompts) * num_generations
-        self._prompts = prompts
         self._counts = counts
         self._num_generations = num_generations
         self._pad_token_id = pad_token_id
         self._eos = torch.tensor(settings.eos_token_ids, dtype=torch.long, device=device)
-        self._last_tokens = torch.stack([prompt.input_ids[-1] for prompt in prompts]).to(device)
-        self._last_positions = torch.stack([prompt.position_ids[:, -1] for prompt in prompts], dim=1).to(device)
-        self._next_positions = torch.tensor([prompt.next_position for prompt in prompts], device=device)
         self._noise: torch.Tensor | None = None
         if noise_seeds is not None:
-            flat = [seed for seeds in noise_seeds for seed in [*seeds, *[0] * (num_generations - len(seeds))]]
-            self._noise = uniform_noise(flat, settings.max_new_tokens).to(device)
-        self._context: torch.Tensor | None = None
-        self._tokens = torch.zeros(rows, settings.max_new_tokens, dtype=torch.long, device=device)
-        self._logps = torch.zeros(rows, settings.max_new_tokens, device=device)
-        self._lengths = torch.full((rows,), settings.max_new_tokens, device=device)
+            seeds = [seed for seeds in noise_seeds for seed in [*seeds, *[0] * (num_generations - len(seeds))]]
+            self._noise = uniform_noise(seeds, limit).to(device)
+        self._tokens = torch.zeros(rows, limit, dtype=torch.long, device=device)
+        self._logps = torch.zeros(rows, limit, device=device)
+        self._active = torch.arange(rows, device=device)
+        self._step = torch.zeros(1, dtype=torch.long, device=device)
         unwanted = torch.arange(num_generations) >= torch.tensor(counts)[:, None]
         self._ended = unwanted.flatten().to(device)
-        self._active = torch.arange(rows, device=device)
+        self.token = _per_row([prompt.input_ids[-1] for prompt in prompts], num_generations, device)
+        """(R,) the next step's input; at first the prompts' last tokens."""
+        first, last = (edge(prompt.next_position for prompt in prompts) for edge in (min, max))
+        after = torch.arange(first, last + limit).expand(3, -1)
+        self.positions = torch.cat([torch.stack([p.position_ids[:, -1].cpu() for p in prompts], 1), after], 1).to(
+            device
+        )
+        """(3, places) of every token that a step can have as its input."""
+        self.place = _per_row([torch.tensor(group) for group in range(len(prompts))], num_generations, device)
+        """(R,) of the next step's inputs in `positions`."""
+        self._next_place = _per_row(
+            [torch.tensor(len(prompts) + prompt.next_position - first) for prompt in prompts], num_generations, device
+        )
+        self.context: torch.Tensor | None = None
+        """(R, P + C) prompt and completion so far, where a step needs them; open places hold a token of the prompt."""
+        if settings.repetition_penalty != 1.0:
+            self._prompt_width = max(prompt.num_tokens for prompt in prompts)
+            width = self._prompt_width + limit
+            wide = [torch.cat([p.input_ids, p.input_ids[-1:].expand(width - p.num_tokens)]) for p in prompts]
+            self.context = _per_row(wide, num_generations, device)
 
-    def inputs(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens (R, 1) and positions (3, R, 1) of a step; step 0 takes the prompts' last tokens."""
-        groups = self._active // self._num_generations
-        if step == 0:
-            return self._last_tokens[groups].unsqueeze(1), self._last_positions[:, groups].unsqueeze(2)
-        positions = (self._next_positions[groups] + (step - 1)).view(1, -1, 1).expand(3, -1, -1)
-        return self._tokens[self._active, step - 1].unsqueeze(1), positions
+    def noise(self) -> torch.Tensor | None:
+        """(R,) uniform numbers of the next step."""
+        return None if self._noise is None else self._noise[self._active, self._step]
 
-    def noise(self, step: int) -> torch.Tensor | None:
-        """(R,) uniform numbers of a step."""
-        return None if self._noise is None else self._noise[self._active, step]
-
-    def context(self, step: int) -> torch.Tensor:
-        """(R, tokens) prompt and completion before a step; shorter prompts are filled with a token that they contain."""
-        if self._context is None:
-            width = max(prompt.num_tokens for prompt in self._prompts)
-            self._context = torch.stack(
-                [
-                    torch.cat([prompt.input_ids, prompt.input_ids[-1:].expand(width - prompt.num_tokens)])
-                    for prompt in self._prompts
-                ]
-            ).to(self._tokens.device)
-        return torch.cat([self._context[self._active // self._num_generations], self._tokens[self._active, :step]], 1)
-
-    def record(self, step: int, tokens: torch.Tensor, logps: torch.Tensor) -> None:
-        """Take a step's tokens and log-probabilities, (R,) each."""
-        ended = self._ended[self._active]
-        self._tokens[self._active, step] = tokens.masked_fill(ended, self._pad_token_id)
-        self._logps[self._active, step] = logps
-        ending = torch.isin(tokens, self._eos)
-        # Not indexed by a mask: on an accelerator the host would wait to learn how many rows it selects.
-        self._lengths[self._active] = self._lengths[self._active].masked_fill(ending & ~ended, step + 1)
-        self._ended[self._active] = ended | ending
+    def record(self, tokens: torch.Tensor, logps: torch.Tensor) -> None:
+        """Take a step's tokens and log-probabilities, (R,) each, and be ready for the next."""
+        tokens = tokens.masked_fill(self._ended, self._pad_token_id)
+        place = (self._active, self._step)
+        self._tokens.index_put_(place, tokens)
+        self._logps.index_put_(place, logps)
+        if self.context is not None:
+            self.context.index_copy_(1, self._step + self._prompt_width, tokens.unsqueeze(1))
+        # Not indexed by a mask, nor by `isin`: on an accelerator the host would wait.
+        self._ended |= (tokens.unsqueeze(1) == self._eos).any(1)
+        self.token.copy_(tokens)
+        torch.add(self._next_place, self._step, out=self.place)
+        self._step += 1
 
     def go_on(self, cache: SharedPrefixCache) -> bool:
         """Whether any row has not ended; drops ended rows, and groups, where it pays. Waits for the device."""
-        going = (~self._ended[self._active]).view(-1, cache.rows_per_group).cpu()
+        going = (~self._ended).view(-1, cache.rows_per_group).cpu()
         counts = going.sum(1)
         width = int(counts.max())
         kept_groups = counts.nonzero().squeeze(1)
@@ -106,16 +107,26 @@ class DecodingRows:
             columns = going[kept_groups].to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
             kept = (kept_groups.unsqueeze(1) * cache.rows_per_group + columns).flatten().to(self._active.device)
             cache.select(kept_groups.tolist(), kept)
-            self._active = self._active[kept]
+            self._active, self._ended, self.token, self.place, self._next_place = (
+                tensor[kept] for tensor in (self._active, self._ended, self.token, self.place, self._next_place)
+            )
+            self.context = None if self.context is None else self.context[kept]
         return width > 0
 
     def rollouts(self) -> list[list[Rollout]]:
         """What was drawn, group by group: what each wants."""
-        tokens, logps = self._tokens.tolist(), self._logps.tolist()
-        lengths = self._lengths.tolist()
-        ended = [Ended.STOP if stopped else Ended.LENGTH for stopped in self._ended.tolist()]
+        tokens, logps = self._tokens.cpu(), self._logps.tolist()
+        ending = torch.isin(tokens, self._eos.cpu())
+        stopped = ending.any(1)
+        lengths = torch.where(stopped, ending.int().argmax(1) + 1, tokens.shape[1]).tolist()
         flat = [
-            Rollout(tokens[row][: lengths[row]], logps[row][: lengths[row]], ended[row]) for row in range(len(lengths))
+            Rollout(row[:length], values[:length], Ended.STOP if stop else Ended.LENGTH)
+            for row, values, length, stop in zip(tokens.tolist(), logps, lengths, stopped.tolist(), strict=True)
         ]
         begins = range(0, len(flat), self._num_generations)
         return [flat[begin : begin + count] for begin, count in zip(begins, self._counts, strict=True)]
+
+
+def _per_row(per_group: Sequence[torch.Tensor], num_generations: int, device: torch.device) -> torch.Tensor:
+    """(R, ...) of one tensor per group."""
+    return torch.stack([tensor.cpu() for tensor in per_group]).repeat_interleave(num_generations, 0).to(device)

@@ -1,159 +1,183 @@
-"""Keys and values for decoding groups: one copy of each prompt's, and every row's own.
+"""Keys and values for decoding: what prompts share once for all of their rows, and every row's own.
 
-Letters: N groups, G rows per group, R = N G rows, K key heads, H query heads, D head size, P shared prompt tokens, C the most
-own tokens.
+Letters: N groups, G rows per group, R = N G rows, K key heads, H query heads, D head size, C the most own tokens, T queries: query
+heads of one key head are queries of their own, so T = R H/K.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import CacheLayerMixin
+from transformers import DynamicCache
 
-from videochat_r1.modeling.attention_kernels import choose_kernel, merge
+from videochat_r1.modeling.attention_kernels import choose_kernel
 from videochat_r1.modeling.prefix_attention import attention_dtype
+from videochat_r1.modeling.prompt_tree import PromptBranch
+from videochat_r1.rollout.own_keys import OwnKeys
+from videochat_r1.rollout.ragged_attention import has_ragged_attention, ragged_attention
 
-# Reading padding costs less than one more call, up to this much of it.
+# Reading padding costs less than one more call, up to this much of it: so many times the tokens, or so many tokens a branch.
 _LARGEST_PADDING = 1.25
+_LITTLE_PADDING = 32
 
-
-class OwnKeysLayer(CacheLayerMixin):
-    """One layer's keys and values of the rows' own tokens, in a buffer allocated once."""
-
-    is_sliding = False
-
-    def __init__(self, max_tokens: int) -> None:
-        super().__init__()
-        self.max_tokens = max_tokens
-        self.length = 0
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate (R, K, C, D) for keys and for values, both in the values' dtype: rotation may have promoted keys."""
-        rows, heads, _, size = key_states.shape
-        self.keys, self.values = (value_states.new_empty(rows, heads, self.max_tokens, size) for _ in range(2))
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append one token's keys and values (R, K, 1, D); all of the rows' own so far come back as views."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
-        self.keys[:, :, self.length] = key_states[:, :, 0]
-        self.values[:, :, self.length] = value_states[:, :, 0]
-        self.length += 1
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep these rows, in this order."""
-        assert self.keys is not None and self.values is not None
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = old.new_empty(len(rows), *old.shape[1:])
-            new[:, :, : self.length] = old[rows, :, : self.length]
-            setattr(self, name, new)
-
-    def get_seq_length(self) -> int:
-        """Own tokens so far."""
-        return self.length
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Keys that the next query sees among its own, and their offset."""
-        return self.length + query_length, 0
-
-    def get_max_length(self) -> int:
-        """C."""
-        return self.max_tokens
+# The ragged kernel reads a branch's keys one after the other, the dense one many at a time, but a branch a call.
+_KEYS_PER_CALL = 2000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PromptBlock:
-    """Keys and values of some consecutive groups' prompts, which one attention call reads.
+class _Piece:
+    """A branch of the prompts' forest, and the groups [begin, end) below it."""
+
+    keys: tuple[torch.Tensor, ...]
+    values: tuple[torch.Tensor, ...]
+    groups: tuple[int, int]
+
+    @property
+    def length(self) -> int:
+        return int(self.keys[0].shape[0])
+
+    @property
+    def num_groups(self) -> int:
+        return self.groups[1] - self.groups[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedBlock:
+    """Consecutive branches of one level of the forest, which one attention call reads.
 
     Args:
-        keys: per layer, (groups, K, P, D).
+        keys: per layer, (branches, P, K, D), shorter branches padded to P; without padding (tokens, K, D) where `starts` says which
+            are whose.
         values: the same.
-        lengths: tokens of each prompt; shorter ones are padded to P.
-        bias: (groups, 1, 1, P) -inf at padding; None where there is none.
+        lengths: tokens of each branch.
+        groups: [begin, end) below each branch, one after the other; equally many where there are no `starts`.
+        bias: (branches, 1, 1, P) -inf at padding; None where there is none.
+        starts: (branches + 1,) int32 where queries and keys of each branch begin, for the ragged kernel.
+        longest: the most queries and keys of a branch, for the same.
     """
 
     keys: tuple[torch.Tensor, ...]
     values: tuple[torch.Tensor, ...]
     lengths: tuple[int, ...]
-    bias: torch.Tensor | None
+    groups: tuple[tuple[int, int], ...]
+    bias: torch.Tensor | None = None
+    starts: tuple[torch.Tensor, torch.Tensor] | None = None
+    longest: tuple[int, int] = (0, 0)
 
-    def select(self, groups: list[int]) -> "PromptBlock":
-        """The same block with only these of its groups."""
-        if len(groups) == len(self.lengths):
-            return self
-        return PromptBlock(
-            tuple(keys[groups] for keys in self.keys),
-            tuple(values[groups] for values in self.values),
-            tuple(self.lengths[group] for group in groups),
-            None if self.bias is None else self.bias[groups],
-        )
+    @property
+    def span(self) -> tuple[int, int]:
+        """[begin, end) of all groups below."""
+        return self.groups[0][0], self.groups[-1][1]
+
+    def attend(self, layer_idx: int, query: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attention (T, K, D) of the queries below (T, K, D), and its log-sum-exp (T, K)."""
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        if self.starts is not None:
+            return ragged_attention(query, keys, values, *self.starts, self.longest, scale)
+        kernel = choose_kernel(query.device, query.dtype, query.shape[-1])
+        grids = (query.unflatten(0, (len(self.groups), -1)), keys, values)
+        bias = () if self.bias is None else (self.bias,)
+        out, lse, _ = kernel.forward(*(grid.transpose(1, 2) for grid in grids), False, scale, *bias)
+        return out.transpose(1, 2).flatten(0, 1), lse.transpose(1, 2).flatten(0, 1)
+
+    def pieces(self, place: dict[int, int]) -> list[_Piece]:
+        """Its branches with anything left below them, groups at their new places; views of its tensors."""
+        left = []
+        edges = [0, *accumulate(self.lengths)]
+        for index, (begin, end) in enumerate(self.groups):
+            if below := [place[group] for group in range(begin, end) if group in place]:
+                if self.starts is not None:
+                    where: tuple[int | slice, ...] = (slice(*edges[index : index + 2]),)
+                else:
+                    where = index, slice(self.lengths[index])
+                keys, values = (tuple(tensor[where] for tensor in tensors) for tensors in (self.keys, self.values))
+                left.append(_Piece(keys, values, (below[0], below[-1] + 1)))
+        return left
 
 
-class SharedPrefixCache(Cache):
-    """Given to a forward both as its cache and as `shared_prefix`: one decoding step for all rows.
+class SharedPrefixCache:
+    """What one decoding step of all rows attends to.
 
-    Attention of a group's rows over their prompt has all of them as queries of one call, so that its keys are read once.
+    All rows below a branch are queries of one attention call over it, so that its keys are read once a step.
 
     Args:
         num_layers: of the text decoder.
         rows_per_group: G.
         max_tokens: C.
+        queries: of a row, H/K.
     """
 
-    def __init__(self, num_layers: int, rows_per_group: int, max_tokens: int) -> None:
-        super().__init__(layers=[OwnKeysLayer(max_tokens) for _ in range(num_layers)])
+    def __init__(self, num_layers: int, rows_per_group: int, max_tokens: int, queries: int) -> None:
         self.rows_per_group = rows_per_group
-        self.blocks: list[PromptBlock] = []
+        self.levels: list[list[SharedBlock]] = []
+        self.version = 0
+        """Changes whenever tensors move to other addresses."""
+        self._num_layers, self._max_tokens, self._queries = num_layers, max_tokens, queries
+        self._groups = 0
+        self._own: OwnKeys | None = None
 
-    def add_prompts(self, prefilled: DynamicCache, lengths: Sequence[int]) -> None:
-        """Take the prompts out of one prefilled row in which they follow each other; `prefilled` is used up."""
-        first = prefilled.layers[0].values
+    @property
+    def own(self) -> OwnKeys:
+        """The rows' own keys; prompts have to be there first."""
+        if self._own is None:
+            self._own = OwnKeys(
+                self._num_layers,
+                self._groups * self.rows_per_group,
+                self._max_tokens,
+                self.levels[0][0].keys[0],
+                self._queries,
+            )
+        return self._own
+
+    def add_prompts(self, prefilled: DynamicCache, forest: Sequence[PromptBranch]) -> None:
+        """Take the branches of further prompts, a group each, out of the row that is this forest in pre-order.
+
+        Groups are counted in the order of `PromptBranch.below`.
+        """
         # Not the dtype they come in: rotation promotes keys under autocast, and their cache the values with them.
-        dtype = attention_dtype(first)
-        kernel = choose_kernel(first.device, dtype, first.shape[-1])
-        for begin, end in _blocks_of(lengths, padded=kernel.takes_bias):
-            tokens = slice(sum(lengths[:begin]), sum(lengths[:end]))
-            part = tuple(lengths[begin:end])
-            keys, values = (
-                tuple(_split_and_pad(getattr(layer, name)[:, :, tokens].to(dtype), part) for layer in prefilled.layers)
-                for name in ("keys", "values")
-            )
-            self.blocks.append(PromptBlock(keys, values, part, _padding_bias(part, first.device, dtype)))
-
-    def attend(
-        self, layer_idx: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        """(R, 1, H, D) attention of one query per row (R, H, 1, D) over its own keys (R, K, t, D) and its prompt's."""
-        kernel = choose_kernel(query.device, query.dtype, query.shape[-1])
-        rows, heads, _, size = query.shape
-        per_key_head = (key.shape[1], heads // key.shape[1])
-        own_out, own_lse, _ = kernel.forward(query.view(rows, *per_key_head, size), key, value, False, scale)
-        # The queries of a group's rows, and of the query heads of one key head, side by side: (N, K, G H/K, D).
-        folded = query.view(-1, self.rows_per_group, *per_key_head, size).transpose(1, 2).flatten(2, 3)
-        outs, lses = [], []
-        begin = 0
-        for block in self.blocks:
-            end = begin + len(block.lengths)
-            bias = () if block.bias is None else (block.bias,)
-            out, lse, _ = kernel.forward(
-                folded[begin:end], block.keys[layer_idx], block.values[layer_idx], False, scale, *bias
-            )
-            outs.append(out)
-            lses.append(lse)
-            begin = end
-        prompt_out, prompt_lse = (
-            torch.cat(parts).unflatten(2, (self.rows_per_group, -1)).transpose(1, 2).flatten(0, 1)
-            for parts in (outs, lses)
+        dtype = attention_dtype(prefilled.layers[0].values)
+        keys, values = (
+            [getattr(layer, name)[0].transpose(0, 1).to(dtype) for layer in prefilled.layers]
+            for name in ("keys", "values")
         )
-        out, _ = merge(own_out, own_lse, prompt_out, prompt_lse)
-        return out.reshape(rows, 1, heads, size)
+        levels: list[list[_Piece]] = []
+        start = 0
+
+        def take(branch: PromptBranch, level: int) -> None:
+            nonlocal start
+            tokens = slice(start, start + branch.num_tokens)
+            start = tokens.stop
+            if level == len(levels):
+                levels.append([])
+            groups = self._groups, self._groups + len(branch.below)
+            levels[level].append(_Piece(tuple(t[tokens] for t in keys), tuple(t[tokens] for t in values), groups))
+            self._groups += len(branch.prompts)
+            for child in branch.children:
+                take(child, level + 1)
+
+        for tree in forest:
+            take(tree, 0)
+        for level, pieces in enumerate(levels):
+            if level == len(self.levels):
+                self.levels.append([])
+            self.levels[level] += self._blocks(pieces)
+
+    def attend(self, layer_idx: int, query: torch.Tensor, scale: float) -> torch.Tensor:
+        """(R, H D) attention of every row's queries (R, H/K, K, D) over its own keys, the newest among them, and its prompt's."""
+        rows, queries, key_heads, size = query.shape
+        folded = query.reshape(rows * queries, key_heads, size)
+        out, lse = self.own.attend(layer_idx, folded, scale)
+        for level in self.levels:
+            for block in level:
+                here = slice(*(group * self.rows_per_group * queries for group in block.span))
+                part, part_lse = block.attend(layer_idx, folded[here], scale)
+                # As `merge`, in place and in the fewest kernels.
+                share = torch.sigmoid(part_lse - lse[here]).unsqueeze(-1).to(out.dtype)
+                torch.lerp(out[here], part, share, out=out[here])
+                if level is not self.levels[-1]:
+                    torch.logaddexp(lse[here], part_lse, out=lse[here])
+        return out.view(rows, queries, key_heads, size).transpose(1, 2).reshape(rows, -1)
 
     def select(self, groups: Sequence[int], rows: torch.Tensor) -> None:
         """Keep these groups, in ascending order, and of all rows these.
@@ -162,42 +186,83 @@ class SharedPrefixCache(Cache):
             groups: kept groups.
             rows: kept rows, group by group and equally many of each.
         """
-        for layer in self.layers:
-            layer.select(rows)
+        self.own.select(rows)
+        self.version += 1
         self.rows_per_group = len(rows) // len(groups)
+        place = {group: index for index, group in enumerate(groups)}
+        self._groups = len(groups)
+        levels = [[piece for block in level for piece in block.pieces(place)] for level in self.levels]
+        self.levels = [self._blocks(pieces) for pieces in levels if pieces]
+
+    def _blocks(self, pieces: Sequence[_Piece]) -> list[SharedBlock]:
+        """The branches of a level in as few calls as is fast."""
+        first = pieces[0].keys[0]
+        bias = choose_kernel(first.device, first.dtype, first.shape[-1]).takes_bias
+        ragged = has_ragged_attention(first.device, first.dtype, *first.shape[-2:])
         blocks = []
-        begin = 0
-        for block in self.blocks:
-            end = begin + len(block.lengths)
-            if kept := [group - begin for group in groups if begin <= group < end]:
-                blocks.append(block.select(kept))
-            begin = end
-        self.blocks = blocks
+        for run in _runs(pieces, lambda run: _follow(run) and (ragged or _fit_a_grid(run, padded=bias))):
+            if ragged and max(piece.length for piece in run) <= _KEYS_PER_CALL * len(run):
+                blocks.append(self._ragged(run))
+            elif ragged:
+                blocks += [_grid([piece]) for piece in run]
+            else:
+                blocks.append(_grid(run))
+        return blocks
+
+    def _ragged(self, run: Sequence[_Piece]) -> SharedBlock:
+        lengths = tuple(piece.length for piece in run)
+        queries = [piece.num_groups * self.rows_per_group * self._queries for piece in run]
+        device = run[0].keys[0].device
+        starts = [torch.tensor([0, *accumulate(counts)]).to(device, torch.int32) for counts in (queries, lengths)]
+        keys, values = _per_layer(run, torch.cat)
+        groups = tuple(piece.groups for piece in run)
+        return SharedBlock(keys, values, lengths, groups, None, (starts[0], starts[1]), (max(queries), max(lengths)))
 
 
-def _blocks_of(lengths: Sequence[int], *, padded: bool) -> list[tuple[int, int]]:
-    """[begin, end) of runs of prompts that one call can read: of equal lengths, or padded by at most a quarter."""
-    runs = [(0, 1)]
-    for index in range(1, len(lengths)):
-        begin = runs[-1][0]
-        run = lengths[begin : index + 1]
-        wide = max(run) * len(run) <= _LARGEST_PADDING * sum(run) if padded else len(set(run)) == 1
-        if wide:
-            runs[-1] = (begin, index + 1)
+def _grid(run: Sequence[_Piece]) -> SharedBlock:
+    lengths = tuple(piece.length for piece in run)
+    keys, values = _per_layer(run, lambda parts: torch.nn.utils.rnn.pad_sequence(parts, batch_first=True))
+    return SharedBlock(keys, values, lengths, tuple(piece.groups for piece in run), _padding_bias(lengths, keys[0]))
+
+
+def _per_layer(
+    run: Sequence[_Piece], join: Callable[[list[torch.Tensor]], torch.Tensor]
+) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    """Keys and values of several branches joined, layer by layer."""
+    keys = tuple(join(list(parts)) for parts in zip(*(piece.keys for piece in run), strict=True))
+    return keys, tuple(join(list(parts)) for parts in zip(*(piece.values for piece in run), strict=True))
+
+
+def _runs(pieces: Sequence[_Piece], belong: Callable[[Sequence[_Piece]], bool]) -> list[Sequence[_Piece]]:
+    """Runs of pieces, each as long as its pieces belong together."""
+    runs: list[Sequence[_Piece]] = []
+    for piece in pieces:
+        if runs and belong([*runs[-1], piece]):
+            runs[-1] = [*runs[-1], piece]
         else:
-            runs.append((index, index + 1))
+            runs.append([piece])
     return runs
 
 
-def _split_and_pad(tensor: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-    """(1, K, sum of lengths, D) as (len(lengths), K, P, D), padded with zeros."""
-    parts = [part.squeeze(0).transpose(0, 1) for part in tensor.split(list(lengths), dim=2)]
-    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).transpose(1, 2).contiguous()
+def _follow(run: Sequence[_Piece]) -> bool:
+    """Whether no group between the last two is missing: one whose prompt has no branch on this level."""
+    return run[-2].groups[1] == run[-1].groups[0]
 
 
-def _padding_bias(lengths: Sequence[int], device: torch.device, dtype: torch.dtype) -> torch.Tensor | None:
+def _fit_a_grid(run: Sequence[_Piece], *, padded: bool) -> bool:
+    """Whether one call of a kernel for equally many queries and keys can read them."""
+    lengths = [piece.length for piece in run]
+    if len({piece.num_groups for piece in run}) > 1:
+        return False
+    if not padded:
+        return len(set(lengths)) == 1
+    padding = max(lengths) * len(run) - sum(lengths)
+    return padding <= max((_LARGEST_PADDING - 1) * sum(lengths), _LITTLE_PADDING * len(run))
+
+
+def _padding_bias(lengths: Sequence[int], like: torch.Tensor) -> torch.Tensor | None:
     if len(set(lengths)) == 1:
         return None
     hidden = torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
     bias = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
-    return bias[:, None, None].to(device, dtype)
+    return bias[:, None, None].to(like.device, like.dtype)

@@ -5,18 +5,22 @@ row, so prefill needs no logits and sampler and trainer compute the same thing.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from transformers import DynamicCache
 
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.media_features import media_arguments, unwrap
-from videochat_r1.modeling.packed_attention import pack_groups
+from videochat_r1.modeling.packed_attention import Branch, lay_out
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
+from videochat_r1.modeling.prompt_tree import PromptBranch, plant, walk
 from videochat_r1.rollout.base import Rollout, SamplingSettings, rollouts_per_prompt
+from videochat_r1.rollout.batches import batches, runs
 from videochat_r1.rollout.decoding_rows import DecodingRows
+from videochat_r1.rollout.decoding_step import DecodingStep, RecordedStep, can_record, check_decoder
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.rollout.sampling import TokenSampler, refuse_diverged
 
@@ -35,15 +39,25 @@ class TransformersEngine:
         model: may be wrapped, in training mode, and with gradient checkpointing; it is left as it was found.
         pad_token_id: fed to rows that have ended while others go on.
         max_batch_rows: rows decoded at a time, at least one group; None decodes all together.
+        cuda_graph: record the decoding step on a GPU and repeat it, instead of starting its kernels one by one.
 
     Raises:
-        ConfigError: the text decoder has sliding-window layers, or the model is spread over several devices.
+        ConfigError: the text decoder is built of unknown parts, has sliding-window layers, or the model is spread over several devices.
     """
 
-    def __init__(self, model: torch.nn.Module, pad_token_id: int, *, max_batch_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        pad_token_id: int,
+        *,
+        max_batch_rows: int | None = None,
+        cuda_graph: bool = True,
+    ) -> None:
         self._model = unwrap(model)
         self._pad_token_id = pad_token_id
         self._max_batch_rows = max_batch_rows
+        self._cuda_graph = cuda_graph
+        check_decoder(self._model)
         install_prefix_attention(self._model)
         # Renamed in transformers 5.24.
         named = inspect.signature(type(self._model.base_model).forward).parameters
@@ -76,66 +90,75 @@ class TransformersEngine:
         counts = rollouts_per_prompt(len(prompts), num_generations, settings, noise_seeds)
         _check_prompts(prompts, media_features)
         sampler = TokenSampler(settings, self._model.config.get_text_config().vocab_size, self._model.device)
-        size = len(prompts) if self._max_batch_rows is None else self._max_batch_rows // max(counts, default=1)
-        rollouts: list[list[Rollout]] = []
+        drawn: dict[int, list[Rollout]] = {}
         with _eval_mode(self._model):
-            for begin in range(0, len(prompts), max(size, 1)):
-                part = slice(begin, begin + max(size, 1))
-                seeds = None if sampler.greedy or noise_seeds is None else noise_seeds[part]
-                rows = DecodingRows(
-                    prompts[part], counts[part], settings, self._pad_token_id, seeds, self._model.device
-                )
+            for batch in self._batches(prompts, max(counts, default=1)):
+                forest = _in_order(plant([prompts[index] for index in batch]))
+                forest, batch = _renamed(forest), [batch[index] for tree in forest for index in tree.below]
+                part, wanted = [prompts[index] for index in batch], [counts[index] for index in batch]
+                features = None if media_features is None else [media_features[index] for index in batch]
+                seeds = None if sampler.greedy or noise_seeds is None else [noise_seeds[index] for index in batch]
+                rows = DecodingRows(part, wanted, settings, self._pad_token_id, seeds, self._model.device)
+                config = self._model.config.get_text_config()
                 cache = SharedPrefixCache(
-                    self._model.config.get_text_config().num_hidden_layers, max(counts[part]), settings.max_new_tokens
+                    config.num_hidden_layers,
+                    max(wanted),
+                    settings.max_new_tokens,
+                    config.num_attention_heads // config.num_key_value_heads,
                 )
-                self._prefill(cache, prompts[part], None if media_features is None else media_features[part])
+                self._prefill(cache, part, forest, features)
                 self._decode(cache, rows, sampler, settings.max_new_tokens)
-                rollouts += rows.rollouts()
+                drawn |= dict(zip(batch, rows.rollouts(), strict=True))
+        rollouts = [drawn[index] for index in range(len(prompts))]
         refuse_diverged(rollouts)
         return rollouts
+
+    def _batches(self, prompts: Sequence[PromptInputs], num_generations: int) -> list[list[int]]:
+        """Which prompts are decoded together: where it fits, all that share something."""
+        limit = len(prompts) if self._max_batch_rows is None else max(self._max_batch_rows // num_generations, 1)
+        if len(prompts) <= limit:
+            return [list(range(len(prompts)))] if prompts else []
+        together = batches([tree.below for tree in plant(prompts)], limit)
+        return [[index for family in batch for index in family] for batch in together]
 
     def _prefill(
         self,
         cache: SharedPrefixCache,
         prompts: Sequence[PromptInputs],
+        forest: Sequence[PromptBranch],
         features: Sequence[torch.Tensor | None] | None,
     ) -> None:
-        """Keys and values of every prompt but its last token, prompts in rows without padding."""
+        """Keys and values of every prompt but its last token, in rows without padding: each branch of their forest once."""
         device = self._model.device
-        for begin, end in _chunks([prompt.num_tokens for prompt in prompts], _PREFILL_TOKENS):
-            part = prompts[begin:end]
-            lengths = [prompt.num_tokens - 1 for prompt in part]
+        sizes = [sum(branch.num_tokens for branch in walk([tree])) for tree in forest]
+        for begin, end in runs(sizes, _PREFILL_TOKENS):
+            part = forest[begin:end]
+            branches = [(branch, prompts[branch.below[0]]) for branch in walk(part)]
+            ids = [prompt.input_ids[branch.begin : branch.end].to(device) for branch, prompt in branches]
+            positions = [prompt.position_ids[:, branch.begin : branch.end].to(device) for branch, prompt in branches]
+            shown = [(branch.below[0], medium) for branch, prompt in branches for medium in branch.media(prompt)]
             prefilled = DynamicCache()
             self._model.base_model(
-                position_ids=torch.cat([prompt.position_ids[:, :-1].to(device) for prompt in part], 1).unsqueeze(1),
+                position_ids=torch.cat(positions, 1).unsqueeze(1),
                 use_cache=True,
-                shared_prefix=pack_groups([(length, ()) for length in lengths], device),
+                shared_prefix=lay_out([_without_leaves(tree) for tree in part], device),
                 scored_positions=torch.empty(0, dtype=torch.long, device=device),
                 **{self._cache_argument: prefilled},
-                **media_arguments(
-                    self._model.config,
-                    torch.cat([prompt.input_ids[:-1].to(device) for prompt in part]).unsqueeze(0),
-                    part,
-                    None if features is None else features[begin:end],
-                ),
+                **media_arguments(self._model.config, torch.cat(ids).unsqueeze(0), prompts, features, shown),
             )
-            cache.add_prompts(prefilled, lengths)
+            cache.add_prompts(prefilled, part)
 
     def _decode(self, cache: SharedPrefixCache, rows: DecodingRows, sampler: TokenSampler, max_new_tokens: int) -> None:
-        head = self._model.get_output_embeddings()
-        interval = _STEPS_BETWEEN_CHECKS.get(self._model.device.type, _STEPS_BETWEEN_CHECKS_ELSEWHERE)
-        for step in range(max_new_tokens):
-            tokens, positions = rows.inputs(step)
-            hidden = self._model.base_model(
-                input_ids=tokens,
-                position_ids=positions,
-                use_cache=True,
-                shared_prefix=cache,
-                **{self._cache_argument: cache},
-            ).last_hidden_state
-            context = rows.context(step) if sampler.needs_context else None
-            rows.record(step, *sampler.draw(head(hidden[:, 0]), rows.noise(step), context))
-            if (step + 1) % interval == 0 and not rows.go_on(cache):
+        device = self._model.device.type
+        interval = _STEPS_BETWEEN_CHECKS.get(device, _STEPS_BETWEEN_CHECKS_ELSEWHERE)
+        own = cache.own
+        step: Callable[[], None] = DecodingStep(self._model, cache, rows, sampler)
+        if self._cuda_graph and can_record(self._model.device):
+            step = RecordedStep(step, lambda: (cache.version, own.reach))
+        for number in range(max_new_tokens):
+            own.reach_for(number)
+            step()
+            if (number + 1) % interval == 0 and not rows.go_on(cache):
                 break
 
 
@@ -151,16 +174,28 @@ def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _chunks(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
-    """[begin, end) of runs whose sizes sum up to at most `limit`, or that hold a single larger one."""
-    begin, total = 0, 0
-    for index, size in enumerate(sizes):
-        if index > begin and total + size > limit:
-            yield begin, index
-            begin, total = index, 0
-        total += size
-    if begin < len(sizes):
-        yield begin, len(sizes)
+def _in_order(forest: Sequence[PromptBranch]) -> list[PromptBranch]:
+    """Trees that are alike one after the other, the deepest first, so that few attention calls read their branches."""
+
+    def depth(branch: PromptBranch) -> int:
+        return 1 + max(map(depth, branch.children), default=0)
+
+    return sorted(forest, key=lambda tree: (-depth(tree), len(tree.below), tree.num_tokens))
+
+
+def _renamed(forest: Sequence[PromptBranch]) -> list[PromptBranch]:
+    """The same forest of the same prompts, these in the order of `below`."""
+    place = {index: new for new, index in enumerate(index for tree in forest for index in tree.below)}
+
+    def rename(branch: PromptBranch) -> PromptBranch:
+        names = tuple(place[index] for index in branch.prompts)
+        return replace(branch, prompts=names, children=tuple(map(rename, branch.children)))
+
+    return list(map(rename, forest))
+
+
+def _without_leaves(branch: PromptBranch) -> Branch:
+    return Branch(branch.num_tokens, children=tuple(map(_without_leaves, branch.children)))
 
 
 def _check_prompts(prompts: Sequence[PromptInputs], media_features: Sequence[torch.Tensor | None] | None) -> None:

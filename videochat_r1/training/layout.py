@@ -2,7 +2,7 @@
 
 import os
 
-from videochat_r1.errors import ConfigError
+from videochat_r1.errors import ConfigError, counted
 
 RESUME_CHANGED = "Go on from a checkpoint that was made with other settings, where that can be exact."
 """Help of an option that GRPO and SFT share."""
@@ -48,6 +48,26 @@ def passes_per_update(wanted: int, per_process: int, num_processes: int, *, what
         f"{num_processes} processes with {per_process} {what} each make {per_pass} {what} per pass, which cannot add up to "
         f"{option}={wanted}. {_nearest(wanted, per_process, num_processes, option)}"
     )
+
+
+def refuse_torn_questions(together: int, per_process: int, rows: int = 1) -> None:
+    """For a mixture whose order brings `together` questions about a video into slices of that size.
+
+    Args:
+        together: the largest `questions_together` of the mixture.
+        per_process: prompts (SFT: samples) of a micro-batch of one process.
+        rows: of `per_device_train_batch_size`, that a prompt takes.
+
+    Raises:
+        ConfigError: a micro-batch would hold part of a slice only.
+    """
+    if per_process % together:
+        fitting = -(-per_process // together) * together
+        raise ConfigError(
+            f"questions_together={together}: a micro-batch holds {counted(per_process, 'prompt')}, which tears {together} "
+            f"questions about a video apart. Use per_device_train_batch_size={fitting * rows} ({counted(fitting, 'prompt')}; "
+            f"what makes an update has to hold whole micro-batches of them), or a questions_together that divides {per_process}"
+        )
 
 
 def _nearest(wanted: int, per_process: int, num_processes: int, option: str) -> str:

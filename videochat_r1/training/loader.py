@@ -3,6 +3,7 @@
 import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,8 +46,31 @@ def load_prompt(builder: PromptBuilder, sample: Sample) -> LoadedPrompt:
     try:
         return LoadedPrompt(sample, builder.build(sample))
     except (VideoError, DataError) as error:
-        ended = Ended.VIDEO_ERROR if isinstance(error, VideoError) else Ended.PROMPT_ERROR
-        return LoadedPrompt(sample, None, f"{type(error).__name__}: {error}", ended)
+        return _unusable(sample, error)
+
+
+def _unusable(sample: Sample, error: VideoError | DataError) -> LoadedPrompt:
+    ended = Ended.VIDEO_ERROR if isinstance(error, VideoError) else Ended.PROMPT_ERROR
+    return LoadedPrompt(sample, None, f"{type(error).__name__}: {error}", ended)
+
+
+def load_prompts(builder: PromptBuilder, samples: Sequence[Sample]) -> list[LoadedPrompt]:
+    """`load_prompt` of each, in order; consecutive ones that show the same are read once and share its pixels."""
+    loaded: list[LoadedPrompt] = []
+    for _, run in itertools.groupby(samples, lambda sample: sample.media):
+        loaded += _load_questions(builder, list(run))
+    return loaded
+
+
+def _load_questions(builder: PromptBuilder, samples: Sequence[Sample]) -> list[LoadedPrompt]:
+    if len(samples) > 1:
+        try:
+            return list(map(LoadedPrompt, samples, builder.build_together(samples)))
+        except VideoError as error:
+            return [_unusable(sample, error) for sample in samples]
+        except DataError:
+            pass  # one of the questions is at fault, and the others are asked all the same
+    return [load_prompt(builder, sample) for sample in samples]
 
 
 class PromptLoader:
@@ -57,7 +81,7 @@ class PromptLoader:
         sampler: knows what comes next.
         rank: this process.
         num_workers: worker processes; 0 builds prompts when they are asked for.
-        prefetch: prompts each worker keeps ready; bounds the host memory together with num_workers.
+        prefetch: videos, with their questions, that each worker keeps ready; bounds the host memory together with num_workers.
     """
 
     def __init__(
@@ -68,33 +92,37 @@ class PromptLoader:
         self._rank = rank
         self._num_workers = num_workers
         self._prefetch = prefetch
-        self._stream: Iterator[LoadedPrompt] | None = None
+        self._stream: Iterator[list[LoadedPrompt]] | None = None
+        self._ready: deque[LoadedPrompt] = deque()
         self._expected: Iterator[PromptRequest] = iter(())
         self.seconds_waited = 0.0
 
     def take(self, requests: Sequence[PromptRequest]) -> list[LoadedPrompt]:
         """The prompts of the requests. Asking for anything but what comes next (after a resume) restarts the workers."""
         begin = time.perf_counter()
-        prompts = [self._next(request) for request in requests]
+        if self._num_workers == 0:
+            prompts = load_prompts(self._builder, [request.sample for request in requests])
+        else:
+            prompts = [self._next(request) for request in requests]
         self.seconds_waited += time.perf_counter() - begin
         return prompts
 
     def load_now(self, samples: Sequence[Sample]) -> list[LoadedPrompt]:
         """Prompts that nobody could prepare ahead, as what is wanted has just been found out."""
         begin = time.perf_counter()
-        prompts = [load_prompt(self._builder, sample) for sample in samples]
+        prompts = load_prompts(self._builder, samples)
         self.seconds_waited += time.perf_counter() - begin
         return prompts
 
     def _next(self, request: PromptRequest) -> LoadedPrompt:
-        if self._num_workers == 0:
-            return load_prompt(self._builder, request.sample)
         if self._stream is None or next(self._expected) != request:
             self._restart(request)
             expected = next(self._expected)
             assert expected == request, "a rank's first request of a generation is its first prompt"
-        assert self._stream is not None
-        return next(self._stream)
+        if not self._ready:
+            assert self._stream is not None
+            self._ready.extend(next(self._stream))
+        return self._ready.popleft()
 
     def _restart(self, request: PromptRequest) -> None:
         position = (self._rank, request.epoch, request.generation)
@@ -102,21 +130,27 @@ class PromptLoader:
         dataset = _UpcomingPrompts(self._builder, self._sampler, position)
         options: dict[str, Any] = {"num_workers": self._num_workers, "prefetch_factor": self._prefetch}
         self._stream = iter(DataLoader(dataset, batch_size=None, **options))
+        self._ready.clear()
 
 
 class _UpcomingPrompts(IterableDataset):
-    """The stream of one rank, dealt round robin over its workers: the loader reads them back in the same order."""
+    """The stream of one rank, dealt round robin over its workers: the loader reads it back in the same order. What is dealt is
+    a video with all consecutive questions of a generation about it."""
 
     def __init__(self, builder: PromptBuilder, sampler: GroupSampler, position: tuple[int, int, int]) -> None:
         self._builder = builder
         self._sampler = sampler
         self._position = position
 
-    def __iter__(self) -> Iterator[LoadedPrompt]:
+    def __iter__(self) -> Iterator[list[LoadedPrompt]]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for request in itertools.islice(self._sampler.upcoming(*self._position), first, None, step):
-            yield load_prompt(self._builder, request.sample)
+        requests = self._sampler.upcoming(*self._position)
+        runs = itertools.groupby(requests, lambda each: (each.epoch, each.generation, each.sample.media))
+        # A run lasts until the next one is asked for.
+        samples = ([request.sample for request in run] for _, run in runs)
+        for questions in itertools.islice(samples, first, None, step):
+            yield load_prompts(self._builder, questions)
 
 
 class BadSamples:

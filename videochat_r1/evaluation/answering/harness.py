@@ -2,26 +2,22 @@
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from videochat_r1.evaluation.answering.prompt_stream import stream_batches
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.progress import progress_bar
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
-from videochat_r1.training.loader import LoadedPrompt, load_prompt
-
-# Prompts that each thread may have ready: bounds the host memory.
-_READ_AHEAD = 32
+from videochat_r1.training.loader import LoadedPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +87,17 @@ def evaluate(
         description: of the progress bar.
         progress: whether to show it.
     """
-    order = sorted(range(len(samples)), key=lambda index: samples[index].task)
-    rows: dict[int, dict[str, Any]] = {}
-    bar = progress_bar(total=len(samples), desc=description, unit="sample", disable=not progress)
-    prompts = _prompts(builder, [samples[index] for index in order], num_workers)
-    for begin in range(0, len(order), batch_size):
-        part = order[begin : begin + batch_size]
-        batch = list(islice(prompts, len(part)))
-        answered = [row.to_json() for row in answer(engine, tokenizer, batch, settings)]
-        rows.update(zip(part, answered, strict=True))
-        if output is not None:
-            append_rows(output, answered)
-        bar.update(len(part))
-    bar.close()
-    return [rows[index] for index in range(len(samples))]
+    by_task = sorted(samples, key=lambda sample: sample.task)
+    rows: dict[str, dict[str, Any]] = {}
+    with progress_bar(total=len(samples), desc=description, unit="sample", disable=not progress) as bar:
+        for _, of_task in groupby(by_task, lambda sample: sample.task):
+            for batch in stream_batches(builder, list(of_task), num_workers, size=batch_size):
+                answered = [row.to_json() for row in answer(engine, tokenizer, batch, settings)]
+                rows.update({prompt.sample.id: row for prompt, row in zip(batch, answered, strict=True)})
+                if output is not None:
+                    append_rows(output, answered)
+                bar.update(len(batch))
+    return [rows[sample.id] for sample in samples]
 
 
 def answer(
@@ -174,18 +167,3 @@ def _noise_seed(sample: Sample) -> int:
     """63 bits that depend on the sample alone, so that batches do not matter when answers are sampled."""
     name = f"{sample.source}/{sample.id}"
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
-
-
-def _prompts(builder: PromptBuilder, samples: Sequence[Sample], num_workers: int) -> Iterator[LoadedPrompt]:
-    """The samples' prompts in order; threads read ahead, a bounded number of them, while earlier ones are answered."""
-    if num_workers == 0:
-        yield from (load_prompt(builder, sample) for sample in samples)
-        return
-    with ThreadPoolExecutor(num_workers) as pool:
-        waiting: deque[Future[LoadedPrompt]] = deque()
-        for sample in samples:
-            waiting.append(pool.submit(load_prompt, builder, sample))
-            if len(waiting) > _READ_AHEAD * num_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

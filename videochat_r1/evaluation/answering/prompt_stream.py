@@ -1,4 +1,4 @@
-"""Prompts of many samples, read ahead by threads: the questions of one video follow each other and share its frames."""
+"""Prompts of many samples, read ahead by threads: the questions of one video follow each other and share its pixels."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
 from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.rollout.batches import batches
 from videochat_r1.sample import Media, Sample
-from videochat_r1.training.loader import LoadedPrompt, load_prompt
+from videochat_r1.training.loader import LoadedPrompt, load_prompts
 
 
 def group_by_video(samples: Sequence[Sample]) -> list[list[Sample]]:
@@ -23,56 +24,39 @@ def shard_of(samples: Sequence[Sample], shard: int, num_shards: int) -> list[Sam
     return [sample for group in group_by_video(samples)[shard::num_shards] for sample in group]
 
 
-def stream_prompts(
-    builder: PromptBuilder, samples: Sequence[Sample], num_workers: int, *, ahead: int
-) -> Iterator[LoadedPrompt]:
-    """One prompt per sample, in an order that depends on the samples and `num_workers` alone.
+def stream_batches(
+    builder: PromptBuilder, samples: Sequence[Sample], num_workers: int, *, size: int
+) -> Iterator[list[LoadedPrompt]]:
+    """Every sample's prompt once, in batches of at most `size` that hold whole videos where they can.
 
-    Each thread takes every n-th video and waits for a decoder most of the time. At most about `ahead` prompts are in memory
-    at once, however many samples there are.
+    Order and batches depend on the samples alone. A video is read once for all its questions of a batch, by one thread; about
+    as many prompts as two batches hold, or a video per thread, are in memory at once, however many samples there are.
 
     Args:
         builder: used in the threads.
         samples: what to ask.
-        num_workers: threads; 0 builds prompts when they are asked for.
-        ahead: prompts to have ready, at least one per thread.
+        num_workers: threads, each of which waits for a decoder most of the time; 0 builds prompts when they are asked for.
+        size: the most prompts of a batch.
     """
+    planned = batches(group_by_video(samples), size)
     if num_workers == 0:
-        yield from (load_prompt(builder, sample) for group in group_by_video(samples) for sample in group)
+        yield from ([prompt for part in batch for prompt in load_prompts(builder, part)] for batch in planned)
         return
-    share = max(1, ahead // num_workers)
+    parts = deque(part for batch in planned for part in batch)
+    reading: deque[tuple[int, Future[list[LoadedPrompt]]]] = deque()
+
+    def read_ahead(pool: ThreadPoolExecutor) -> None:
+        while parts and (len(reading) < num_workers or sum(count for count, _ in reading) < size):
+            part = parts.popleft()
+            reading.append((len(part), pool.submit(load_prompts, builder, part)))
+
     with ExitStack() as stack:
-        streams = [_Stream(builder, shard_of(samples, worker, num_workers), share) for worker in range(num_workers)]
-        for stream in streams:
-            stack.callback(stream.close)
-        while any(stream.waiting for stream in streams):
-            for stream in streams:
-                if stream.waiting:
-                    yield stream.take()
-
-
-class _Stream:
-    """One thread that prepares its samples in their order, a bounded number of them ahead."""
-
-    def __init__(self, builder: PromptBuilder, samples: Sequence[Sample], ahead: int) -> None:
-        self._builder = builder
-        self._samples = iter(samples)
-        self._pool = ThreadPoolExecutor(1)
-        self.waiting: deque[Future[LoadedPrompt]] = deque()
-        for _ in range(ahead):
-            self._prepare_next()
-
-    def take(self) -> LoadedPrompt:
-        """The next prompt, once it is ready."""
-        prompt = self.waiting.popleft().result()
-        self._prepare_next()
-        return prompt
-
-    def close(self) -> None:
-        """Prepare nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _prepare_next(self) -> None:
-        sample = next(self._samples, None)
-        if sample is not None:
-            self.waiting.append(self._pool.submit(load_prompt, self._builder, sample))
+        pool = ThreadPoolExecutor(num_workers)
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        for batch in planned:
+            prompts: list[LoadedPrompt] = []
+            for _ in batch:
+                read_ahead(pool)
+                prompts += reading.popleft()[1].result()
+            read_ahead(pool)
+            yield prompts

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.answering.answerer import Answerer, pick_device
 from videochat_r1.evaluation.answering.options import RunOptions, identity
-from videochat_r1.evaluation.answering.prompt_stream import group_by_video, shard_of, stream_prompts
+from videochat_r1.evaluation.answering.prompt_stream import group_by_video, shard_of, stream_batches
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
 from videochat_r1.evaluation.clue_perception.passes import TASK as CLUE_TASK
@@ -130,8 +129,7 @@ def _answer_all(
 ) -> None:
     """Ask every sample (as `asked` has it) and write every answer as soon as its batch is done; a bar shows the time left."""
     clues, by_id = options.clue_perception, {sample.id: sample for sample in samples}
-    prompts = stream_prompts(answerer.builder, asked, options.workers, ahead=options.batch_size)
-    headline = "parse_rate" if benchmark.judged else benchmark.headline(samples[0].task)
+    headline = "parse_rate" if any(map(benchmark.is_judged, samples)) else benchmark.headline(samples[0].task)
     total, done = 0.0, 0
     show = os.environ.get("LOCAL_RANK", "0") == "0"
     with ExitStack() as stack:
@@ -140,7 +138,7 @@ def _answer_all(
             passes = CluePerception(answerer, clues, workers=options.workers, untagged=scoring.untagged)
             answer = stack.enter_context(passes).answer
         bar = stack.enter_context(progress_bar(total=len(samples), desc=title, unit="sample", disable=not show))
-        while batch := list(islice(prompts, options.batch_size)):
+        for batch in stream_batches(answerer.builder, asked, options.workers, size=options.batch_size):
             predictions = answer(batch)
             writer.add(predictions)
             for prediction in predictions:

@@ -1,0 +1,176 @@
+"""One decoding step of all rows, as little as there is to compute: the text decoder's modules without the forward around them.
+
+A step takes no argument, gives no result and asks the host for nothing: it reads and writes tensors whose addresses stay until
+rows are dropped. So a CUDA graph can record it once and repeat it.
+
+Letters: R rows, H query heads, K key heads, D head size.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from transformers import PreTrainedModel
+
+from videochat_r1.errors import ConfigError
+from videochat_r1.rollout.decoding_rows import DecodingRows
+from videochat_r1.rollout.prefix_cache import SharedPrefixCache
+from videochat_r1.rollout.sampling import TokenSampler
+
+_LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+_ATTENTION_PARTS = {"q_proj", "k_proj", "v_proj", "o_proj"}
+_OPTIONAL_PARTS = {"q_norm", "k_norm", "rotary_emb"}
+
+
+class DecodingStep:
+    """Draws one token for every row.
+
+    Linear layers, embedding and head are called as the modules they are, so that adapters and autocast act.
+
+    Args:
+        model: plain, in evaluation mode.
+        cache: with the prompts.
+        rows: nothing drawn yet.
+        sampler: how to draw.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, cache: SharedPrefixCache, rows: DecodingRows, sampler: TokenSampler
+    ) -> None:
+        self._text = model.base_model.language_model
+        self._head = model.get_output_embeddings()
+        self._cache, self._rows, self._sampler = cache, rows, sampler
+        self._table = self._rotations()
+
+    def _rotations(self) -> torch.Tensor:
+        """(places, 2, 1, 1, D) cosines and sines of the rows' places, such that `x cos + swapped halves of x sin` turns x."""
+        like = self._text.embed_tokens(self._rows.token[:1])
+        cos, sin = self._text.rotary_emb(like, self._rows.positions.unsqueeze(1))
+        half = cos.shape[-1] // 2
+        return torch.stack([cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)], 1)[:, :, None, None]
+
+    def __call__(self) -> None:
+        """One token more for every row."""
+        rows, cache = self._rows, self._cache
+        hidden = self._text.embed_tokens(rows.token)
+        cos, sin = self._table.index_select(0, rows.place).unbind(1)
+        cache.own.begin_step()
+        for index, layer in enumerate(self._text.layers):
+            attended = self._attend(index, layer.self_attn, _normed(layer.input_layernorm, hidden), cos, sin)
+            hidden = hidden + layer.self_attn.o_proj(attended)
+            hidden = hidden + layer.mlp(_normed(layer.post_attention_layernorm, hidden))
+        cache.own.end_step()
+        logits = self._head(_normed(self._text.norm, hidden))
+        rows.record(*self._sampler.draw(logits, rows.noise(), rows.context))
+
+    def _attend(
+        self, index: int, attention: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> torch.Tensor:
+        """(R, H D) of normed hidden states (R, hidden size)."""
+        shape = (-1, attention.head_dim)
+        query, key, value = (
+            projection(hidden).unflatten(-1, shape)
+            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        if hasattr(attention, "q_norm"):
+            query, key = _normed(attention.q_norm, query), _normed(attention.k_norm, key)
+        # Key heads last, each with its query heads, its key and its value: (R, H/K + 2, K, D), in the values' precision, as norms
+        # give more under autocast.
+        grouped = query.unflatten(1, (key.shape[1], -1)).transpose(1, 2)
+        together = torch.cat([part.to(value.dtype) for part in (grouped, key.unsqueeze(1), value.unsqueeze(1))], 1)
+        turned = together[:, :-1]
+        torch.addcmul(turned * cos, turned.roll(cos.shape[-1] // 2, -1), sin, out=turned)
+        self._cache.own.write(index, together[:, -2:])
+        return self._cache.attend(index, together[:, :-2], attention.scaling)
+
+
+def check_decoder(model: PreTrainedModel) -> None:
+    """Refuse a text decoder that `DecodingStep` would compute otherwise than the model does.
+
+    Raises:
+        ConfigError: a layer or its attention has parts that are not known.
+    """
+    for layer in model.base_model.language_model.layers:
+        for module, needed, optional in (
+            (layer, _LAYER_PARTS, set()),
+            (layer.self_attn, _ATTENTION_PARTS, _OPTIONAL_PARTS),
+        ):
+            parts = {name for name, _ in module.named_children()}
+            if strange := sorted((parts - optional) ^ needed):
+                raise ConfigError(
+                    f"the decoding step knows {type(module).__name__} with the parts {', '.join(sorted(needed))} and this one "
+                    f"differs in {', '.join(strange)}: draw rollouts with vLLM (use_vllm) instead"
+                )
+
+
+def can_record(device: torch.device) -> bool:
+    """Whether there is a GPU. Without a driver "cuda" tensors are fake, and start nothing that could be recorded."""
+    return device.type == "cuda" and torch.cuda.is_available()
+
+
+def _normed(norm: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """RMS norm, on CUDA as one kernel."""
+    weight: torch.Tensor = norm.weight
+    return torch.nn.functional.rms_norm(hidden.to(weight.dtype), weight.shape, weight, norm.variance_epsilon)
+
+
+class Recording(Protocol):
+    """What `torch.cuda.CUDAGraph` is used for here."""
+
+    def replay(self) -> None:
+        """Do again what was recorded."""
+
+    def pool(self) -> Any:
+        """The memory that it uses."""
+
+
+class RecordedStep:
+    """The same step, recorded as a CUDA graph and repeated for as long as nothing changes its address or shape.
+
+    Args:
+        step: to record.
+        version: what changes with addresses and shapes.
+    """
+
+    def __init__(self, step: Callable[[], None], version: Callable[[], object]) -> None:
+        self._step, self._version = step, version
+        self._graph: Recording | None = None
+        self._recorded: object = None
+        self._seen: object = None
+
+    def __call__(self) -> None:
+        """One token more for every row."""
+        version = self._version()
+        if version != self._seen:
+            # Once as it is, so that libraries choose and load their kernels.
+            self._seen = version
+            self._step()
+            return
+        if self._graph is None or self._recorded != version:
+            # An earlier recording lives until the new one has taken over its memory.
+            self._graph, self._recorded = record(self._step, self._graph), version
+        self._graph.replay()
+
+
+def record(step: Callable[[], None], earlier: Recording | None) -> Recording:
+    """A graph of what `step` starts, in the memory of an earlier one."""
+    graph = torch.cuda.CUDAGraph()
+    stream, current = _recording_stream(), torch.cuda.current_stream()
+    stream.wait_stream(current)
+    # Casts of weights made here would be kept for later forwards, which must not read a graph's memory.
+    autocast = torch.autocast(
+        "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
+    )
+    with torch.cuda.stream(stream), autocast:
+        graph.capture_begin(pool=None if earlier is None else earlier.pool(), capture_error_mode="thread_local")
+        step()
+        graph.capture_end()
+    current.wait_stream(stream)
+    return graph
+
+
+@cache
+def _recording_stream() -> torch.cuda.Stream:
+    """One for all: libraries keep a workspace for every stream."""
+    return torch.cuda.Stream()
