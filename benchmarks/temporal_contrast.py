@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--num-train", type=int, default=400, help="training videos of each of the three kinds")
     parser.add_argument("--num-eval", type=int, default=200, help="held-out videos of each kind, an even number")
     parser.add_argument("--sft-updates", type=int, default=140)
-    parser.add_argument("--updates", type=int, default=100, help="of GRPO")
+    parser.add_argument("--updates", type=int, default=80, help="of GRPO")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scales", nargs="+", choices=SCALES, default=SCALES, help="values of scale_rewards")
     parser.add_argument("--parts", nargs="+", default=(), metavar="NAME", help="e.g. t-grpo-none-0; default: all")

@@ -518,6 +518,26 @@ def test_sampled_answers_do_not_depend_on_batches(world: Path) -> None:
     assert (world / "sampled_c" / "samples.jsonl").read_text() != both[0]
 
 
+def test_a_video_is_computed_once_for_the_questions_of_a_batch(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers do not depend on it. V0 has one question, V1 two, V2 three; the frames of V0 and V1 are the same."""
+    from videochat_r1.rollout import transformers_engine
+
+    media_arguments, shown = transformers_engine.media_arguments, []
+
+    def counted(*args: Any) -> dict[str, object]:
+        shown.append(len(args[-1]))
+        return media_arguments(*args)
+
+    monkeypatch.setattr(transformers_engine, "media_arguments", counted)
+    found = {}
+    for size, times in (("8", 2), ("3", 2), ("2", 4), ("1", 6)):
+        shown.clear()
+        assert run(world, f"by_{size}", "--batch-size", size) == 0
+        assert sum(shown) == times
+        found[size] = answers(world / f"by_{size}")
+    assert found["8"] == found["3"] == found["2"] == found["1"]
+
+
 def test_a_killed_run_goes_on_without_losing_or_repeating_a_row(world: Path) -> None:
     run(world, "plain")
     arguments = {"world": str(world)}

@@ -268,6 +268,8 @@ def test_shuffled_frames_are_those_of_a_video_decoded_in_that_order(folder, fami
         assert torch.equal(shuffled.position_ids, inputs.position_ids)
         assert shuffled.media[0].frame_seconds == inputs.media[0].frame_seconds
         assert torch.equal(build.shuffled(inputs, seed).media[0].patches, shuffled.media[0].patches)
+        assert build.shuffled(inputs, seed).media[0].digest == shuffled.media[0].digest
+        assert count == 1 or shuffled.media[0].digest != inputs.media[0].digest
         orders.append(tuple(order))
     assert len(set(orders)) > (12 if count > 2 else 0)
 

@@ -22,6 +22,7 @@ from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, load_processor, vision_token_ids
 from videochat_r1.modeling.media_features import encode_media
+from videochat_r1.modeling.prompt_tree import common_beginning
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout, SamplingSettings
@@ -305,6 +306,31 @@ def test_media_and_prompt_are_computed_once_per_group(world: SimpleNamespace) ->
     rest = sum(prompt.num_tokens % block for prompt in world.prompts)
     assert world.prompts[0].num_tokens > 2 * block
     assert sum(computed) == once + 7 * rest
+
+
+def test_a_video_is_encoded_once_for_all_its_questions(world: SimpleNamespace) -> None:
+    """Also where questions about two videos come in turns; what they share is prefilled once, up to a block of the cache."""
+    words = ("What happens first?", "And what then?", "Why?")
+    prompts = [
+        world.builder.from_frames(frames, world.builder.render_text(question))
+        for question in words
+        for frames in world.frames[:2]
+    ]
+    media: list[int] = []
+    computed: list[int] = []
+    settings = replace(world.settings, max_new_tokens=1)
+    world.generation.sync_weights()
+    with (
+        hooked(world.vllm_model.visual, lambda call: media.append(len(call["grid_thw"]))),
+        hooked(world.first_layer, lambda call: computed.append(call[0].shape[1])),
+    ):
+        groups = world.generation.generate(prompts, num_generations=2, settings=settings, noise_seeds=seeds_of(6, 2))
+    assert largest_difference(world.model, prompts, groups, 1.0) < 1e-4
+    assert sum(media) == 2
+    block = world.generation.llm.llm_engine.vllm_config.cache_config.block_size
+    apart = sum(prompt.num_tokens + prompt.num_tokens % block for prompt in prompts)
+    common = [common_beginning(prompts[video], prompts[video + 2]) for video in range(2)]
+    assert sum(computed) == apart - 2 * sum(tokens - tokens % block for tokens in common)
 
 
 def test_weights_are_the_trainers_after_every_update(world: SimpleNamespace) -> None:

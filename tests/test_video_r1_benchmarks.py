@@ -47,6 +47,8 @@ def write(path: Path, value: object) -> Path:
 def test_ids_of_the_real_files(shared_dir: Path, name: str, path: str, subset: str, count: int, first: str) -> None:
     samples = load(name, shared_dir / "annotations" / path, subset=subset)
     assert (len(samples), samples[0].id) == (count, first)
+    if name == "mmvu":
+        assert all("discipline" in BENCHMARKS[name].groups(sample) for sample in samples)
     if subset != "all" or name == "mmvu":
         assert BENCHMARKS[name].num_samples[subset] == count
 
@@ -155,6 +157,8 @@ def test_open_questions_of_mmvu_take_a_judge(tmp_path: Path) -> None:
     rows = [mmvu_row(0, "open-ended", "Dolly Zoom"), mmvu_row(1, "multiple-choice", "C")]
     samples = load("mmvu", write(tmp_path / "validation.json", rows))
     assert samples[0].media.path == "Art/0.mp4" and samples[1].target.options[2] == "xC"
+    groups = {"question_type": "open-ended", "subject": "Art", "discipline": "Humanities and Social Science"}
+    assert BENCHMARKS["mmvu"].groups(samples[0]) == groups
     results = evaluate("mmvu", samples, ["a dolly zoom", "C"])
     assert results["metrics"]["accuracy"] == 1.0 and results["num_unscored"] == 1
     benchmark = BENCHMARKS["mmvu"]

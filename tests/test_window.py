@@ -8,6 +8,7 @@ import sys
 
 import httpx
 import pytest
+import yaml
 
 from tests.window_runs import BOXES, grounding, window, write_run
 from videochat_r1.cli import main
@@ -17,6 +18,7 @@ from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rollout_file import drop_rollouts_after
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
 from videochat_r1.grpo.tally import Sum
+from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.training.metrics_file import MetricsReader, append_metrics
@@ -260,6 +262,45 @@ def test_videos_of_a_run_from_another_machine_are_found_below_the_folder(tmp_pat
     (run / "rollouts.jsonl").write_text(lines_of(grounding(1, "a", "/elsewhere/data/videos/clip.mp4")))
     with window([run], [tmp_path]) as where:
         assert httpx.get(f"{where}/api/runs/0/groups/1/video").status_code == 200
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
+    run = write_run(tmp_path)
+    model = tmp_path / "model"
+    build_tiny(model, hidden=32, family=family)
+    config = {
+        "model": {"model_name_or_path": str(model)},
+        "data": {"video": {"fps": 2.0, "min_pixels": 784, "max_pixels": 56 * 56, "isolation": "none"}},
+    }
+    (run / "resolved_config.yaml").write_text(yaml.safe_dump(config))
+    with window([run], [run.parent / "videos"]) as where:
+        [seen] = httpx.get(f"{where}/api/runs/0/groups/1/saw", timeout=120).json()
+        [pictures] = httpx.get(f"{where}/api/runs/0/groups/4/saw", timeout=120).json()
+        refused = httpx.get(f"{where}/api/runs/0/groups/6/saw", timeout=120)
+    assert [frame["seconds"] for frame in seen["frames"]] == [place / 2 for place in range(8)]
+    assert seen["original"] == [128, 64] and seen["size"][0] * seen["size"][1] <= 56 * 56
+    assert seen["tokens"] == 4 * seen["tokens_of_step"] and seen["prompt_tokens"] is None, (
+        "the log's prompt shows no video"
+    )
+    assert seen["written"] == (
+        ["<0.2 seconds>", "<1.2 seconds>", "<2.2 seconds>", "<3.2 seconds>"] if "3" in family else []
+    )
+    assert len(pictures["frames"]) == 2 and refused.status_code == 422 and str(tmp_path) not in refused.text
+
+
+def test_without_the_models_folder_it_says_so_and_names_no_path(tmp_path):
+    run = write_run(tmp_path)
+    (run / "resolved_config.yaml").write_text(
+        yaml.safe_dump({"model": {"model_name_or_path": str(tmp_path / "gone")}, "data": {}})
+    )
+    with window([run], [run.parent / "videos"]) as where:
+        refused = httpx.get(f"{where}/api/runs/0/groups/1/saw", timeout=120)
+    assert (
+        refused.status_code == 422
+        and "model folder cannot be read" in refused.text
+        and str(tmp_path) not in refused.text
+    )
 
 
 def test_who_may_look(run, address):

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from tests.window_runs import BOXES, CHROMIUM, NASTY, SECONDS, grounding, wait_for, window, write_run
+from tests.window_runs import BOXES, CHROMIUM, NASTY, SECONDS, grounding, wait_for, window, write_evaluation, write_run
+from videochat_r1.cli import main
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="Playwright is not installed: training_scripts/setup.sh dev"
@@ -193,6 +194,74 @@ def test_curves_alarms_and_the_map_of_groups_lead_on(open_page, tmp_path):
         plot = page.locator(".plot.picks").first.bounding_box()
         page.mouse.click(plot["x"] + plot["width"] - 12, plot["y"] + plot["height"] / 2)
         page.get_by_role("button", name="update 24").wait_for()
+
+
+def test_groups_sent_as_one_file_need_no_server(chromium, run, tmp_path):
+    file = tmp_path / "odd.html"
+    assert (
+        main(["view", str(run), "--videos", str(run.parent / "videos"), "--export", str(file), "--groups", "2,5,4"])
+        == 0
+    )
+    assert str(run.parent) not in file.read_text()
+    context = chromium.new_context(offline=True)
+    page = context.new_page()
+    failures = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.on(
+        "request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or failures.append(request.url)
+    )
+    page.goto(file.as_uri())
+    page.get_by_text("where", exact=True).click()
+    playing(page)
+    assert page.locator(".box[data-key='truth']").count() == 1
+    page.keyboard.press("l")
+    page.get_by_role("heading", name="captioning").wait_for()
+    page.keyboard.press("l")
+    until(
+        page,
+        "document.querySelectorAll('.pictures img').length === 2 && document.querySelector('.pictures img').naturalWidth === 60",
+    )
+    assert page.evaluate("window.broken === undefined") and failures == []
+    context.close()
+    assert main(["view", str(run), "--export", str(file)]) == 2, "a file that is there is not replaced"
+
+
+def test_an_evaluation_is_compared_with_another_sample_by_sample(open_page, tmp_path):
+    write_evaluation(tmp_path / "old", tmp_path / "clip.mp4", [[0.0, 1.0], [1.0, 3.0], None])
+    write_evaluation(tmp_path / "new", tmp_path / "clip.mp4", [[1.0, 3.0], [2.0, 3.0], None])
+    with window([tmp_path]) as where:
+        page = open_page("0/evaluation", where)
+        assert page.locator("tr.strong").inner_text().split()[:2] == ["mIoU", "50.00"]
+        page.get_by_label("compared with").select_option("old")
+        page.get_by_text("3 samples in both").wait_for()
+        better, worse = page.get_by_role("region", name="better here"), page.get_by_role("region", name="worse here")
+        assert better.get_by_role("link").all_inner_texts() == ["s0"] and worse.get_by_role(
+            "link"
+        ).all_inner_texts() == ["s1"]
+        better.get_by_role("link").click()
+        page.locator(".answers li").first.wait_for()
+        assert page.locator(".answers strong").all_inner_texts() == ["new", "old"], "the better one first"
+        until(page, "document.querySelectorAll('.timeline .bar').length === 3")
+
+
+def test_what_was_learned_and_one_sample_through_training(open_page, tmp_path):
+    lines = [
+        grounding(step, sample, "none.mp4", [gain * step, 1.0])
+        for step in (1, 5, 9)
+        for sample, gain in (("up", 1), ("down", -1))
+    ]
+    (tmp_path / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with window([tmp_path]) as where:
+        page = open_page("0/changes", where)
+        page.get_by_text("2 samples in both").wait_for()
+        assert page.get_by_role("region", name="forgotten").get_by_role("link").all_inner_texts() == ["down"]
+        page.get_by_role("region", name="learned").get_by_role("link", name="up").click()
+        page.get_by_role("heading", name="Update 9").wait_for()
+        page.get_by_role("link", name="update 5: 3.00").click()
+        page.get_by_role("heading", name="Update 5").wait_for()
+        page.keyboard.press("l")
+        page.get_by_role("heading", name="Update 9").wait_for()
+        assert page.locator(".heading").get_by_text("up · toy").count() == 1, "the next one of the same sample"
 
 
 def test_all_by_keyboard(open_page):

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import uvicorn
 
 from tests.video_files import write_pictures, write_video
 from videochat_r1.commands.view import listen
+from videochat_r1.geometry import Span
+from videochat_r1.sample import SpanTarget
+from videochat_r1.tasks import TASKS
 from videochat_r1.window.playable import Copies
 from videochat_r1.window.runs import open_runs
-from videochat_r1.window.server import window_app
+from videochat_r1.window.server import WindowServer, window_app
 from videochat_r1.window.watcher import Watcher
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -88,6 +90,36 @@ def write_run(folder: Path) -> Path:
     return run
 
 
+def write_evaluation(folder: Path, clip: Path, answers: Sequence[Any]) -> None:
+    """A scored benchmark that asks for 1 to 3 s of one video, with these parsed answers."""
+    folder.mkdir()
+    if not clip.exists():
+        write_video(clip, 40, fps=10)
+    target = {"span": [1.0, 3.0], "duration": SECONDS}
+    rows = []
+    for place, span in enumerate(answers):
+        iou = 0.0 if span is None else TASKS["temporal_grounding"].iou(Span(*span), SpanTarget(Span(1.0, 3.0), SECONDS))
+        row = {"id": f"s{place}", "task": "temporal_grounding", "video": str(clip), "query": "q", "target": target}
+        rows.append(
+            {**row, "completion": f"<answer>{span}</answer>", "parsed": span, "scores": {"mIoU": iou}, "failure": None}
+        )
+    settings = {
+        name: "x" for name in ("benchmark", "task", "subset", "annotations", "annotations_sha256", "box_format")
+    }
+    settings |= {
+        "bootstrap": 0,
+        "bootstrap_seed": 0,
+        "limit": None,
+        "videos": str(clip.parent),
+        "train_annotations": None,
+    }
+    mean = sum(row["scores"]["mIoU"] for row in rows) / len(rows)
+    results = {"benchmark": "charades_sta", "task": "temporal_grounding", "headline": "mIoU", "num_samples": len(rows)}
+    results |= {"num_failed": 0, "failures": {}, "metrics": {"mIoU": mean}, "ci95": {}, "by": {}, "baselines": {}}
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "results.json").write_text(json.dumps({**results, "settings": {**settings, "untagged": False}}))
+
+
 @contextmanager
 def window(outputs: Sequence[Path], videos: Sequence[Path] = (), token: str | None = None) -> Iterator[str]:
     """Serves a window in a thread of this process, once its logs are read; gives its address."""
@@ -98,9 +130,7 @@ def window(outputs: Sequence[Path], videos: Sequence[Path] = (), token: str | No
         watcher = held.enter_context(Watcher(runs))
         copies = held.enter_context(closing(Copies()))
         listening = held.enter_context(closing(listen("127.0.0.1", 0)))
-        server = uvicorn.Server(
-            uvicorn.Config(window_app(runs, watcher, copies, token), log_level="warning", timeout_graceful_shutdown=0)
-        )
+        server = WindowServer(window_app(runs, watcher, copies, token), watcher)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -29,6 +29,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import load_config
+from videochat_r1.modeling.prompt_tree import plant
 from videochat_r1.rollout.base import Rollout, SamplingSettings, rollouts_per_prompt
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.sampling import check_settings, refuse_diverged
@@ -151,16 +152,17 @@ class VLLMEngine:
             )
         with self._controls.requests(settings.temperature or 1.0):
             features = media_features or [None] * len(prompts)
-            requests = [self._request(prompt, video) for prompt, video in zip(prompts, features, strict=True)]
-            for request, row in zip(requests, seeds, strict=True):
-                for seed in row:
+            # One after the other, so that what they share is still in vLLM's caches.
+            order = [index for tree in plant(prompts) for index in tree.below]
+            for index in order:
+                request = self._request(prompts[index], features[index])
+                for seed in seeds[index]:
                     self.llm.llm_engine.add_request(next(self._request_ids), request, _sampling_params(settings, seed))
-            outputs = self.llm.wait_for_completion(RequestOutput, use_tqdm=False)
-        rest = iter(outputs)
-        groups = [
-            [_rollout(next(rest), prompt, settings) for _ in range(count)]
-            for prompt, count in zip(prompts, counts, strict=True)
-        ]
+            outputs = iter(self.llm.wait_for_completion(RequestOutput, use_tqdm=False))
+        drawn = {
+            index: [_rollout(next(outputs), prompts[index], settings) for _ in range(counts[index])] for index in order
+        }
+        groups = [drawn[index] for index in range(len(prompts))]
         refuse_diverged(groups)
         return groups
 

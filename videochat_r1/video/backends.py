@@ -166,11 +166,11 @@ def _frames_in_order(
 
 
 def decode_with_decord(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:
-    """Frames by number, through decord; PyAV reads files whose pictures are mirrored, which decord only turns.
+    """Frames by number, through decord; PyAV reads what decord cannot read without decoding all that comes before, or at all.
 
-    decord counts frames from the key frame it believes it has sought to. Where its clock or its count differs from
-    the file's, several frames have one time, or pictures are shown across a key frame (open groups), that count is wrong,
-    and the frames are read one after the other instead, which is slower.
+    decord only turns pictures that are mirrored. It counts frames from the key frame it believes it has sought to: where its
+    clock or its count differs from the file's, several frames have one time, or pictures are shown across a key frame
+    (open groups), that count is wrong.
     """
     import decord
 
@@ -180,11 +180,12 @@ def decode_with_decord(path: str, timeline: Timeline, wanted: Sequence[int], num
     try:
         # Any positive tolerance below one frame: raise as soon as decord stands a neighbour in for a lost frame.
         reader = decord.VideoReader(regular_file(path), ctx=decord.cpu(0), num_threads=num_threads, fault_tol=1e-9)
-        if _decord_can_seek(reader, timeline):
-            for index in wanted:
-                yield reader.get_batch([index]).asnumpy()[0]
-        else:
-            yield from _decord_in_order(path, reader, wanted)
+        if not _decord_can_seek(reader, timeline):
+            del reader
+            yield from decode_with_pyav(path, timeline, wanted, num_threads)
+            return
+        for index in wanted:
+            yield reader.get_batch([index]).asnumpy()[0]
     except VideoError:
         raise
     # The last three: a file that does not open, no frames at all, a frame that is not there.
@@ -213,17 +214,6 @@ def _decord_can_seek(reader: "decord.VideoReader", timeline: Timeline) -> bool:
     starts = reader.get_frame_timestamp(np.arange(timeline.num_frames))[:, 0].astype(np.float64)
     drift = np.abs((starts - starts[0]) - (timeline.times - timeline.times[0]))
     return bool(drift.max() < CLOCK_TOLERANCE_SECONDS)
-
-
-def _decord_in_order(path: str, reader: "decord.VideoReader", wanted: Sequence[int]) -> Iterator[Image]:
-    chosen = set(wanted)
-    for number in range(wanted[-1] + 1):
-        try:
-            image = reader.next()
-        except StopIteration:
-            raise VideoError(f"{path}: ends after {number} frames, frame {wanted[-1]} is wanted") from None
-        if number in chosen:
-            yield image.asnumpy()
 
 
 def decode_with_torchcodec(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:

@@ -91,11 +91,10 @@ class Sight:
             # As the run made it fit.
             seen = builder.media(media, limit - inputs.num_tokens + sum(one.num_tokens for one in seen))
             inputs = builder.from_media(seen, prompt)
-        times = inputs.position_ids[0]
         return {
             **self._told(media, seen),
             "prompt_tokens": inputs.num_tokens,
-            "positions": f"tokens of time {int(times.min())} to {int(times.max())}; the answer begins at position {inputs.next_position}",
+            "positions": f"positions 0 to {inputs.next_position - 1}",
         }
 
     def _told(self, media: Media, seen: Sequence[Medium]) -> dict[str, Any]:

@@ -5,13 +5,16 @@ Addresses hold numbers alone, no path; what they may lead to is decided in `wind
 
 import asyncio
 import json
+import logging
 import secrets
+import socket
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -21,6 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from videochat_r1.errors import ConfigError, VideoError
+from videochat_r1.window.export import exported_groups
 from videochat_r1.window.group_view import group_view
 from videochat_r1.window.index import FLAGS, ORDERS, Query
 from videochat_r1.window.media import Shown, media_type
@@ -35,6 +39,7 @@ COOKIE = "videochat_r1_window"
 _MOST_ROWS = 500
 _SEARCH_SECONDS = 1.0
 _SECONDS_BETWEEN_NEWS = 0.5
+_SECONDS_TO_END = 3
 _LOCAL = {"127.0.0.1", "localhost", "[::1]", "::1"}
 
 
@@ -60,11 +65,27 @@ def window_app(runs: Sequence[Run], watcher: Watcher, copies: Copies, token: str
         Route("/api/runs/{run:int}/groups", pages.groups),
         Route("/api/runs/{run:int}/groups/{number:int}", pages.group),
         Route("/api/runs/{run:int}/groups/{number:int}/saw", pages.saw),
+        Route("/api/runs/{run:int}/groups/{number:int}/export", pages.export),
         Route("/api/runs/{run:int}/groups/{number:int}/video", pages.video),
         Route("/api/runs/{run:int}/groups/{number:int}/copy", pages.copy),
         Route("/api/runs/{run:int}/groups/{number:int}/pictures/{place:int}", pages.picture),
     ]
     return _Guard(Starlette(routes=routes), token)
+
+
+class WindowServer(uvicorn.Server):
+    """Serves an application until it is told to end; pages that wait for news are let go then, as they would never hang up."""
+
+    def __init__(self, app: ASGIApp, watcher: Watcher) -> None:
+        super().__init__(
+            uvicorn.Config(app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=_SECONDS_TO_END)
+        )
+        self._watcher = watcher
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Before it waits for open connections."""
+        self._watcher.end()
+        await super().shutdown(sockets)
 
 
 class _Pages:
@@ -141,6 +162,13 @@ class _Pages:
             else None
         )
 
+    def export(self, request: Request) -> Response:
+        run, number, _ = self._group(request)
+        text = exported_groups(run, [number], self._copies)
+        return Response(
+            text, media_type="text/html", headers={"Content-Disposition": f'attachment; filename="group-{number}.html"'}
+        )
+
     def saw(self, request: Request) -> Response:
         run, _, group = self._group(request)
         files = run.folders.shown(group)
@@ -174,7 +202,7 @@ class _Pages:
 
     async def _news(self) -> AsyncIterator[str]:
         told = None
-        while True:
+        while not self._watcher.ended:
             if told != self._watcher.changes:
                 told = self._watcher.changes
                 runs = await asyncio.to_thread(lambda: [self._about(run) for run in self._runs])

@@ -29,8 +29,17 @@ class Watcher:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._ended.set()
+        self.end()
         self._thread.join()
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no news any more."""
+        return self._ended.is_set()
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._ended.set()
 
     def _watch(self) -> None:
         while not self._ended.is_set():

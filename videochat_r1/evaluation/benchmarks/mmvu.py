@@ -1,6 +1,6 @@
 """MMVU, validation: questions of experts on videos of 27 subjects, with options and open (Zhao et al. 2025)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from videochat_r1.datasets.annotation_files import Row
@@ -16,6 +16,20 @@ from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 from videochat_r1.tasks import TASKS
 
 CHOICE, OPEN = "multiple-choice", "open-ended"
+_SUBJECTS: Mapping[str, tuple[str, ...]] = {
+    "Science": (
+        *("Astronomy", "Biology", "Chemistry", "Electromagnetism", "Geography", "Materials Science", "Mechanics"),
+        *("Modern Physics", "Neurobiology", "Thermodynamics"),
+    ),
+    "Engineering": (
+        *("Biomedical Engineering", "Civil Engineering", "Computer Science", "Electrical Engineering"),
+        *("Electronics and Communication", "Mechanical Engineering"),
+    ),
+    "Healthcare": ("Basic Medicine", "Clinical Medicine", "Dentistry", "Pharmacy", "Preventive Medicine"),
+    "Humanities and Social Science": ("Art", "Economics", "History", "Law", "Literature", "Management"),
+}
+DISCIPLINES = {subject: discipline for discipline, subjects in _SUBJECTS.items() for subject in subjects}
+"""Of each subject."""
 _VIDEOS = "/videos/"
 
 
@@ -67,10 +81,13 @@ class MMVU(VideoR1Benchmark):
         return scores
 
     def groups(self, sample: Sample) -> dict[str, str]:
-        """By kind of question and subject."""
-        return {"question_type": self.video_r1_subset(sample)} | {
-            key: sample.extra[key] for key in ("subject",) if key in sample.extra
-        }
+        """By kind of question, discipline and subject."""
+        groups, subject = {"question_type": self.video_r1_subset(sample)}, sample.extra.get("subject")
+        if subject is not None:
+            groups["subject"] = subject
+        if subject in DISCIPLINES:
+            groups["discipline"] = DISCIPLINES[subject]
+        return groups
 
     def _sample(self, row: Row) -> Sample:
         kind = row.text("question_type")

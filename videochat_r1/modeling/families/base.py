@@ -5,7 +5,6 @@ A family of one's own is a subclass, named `package.module:Family` in a recipe (
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -65,7 +64,7 @@ class Family(ABC):
         # (steps, patches of a step, colours, frames of a step, pixels), with all frames as one dimension in front.
         by_step = medium.patches.view(medium.steps, -1, 3, size, int(config.vision_config.patch_size) ** 2)
         by_frame = by_step.movedim(3, 1).flatten(0, 1)[frames].unflatten(0, (medium.steps, size))
-        return replace(medium, patches=by_frame.movedim(1, 3).reshape(medium.patches.shape))
+        return medium.remade(by_frame.movedim(1, 3).reshape(medium.patches.shape), f"frames {order}")
 
     # --- text ------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import { number, spansText, taskName } from "window/format";
 import { kindView } from "window/kinds";
 import { pictures, player } from "window/player";
 import { sawSection } from "window/saw";
-import { ask, groupAddress } from "window/source";
+import { ask, groupAddress, isExported } from "window/source";
 import { timeline } from "window/timeline";
 
 /** The view of a group; `keys` maps keys to what they do. */
@@ -23,7 +23,7 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
     group.media.kind === "pictures"
       ? { element: pictures({ address, media: group.media }), pick: () => {}, seek: () => {}, video: null }
       : player({ address, media: group.media, tracks: tracks(group, ranked), onTime: (time) => line?.setTime(time), onLength: begin });
-  const saw = sawSection({ address, onSeek: (time) => shown.seek(time) });
+  const saw = isExported ? { element: null, toggle: null } : sawSection({ address, onSeek: (time) => shown.seek(time) });
   let line = null;
   const element = el(
     "div",
@@ -66,10 +66,11 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
       el(
         "nav",
         { class: "steps", "aria-label": "groups" },
-        link("‹‹ update", "p or [", earlier, step(earlier)),
+        isExported ? null : el("a", { href: `${address}/export`, download: `group-${wanted}.html` }, "save as one file"),
+        group.step ? link("‹‹ update", "p or [", earlier, step(earlier)) : null,
         link("‹ group", "h or ←", previous, step(previous)),
         link("group ›", "l or →", next, step(next)),
-        link("update ››", "n or ]", later, step(later)),
+        group.step ? link("update ››", "n or ]", later, step(later)) : null,
       ),
     ),
     el("p", { class: "question" }, group.question),
@@ -141,7 +142,7 @@ function timeRows(group, ranked) {
   const truth = { key: "truth", label: "truth", title: "truth", colour: "truth", spans: spans ?? [], cells: boxes?.map(() => 1) };
   const rows = ranked.map((one) => ({
     key: one.key,
-    label: `${one.name.replace("answer ", "#")}  ${number(one.reward)}`,
+    label: `${one.name.replace("answer ", "#").slice(-12)}  ${number(one.reward)}`,
     title: `${one.name}: ${one.answer?.spans ? spansText(one.answer.spans) : ""} reward ${number(one.reward)}`,
     colour: colourOf(one),
     spans: one.answer?.spans ?? [],

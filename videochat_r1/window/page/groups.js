@@ -2,7 +2,7 @@
 
 import { el, fill } from "window/dom";
 import { count, number, taskName } from "window/format";
-import { ask } from "window/source";
+import { ask, isExported } from "window/source";
 
 const ROW = 40;
 const PAGE = 100;
@@ -53,7 +53,8 @@ export function groupsView({ run, about, filters, set, to }) {
 
   const status = el("p", { class: "soft", role: "status" });
   const list = filters.text ? found({ run, filters, to, status }) : scrolled({ run, filters, to, status });
-  const element = el("article", {}, el("h1", {}, "Groups"), form, status, list.element);
+  // A page of some groups alone has nothing to choose from.
+  const element = el("article", {}, el("h1", {}, "Groups"), isExported ? null : form, status, list.element);
   return { element, keys: { "/": () => search.focus() }, attached: list.attached, news: list.news ?? (() => {}), title: "groups" };
 }
 

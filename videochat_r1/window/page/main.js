@@ -91,7 +91,7 @@ function drawBar(run, view) {
     bar,
     el("a", { class: "skip", href: "#main", on: { click: (event) => (event.preventDefault(), main.focus()) } }, "to the content"),
     state.runs.length > 1 ? select : el("strong", {}, about?.name ?? ""),
-    el("nav", { "aria-label": "views" }, Object.entries(VIEWS[about?.kind] ?? {}).map(([name, title]) => el("a", { href: addressOf(run, name, null, {}), "aria-current": view === name ? "page" : null }, title))),
+    el("nav", { "aria-label": "views" }, Object.entries(isExported ? { groups: "Groups" } : (VIEWS[about?.kind] ?? {})).map(([name, title]) => el("a", { href: addressOf(run, name, null, {}), "aria-current": view === name ? "page" : null }, title))),
     el("span", { class: "soft", role: "status", id: "news" }, about === undefined ? "" : newsText(about)),
     el("button", { type: "button", title: "key ?", on: { click: () => help.showModal() } }, "keys"),
   );
