@@ -501,7 +501,7 @@ test_eval_command.run(Path({arguments["world"]!r}), "killed", "--shard", "0/1")
         check=False,
     )
     assert died.returncode == -signal.SIGKILL, died.stderr
-    assert len(RunFolder(world / "killed").answers()) == 4
+    assert len(RunFolder(world / "killed").answers()) == 3
     # Resumed in another layout: two shards.
     assert run(world, "killed", "--shard", "1/2") == 0
     assert run(world, "killed", "--shard", "0/2") == 0

@@ -122,9 +122,9 @@ def random_model(config: PretrainedConfig, dtype: torch.dtype, device: str) -> P
     return model
 
 
-def write_video(path: Path, preset: Preset, side: int) -> None:
+def write_video(path: Path, preset: Preset, side: int, *, seed: int = 0) -> None:
     """A video of exactly the preset's frames of that side, two a second."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(2))
         stream.width = stream.height = side
