@@ -99,6 +99,8 @@ def measure(folder: Path, load: Load, *, share: bool) -> dict[str, Any]:
         video=budget(folder, load.sizes),
         max_new_tokens=load.sizes.new_tokens,
         batch_size=load.batch,
+        # Read here: threads of their own would start decoders of their own, after the warm-up's.
+        workers=0,
     )
     answerer = Answerer(options, torch.device("cpu"), templates={"temporal_grounding": "{query}"})
     answerer.sampling = replace(answerer.sampling, eos_token_ids=())
