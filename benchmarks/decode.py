@@ -1,214 +1,265 @@
-"""What loading a video costs: PyAV, decord and torchcodec as they are, qwen-vl-utils, and this project's loader.
+"""What loading a video costs with each decoder: codecs, lengths, sizes, few and many frames, one and two threads.
 
-All are measured in one run, in turns, on the same file; the ratios are what counts. `--json` prints the figures last.
-Frames: as many as qwen-vl-utils takes at 2 frames per second (60 of the 900 of the default clip).
+    python benchmarks/decode.py [--minutes 8] [--only h264 ...] [--json]
 
-    python benchmarks/decode.py [--video FILE ...] [--repeats 5] [--threads 1] [--json]
+Every cell is this project's whole loader, frames found, decoded in a process of its own, sent and resized to the paper's
+budget, on files that are made first. Rounds over all cells are made until the minutes are over, and the fastest counts, as
+other work on the machine only adds. Beside it qwen-vl-utils (decord) on the shortest file. torchcodec takes FFmpeg's libraries
+of the system, or where there are none those that PyAV brings.
 """
 
 import argparse
 import json
 import logging
-import statistics
+import os
+import re
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
-import decord
 import numpy as np
 import torch
 from qwen_vl_utils import vision_process
 from tqdm import tqdm
 
-from videochat_r1.errors import ConfigError
+from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.sample import Video
-from videochat_r1.video.decode import SamplingRequest
+from videochat_r1.video.backends import BACKENDS, DEFAULT_BACKEND
 from videochat_r1.video.frames import VideoBudget, load_frames
-from videochat_r1.video.process import decode_in_process
-from videochat_r1.video.timeline import read_timeline
+from videochat_r1.video.process import close_process
 
-OURS = "videochat_r1"
-THEIRS = "qwen-vl-utils (decord), resized"
+THREADS = (1, 2)
+SAMPLINGS = {"dense": VideoBudget(fps=2.0), "sparse": VideoBudget(fps=2.0, max_frames=16)}
+QWEN = "qwen-vl-utils"
+FACTOR = 28
+_FPS = 25
+_VP9 = {"deadline": "realtime", "cpu-used": "8", "b": "1M"}
 
 
-def write_clip(path: Path, *, seconds: int, fps: int, width: int, height: int) -> Path:
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A file to be made.
+
+    Args:
+        size: width and height.
+        seconds: that are encoded.
+        repeats: how often they are written one after the other.
+        codec: encoder's name in FFmpeg.
+        options: its options.
+        suffix: of the file.
+        parts: name -> (start, end) in seconds of what is loaded; none for the whole file.
+    """
+
+    size: tuple[int, int]
+    seconds: int
+    repeats: int = 1
+    codec: str = "libx264"
+    options: Mapping[str, str] = field(default_factory=lambda: {"crf": "26", "preset": "veryfast"})
+    suffix: str = "mp4"
+    parts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+CLIPS: dict[str, Clip] = {
+    "h264": Clip((480, 360), 30),
+    "h264, 10 minutes": Clip((480, 360), 30, repeats=20),
+    "h264, 2 hours": Clip((160, 120), 30, repeats=240, parts={"first 4 s": (0.0, 4.0), "last 4 s": (7196.0, 7200.0)}),
+    "h264, 4K": Clip((3840, 2160), 8, options={"crf": "30", "preset": "ultrafast", "g": "50"}),
+    "hevc": Clip((480, 360), 30, codec="libx265", options={"crf": "30", "preset": "ultrafast", "x265-params": "log-level=0"}),
+    "av1": Clip((480, 360), 30, codec="libsvtav1", options={"crf": "40", "preset": "11"}),
+    "vp9": Clip((480, 360), 30, codec="libvpx-vp9", options=_VP9, suffix="webm"),
+}  # fmt: skip
+
+
+def write_clip(path: Path, clip: Clip) -> Path:
     """A clip with moving texture, of the bit rate of an ordinary web video."""
-    rng = np.random.default_rng(0)
-    canvas = rng.integers(0, 256, (height // 8 + 40, width // 8 + 40, 3), dtype=np.uint8)
-    canvas = np.kron(canvas, np.ones((8, 8, 1), dtype=np.uint8))
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
+    width, height = clip.size
+    # One encoded stretch is copied, so that long files are made in seconds.
+    stretch = path if clip.repeats == 1 else path.with_name(f"stretch_{path.name}")
+    with av.open(str(stretch), "w") as container:
+        stream = container.add_stream(clip.codec, rate=_FPS, options=dict(clip.options))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": "26", "preset": "veryfast"}
-        for number in range(seconds * fps):
-            dx, dy = (int(abs(np.sin(number / 97)) * 300), int(abs(np.cos(number / 61)) * 300))
-            image = np.ascontiguousarray(canvas[dy : dy + height, dx : dx + width])
+        for image in _pictures(width, height, clip.seconds * _FPS):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
+    if stretch != path:
+        _repeat(stretch, path, clip.repeats)
+        stretch.unlink()
     return path
 
 
-def decode_with_decord(path: str, wanted: Sequence[int], threads: int) -> None:
-    """decord's own way: one batch."""
-    decord.VideoReader(path, num_threads=threads).get_batch(list(wanted)).asnumpy()
+def _pictures(width: int, height: int, count: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+    canvas = rng.integers(0, 256, (height // 8 + 40, width // 8 + 40, 3), dtype=np.uint8)
+    canvas = np.kron(canvas, np.ones((8, 8, 1), dtype=np.uint8))
+    for number in range(count):
+        dx, dy = (int(abs(np.sin(number / 97)) * 300), int(abs(np.cos(number / 61)) * 300))
+        yield np.ascontiguousarray(canvas[dy : dy + height, dx : dx + width])
 
 
-def decode_with_pyav(path: str, wanted: Sequence[int], threads: int) -> None:
-    """The usual loop: decode everything, convert what is wanted."""
-    chosen = set(wanted)
-    with av.open(path) as container:
-        container.streams.video[0].codec_context.thread_count = threads
-        for number, frame in enumerate(container.decode(video=0)):
-            if number in chosen:
-                frame.to_ndarray(format="rgb24")
+def _repeat(source: Path, target: Path, repeats: int) -> None:
+    """Write the packets of a file so many times one after the other."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        stream = read.streams.video[0]
+        copy = written.add_stream_from_template(stream)
+        tick = stream.time_base or Fraction(1, _FPS)
+        packets = [packet for packet in read.demux(stream) if packet.size]
+        contents = [(bytes(p), p.pts or 0, p.dts or 0, p.is_keyframe) for p in packets]
+        frame = round(Fraction(1, _FPS) / tick)
+        for turn in range(repeats):
+            begin = turn * len(contents) * frame
+            for content, pts, dts, is_key in contents:
+                packet = av.Packet(content)
+                packet.stream, packet.time_base, packet.duration = copy, tick, frame
+                packet.pts, packet.dts, packet.is_keyframe = pts + begin, dts + begin, is_key
+                written.mux(packet)
 
 
-def decode_with_torchcodec(path: str, wanted: Sequence[int], threads: int) -> None:
-    """torchcodec's own way: one batch."""
-    from torchcodec.decoders import VideoDecoder
-
-    VideoDecoder(path, num_ffmpeg_threads=threads).get_frames_at(list(wanted))
+# --- contenders -----------------------------------------------------------------------------------------------------
 
 
-def torchcodec_problem(path: str) -> str | None:
-    """Why torchcodec cannot be measured here; None if it can."""
-    try:
-        decode_with_torchcodec(path, [0], 1)
-    except (ImportError, RuntimeError, OSError) as error:
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    return None
+def give_torchcodec_libraries(folder: Path) -> str | None:
+    """Let processes started from here find FFmpeg for torchcodec; None if they do, else why not."""
+    tried = write_clip(folder / "tried.mp4", Clip((64, 64), 1))
+    problem = _torchcodec_problem(tried)
+    libraries = list((Path(av.__file__).parent.parent / "av.libs").glob("*.so.*"))
+    if problem is None or not libraries:
+        return problem
+    for library in libraries:
+        plain = re.sub(r"-[0-9a-f]{8}(?=\.so)", "", library.name)
+        (folder / re.sub(r"(\.so\.\d+)\..*", r"\1", plain)).symlink_to(library)
+    # Read when a process starts, so this one never sees them.
+    places = [str(folder), str(libraries[0].parent), os.environ.get("LD_LIBRARY_PATH", "")]
+    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, places))
+    return _torchcodec_problem(tried)
 
 
-def fetch_with_qwen(path: str) -> tuple[int, int, int]:
-    """Frames, height and width of qwen-vl-utils, which otherwise picks torchcodec wherever it is installed."""
+def _torchcodec_problem(path: Path) -> str | None:
+    program = "import sys; from torchcodec.decoders import VideoDecoder; VideoDecoder(sys.argv[1]).get_frame_at(0)"
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
+    lines = [line for line in done.stderr.splitlines() if "Error" in line]
+    return None if done.returncode == 0 else "".join(lines[-1:])
+
+
+def fetch_with_qwen(path: str) -> None:
+    """qwen-vl-utils's frames, through decord: it otherwise picks torchcodec wherever it is installed."""
     vision_process.FORCE_QWENVL_VIDEO_READER = "decord"
     vision_process.get_video_reader_backend.cache_clear()
-    budget = VideoBudget().sized(28)
-    pixels = vision_process.fetch_video(
-        {
-            "video": path,
-            "fps": budget.fps,
-            "min_pixels": budget.min_pixels,
-            "max_pixels": budget.max_pixels,
-            "total_pixels": budget.total_pixels,
-        }
-    )
-    return pixels.shape[0], pixels.shape[2], pixels.shape[3]
+    budget = SAMPLINGS["dense"].sized(FACTOR)
+    limits = {name: getattr(budget, name) for name in ("fps", "min_pixels", "max_pixels", "total_pixels")}
+    vision_process.fetch_video({"video": path, **limits})
 
 
-def contenders(path: str, threads: int, wanted: Sequence[int]) -> dict[str, Callable[[], Any]]:
-    """Name and call of everything that is measured."""
-    calls: dict[str, Callable[[], Any]] = {
-        THEIRS: lambda: fetch_with_qwen(path),
-        "decord": lambda: decode_with_decord(path, wanted, threads),
-        "PyAV": lambda: decode_with_pyav(path, wanted, threads),
-    }
-    backends = ["pyav", "decord"]
-    if torchcodec_problem(path) is None:
-        calls["torchcodec"] = lambda: decode_with_torchcodec(path, wanted, threads)
-        backends.append("torchcodec")
-    for backend in backends:
-        for isolation in ("process", "none"):
-            budget = VideoBudget(backend=backend, isolation=isolation, num_threads=threads)
-            calls[f"{OURS} {backend}, {isolation}, resized"] = lambda budget=budget: load_frames(
-                Video(path=path), budget, factor=28
-            )
-    return calls
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure: a row (what is loaded) and a column (how)."""
+
+    row: str
+    column: str
+    load: Callable[[], object]
 
 
-def measure(calls: dict[str, Callable[[], Any]], repeats: int, label: str) -> dict[str, float]:
-    """Median seconds of each call; every round runs all of them, after one round that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in tqdm(range(repeats + 1), desc=label):
-        for name, call in calls.items():
-            began = time.perf_counter()
-            call()
-            if turn:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+def cells(paths: Mapping[str, Path], backends: Sequence[str]) -> list[Cell]:
+    """Everything that is measured, row by row."""
+    found = []
+    for name, path in paths.items():
+        for part, (start, end) in CLIPS[name].parts.items() or {"": (None, None)}.items():
+            video = Video(path=str(path), start=start, end=end)
+            for sampling, usual in SAMPLINGS.items() if not part else [(part, SAMPLINGS["dense"])]:
+                for backend in backends:
+                    for threads in THREADS:
+                        budget = VideoBudget(**{**vars(usual), "backend": backend, "num_threads": threads})
+                        found.append(Cell(f"{name}, {sampling}", _column(backend, threads), _loader(video, budget)))
+    if "h264" in paths:
+        path = str(paths["h264"])
+        found.append(Cell("h264, dense", QWEN, lambda: fetch_with_qwen(path)))
+    return found
 
 
-def process_overhead_ms(path: str, repeats: int) -> float:
-    """Milliseconds that the decoder process adds to a video so small that nothing else counts: between the fastest
-    reads of each kind, as on a busy machine a second process also gains a second share of it."""
-    fastest = {"process": float("inf"), "none": float("inf")}
-    for _ in tqdm(range(repeats * 20), desc="process overhead"):
-        for name in fastest:
-            began = time.perf_counter()
-            load_frames(Video(path=path), VideoBudget(isolation=name), factor=28)
-            fastest[name] = min(fastest[name], time.perf_counter() - began)
-    return 1000.0 * (fastest["process"] - fastest["none"])
+def _loader(video: Video, budget: VideoBudget) -> Callable[[], object]:
+    return lambda: load_frames(video, budget, factor=FACTOR)
 
 
-def start_seconds(path: str) -> float:
-    """Seconds until a fresh decoder process has answered its first request."""
-    from videochat_r1.video.process import close_process
+def _column(backend: str, threads: int) -> str:
+    return f"{backend}, {threads}"
 
+
+def measure(todo: Sequence[Cell], seconds: float) -> dict[str, dict[str, float | str]]:
+    """Row -> column -> the fewest seconds, or why it cannot be read. Rounds begin while time is left; the first always ends."""
+    best: dict[str, dict[str, float | str]] = {}
+    begin, last_round, number = time.perf_counter(), 0.0, 0
+    while number == 0 or time.perf_counter() - begin + last_round < seconds:
+        round_begin, number = time.perf_counter(), number + 1
+        for cell in tqdm(todo, desc=f"round {number}", unit="cell"):
+            row = best.setdefault(cell.row, {})
+            if isinstance(row.get(cell.column), str):
+                continue
+            try:
+                # Once more at first, for a decoder process that has to start.
+                took = min(_timed(cell.load) for _ in range(2 if number == 1 else 1))
+                row[cell.column] = min(took, float(row.get(cell.column, took)))
+            except (VideoError, ConfigError) as error:
+                row[cell.column] = str(error).partition(": ")[2] or str(error)
+        last_round = time.perf_counter() - round_begin
     close_process()
-    began = time.perf_counter()
-    _, images = decode_in_process(SamplingRequest(Video(path=path)), 60.0)
-    sum(1 for _ in images)
-    return time.perf_counter() - began
+    return best
 
 
-def compare(path: str, repeats: int, threads: int) -> dict[str, Any]:
-    """All figures of one file."""
-    num_frames, height, width = fetch_with_qwen(path)
-    total = read_timeline(path).num_frames
-    wanted = np.linspace(0, total - 1, num_frames).round().astype(int).tolist()
-    seconds = measure(contenders(path, threads, wanted), repeats, Path(path).name)
-    return {
-        "source_frames": total,
-        "frames": num_frames,
-        "size": [width, height],
-        "seconds": seconds,
-        "ratios": {name: seconds[THEIRS] / value for name, value in seconds.items()},
+def _timed(call: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def as_table(found: Mapping[str, Mapping[str, float | str]], backends: Sequence[str]) -> str:
+    """Milliseconds as Markdown; a file that a decoder does not read is a dash."""
+    columns = [_column(backend, threads) for backend in backends for threads in THREADS] + [QWEN]
+    lines = ["| milliseconds | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row, values in found.items():
+        entries = [values.get(column, "") for column in columns]
+        texts = [("-" if entry else "") if isinstance(entry, str) else f"{1000 * entry:,.0f}" for entry in entries]
+        lines.append(f"| {row} | {' | '.join(texts)} |")
+    reasons = {
+        f"* {column}: {row}: {why}"
+        for row, values in found.items()
+        for column, why in values.items()
+        if isinstance(why, str)
     }
+    return "\n".join([*lines, *([""] if reasons else []), *sorted(reasons)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints."""
+    """Makes the files, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--video", action="append", help="a file to read; default: a generated clip of 30 s, 480x360")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1, help="decoding threads, and torch's")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--minutes", type=float, default=8.0, help="the making of the files included (default 8)")
+    parser.add_argument("--only", nargs="+", choices=CLIPS, default=list(CLIPS), metavar="CLIP", help=", ".join(CLIPS))
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
     arguments = parser.parse_args(argv)
-    if arguments.repeats < 1:
-        raise ConfigError(f"--repeats must be at least 1, got {arguments.repeats}")
+    begin = time.perf_counter()
     logging.disable(logging.WARNING)
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        videos = arguments.video
-        if not videos:
-            clip = write_clip(Path(folder) / "generated_30s_480x360.mp4", seconds=30, fps=30, width=480, height=360)
-            videos = [str(clip)]
-        tiny = str(write_clip(Path(folder) / "tiny.mp4", seconds=4, fps=4, width=64, height=64))
-        problem = torchcodec_problem(tiny)
-        results = {Path(path).name: compare(path, arguments.repeats, arguments.threads) for path in videos}
-        start, overhead = start_seconds(tiny), process_overhead_ms(tiny, arguments.repeats)
-    for name, result in results.items():
-        print(f"\n{name}: {result['frames']} of {result['source_frames']} frames, resized to {result['size']}")
-        for call, value in sorted(result["seconds"].items(), key=lambda item: item[1]):
-            print(f"  {value * 1000:9.1f} ms   x{result['ratios'][call]:5.2f}   {call}")
-    print(f"\ndecoder process: {start:.2f} s to start, {overhead:.2f} ms per video")
+        libraries = Path(folder) / "ffmpeg"
+        libraries.mkdir()
+        problem = give_torchcodec_libraries(libraries)
+        backends = [DEFAULT_BACKEND, *(name for name in BACKENDS if name != DEFAULT_BACKEND)]
+        if problem is not None:
+            backends.remove("torchcodec")
+        paths = {
+            name: write_clip(Path(folder) / f"{number}.{CLIPS[name].suffix}", CLIPS[name])
+            for number, name in enumerate(tqdm(arguments.only, desc="files", unit="file"))
+        }
+        found = measure(cells(paths, backends), 60.0 * arguments.minutes - (time.perf_counter() - begin))
+    print(as_table(found, backends))
     if problem is not None:
-        print(f"torchcodec: not measured ({problem})")
+        print(f"\ntorchcodec: not measured ({problem})")
     if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "threads": arguments.threads,
-                    "videos": results,
-                    "process_start_seconds": start,
-                    "process_overhead_ms": overhead,
-                    "torchcodec_problem": problem,
-                }
-            )
-        )
+        print(json.dumps({"seconds": found, "torchcodec_problem": problem}))
     return 0
 
 

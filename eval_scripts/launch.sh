@@ -9,11 +9,13 @@
 #   DATA      folder of the benchmarks; default: data
 #   OUTPUT    folder of the results; default: outputs/eval/<name of the model>[-thinking]
 #   THINKING  true asks for <think> (configs/eval/thinking.yaml); default: false (configs/eval/direct.yaml)
+#   RECIPE    another recipe in place of these two, such as configs/eval/video_r1.yaml
+#   FRAMES    most frames of a video; the result then lies in the folder <FRAMES>_frames of OUTPUT; default: the recipe's
 #   NUM_GPUS  processes, one per GPU; default: all, of CUDA_VISIBLE_DEVICES where that is set; 0: one process on the CPU
 # A run that was interrupted goes on where it stopped. `--dry-run` prints the command instead of running it.
 set -euo pipefail
 
-usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 fail() { echo "eval: error: $1" >&2; exit 2; }
 
 (($# >= 1)) || { usage >&2; exit 2; }
@@ -29,8 +31,14 @@ case "${THINKING:-false}" in
   *) fail "THINKING is '$THINKING'; expected true or false" ;;
 esac
 output=$(realpath -m "${OUTPUT:-$root/outputs/eval/$(basename "$MODEL")$suffix}")
+[[ -n ${RECIPE:-} ]] && config=$RECIPE
 
 flags=()
+if [[ -n ${FRAMES:-} ]]; then
+  [[ $FRAMES =~ ^[0-9]+$ ]] || fail "FRAMES is '$FRAMES'; expected a number"
+  output+=/${FRAMES}_frames
+  flags+=(--max-frames "$FRAMES")
+fi
 dry_run=false
 while (($#)); do
   case "$1" in

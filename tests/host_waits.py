@@ -1,8 +1,9 @@
-"""Counts what would make the host wait for a GPU, by running on the CPU: there no such wait can be measured, but its calls can be seen."""
+"""What makes the host wait for a GPU, and a count of it in a run on the CPU: no such wait can be measured there, but its calls can be seen."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -19,7 +20,15 @@ _READ_BY_THE_HOST = {
     _aten.unique_consecutive.default,
     _aten.unique_dim.default,
 }
-_INDEXED = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default}
+INDEXED = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default}
+"""Calls whose second argument is a sequence of indices, one per dimension, None for all of it."""
+
+
+def is_read_by_the_host(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the result, or its shape, depends on the values of a tensor, which the host has to wait for."""
+    boolean = func in INDEXED and any(index is not None and index.dtype == torch.bool for index in args[1])
+    open_length = func is _aten.repeat_interleave.Tensor and kwargs.get("output_size") is None
+    return func in _READ_BY_THE_HOST or boolean or open_length
 
 
 class _Calls(TorchDispatchMode):
@@ -28,9 +37,7 @@ class _Calls(TorchDispatchMode):
         self._waits = waits
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        boolean = func in _INDEXED and any(index is not None and index.dtype == torch.bool for index in args[1])
-        open_length = func is _aten.repeat_interleave.Tensor and (kwargs or {}).get("output_size") is None
-        if func in _READ_BY_THE_HOST or boolean or open_length:
+        if is_read_by_the_host(func, args, kwargs or {}):
             self._waits[str(func)] += 1
         return func(*args, **(kwargs or {}))
 

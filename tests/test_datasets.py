@@ -34,9 +34,11 @@ from videochat_r1.sample import (
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
+    NumberTarget,
     Pictures,
     Sample,
     SpanTarget,
+    TextTarget,
     Video,
 )
 
@@ -584,14 +586,14 @@ def test_a_path_out_of_the_data_folder_is_refused(tmp_path: Path, path: str) -> 
     [
         ("", "is empty"),
         ('{"a": {"duration": 3', "not complete JSON.*column 21"),
-        ("[1, 2", "not complete JSON"),
+        ("[1, 2", "not complete JSON|row 1: expected an object"),
         ("[1, 2]", "expected"),
-        ('{"a": 3}', "expected"),
+        ('{"a": 3}', "expected|line 1: the key 'problem_type' is missing"),
         ("3", "expected"),
         ('{"a": 1, "a": 2}', "'a'.*twice|expected"),
         ("a line of text", "expected|not complete JSON"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"a": ' + "1" * 5000 + "}", "expected|should be"),
+        ('{"a": ' + "1" * 5000 + "}", "expected|should be|is missing"),
     ],
 )
 def test_a_file_of_no_known_format_is_refused_by_name(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -709,6 +711,8 @@ def test_every_kind_can_be_found(tmp_path: Path) -> None:
         dataclasses.replace(broken, target=SpanTarget(Span(0, 2), 9)),
         pictures(str(tmp_path / "empty.mp4"), "gone.jpg"),
         pictures(str(tmp_path / "empty.mp4")),
+        Sample("id", "free_form_qa", Video(path="g"), "q", TextTarget("."), extra={"defects": {"no_source": "g"}}),
+        Sample("id", "numerical_qa", Video(path="g"), "q", NumberTarget(math.nan, "3 to 5"), response=" "),
     ]
     samples = [dataclasses.replace(sample, id=f"{index}") for index, sample in enumerate(samples)]
     samples[2] = dataclasses.replace(samples[2], id="0#2", extra={"repeats_id": "0"})

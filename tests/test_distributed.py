@@ -46,6 +46,8 @@ def recipe(folder, name, **changes):
         "mixture": [{"manifest": "train.jsonl", "videos": "."}],
         "video": {"fps": 3.0, "max_frames": 16, "min_pixels": 784, "max_pixels": 3136},
         "rewards": [{"name": "format"}, {"name": "iou"}, {"name": "accuracy"}, {"name": "noisy_reward:vary"}],
+        "temporal_contrast": {"accuracy": ["vary"], "shuffled_generations": 3, "correct_above": 0.4},
+        "length_bonus": {"accuracy": ["vary"], "min_tokens": 1, "max_tokens": 6, "correct_above": 0.4},
         "output_dir": str(folder / name),
         "prompts_per_step": 2,
         "per_device_train_batch_size": 4,
@@ -125,11 +127,17 @@ def history(path, key):
 
 
 def completions(path):
+    """By place in the run, each with how right its group is with the frames shuffled."""
     rows = logged_rollouts(path)
-    return {(row["step"], row["sample_id"], row["generation"]): row["completion"] for row in rows}
+    return {
+        (row["step"], row["sample_id"], row["generation"]): (row["completion"], row.get("shuffled_accuracy"))
+        for row in rows
+    }
 
 
 def assert_same_updates(run, other, start):
+    for name in ("rewards/temporal/mean", "rewards/length_bonus/mean", "temporal_contrast/fired"):
+        assert history(run, name) == pytest.approx(history(other, name)), name
     assert history(run, "grad_norm") == pytest.approx(history(other, "grad_norm"), rel=1e-4)
     assert relative_difference(weights(other), weights(run), weights(start)) < 1e-4
 
@@ -144,6 +152,7 @@ def test_the_ranks_are_shown_a_video_and_pictures_in_both_orders(zero3_run):
 def test_two_processes_draw_the_same_completions_as_one(zero3_run, plain_run):
     assert completions(zero3_run) == completions(plain_run)
     assert len(completions(plain_run)) == STEPS * 2 * 4
+    assert {shuffled is None for _, shuffled in completions(plain_run).values()} == {True, False}
 
 
 def test_two_processes_make_the_same_updates_as_one(zero3_run, plain_run, folder):
@@ -207,7 +216,7 @@ def test_ctrl_c_ends_all_ranks_without_a_traceback_and_says_how_to_go_on(folder,
 
 
 def test_a_rank_that_raises_stops_all_with_its_reason(folder, project_root):
-    config = recipe(folder, "failing", rewards=[{"name": "format"}, {"name": "noisy_reward:fail_on_rank_1"}])
+    config = recipe(folder, "failing", rewards=[{"name": "noisy_reward:vary"}, {"name": "noisy_reward:fail_on_rank_1"}])
     begin = time.monotonic()
     result = launch(folder, project_root, config, 2, "configs/deepspeed/zero3.json")
     assert result.returncode != 0

@@ -18,9 +18,11 @@ from tests.video_files import write_video
 from videochat_r1.cli import main
 from videochat_r1.commands.eval import parse
 from videochat_r1.errors import ConfigError, DataError, DivergedError
-from videochat_r1.evaluation.reports.summary import PAPER, TABLE_1, paper_table
+from videochat_r1.evaluation.benchmarks import BENCHMARKS
+from videochat_r1.evaluation.reports.paper_tables import TABLES, PaperTable, paper_table
 from videochat_r1.evaluation.running.folder import RunFolder
 from videochat_r1.evaluation.scoring.predictions import SCORED_KEYS
+from videochat_r1.tasks import TASKS
 
 SPANS = {"V0": [[0.0, 1.0]], "V1": [[0.5, 1.5], [1.0, 2.0]], "V2": [[0.0, 2.0], [0.5, 1.0], [1.0, 3.0]], "V3": [[0, 1]]}
 IDS = [f"{video}_{index}" for video, spans in SPANS.items() for index in range(len(spans))]
@@ -229,6 +231,8 @@ def test_options_come_from_a_file_and_flags_win(tmp_path: Path) -> None:
     config.write_text("benchmark: charades_sta\nannotations: a.json\nmodel: m\noutput: o\nfps: 1\nthinking: true\n")
     arguments = parse(["--config", str(config), "--fps", "0.5"])
     assert (arguments.fps, arguments.thinking, arguments.annotations) == (0.5, True, Path("a.json"))
+    (tmp_path / "more.yaml").write_text("extends: eval.yaml\nfps: 3\n")
+    assert (parse(["--config", str(tmp_path / "more.yaml")]).fps, arguments.thinking) == (3.0, True)
     config.write_text("benchmarck: charades_sta\n")
     with pytest.raises(ConfigError, match="did you mean 'benchmark'"):
         parse(["--config", str(config)])
@@ -282,36 +286,57 @@ def test_a_damaged_result_is_named(
 # --- the paper's table ----------------------------------------------------------------------------------------------
 
 
-def test_the_papers_table_has_a_number_per_column_and_ours_below() -> None:
-    assert all(len(values) == len(TABLE_1) for values in PAPER.values())
-    ours = {
-        "benchmark": "videomme",
-        "task": "multi_choice_qa",
-        "metrics": {"accuracy": 0.6},
-        "by": {"duration": {"short": {"num_samples": 900, "accuracy": 0.7125}}},
-    }
-    table = paper_table({"ours": [ours]}).splitlines()
-    assert table[0].split() == ["VideoMME"] and table[1].split() == ["Short-Avg"]
-    assert table[2].split() == ["Qwen2.5-VL-7B", "71.3"]
-    assert table[-1].split() == ["ours", "71.2"]
-    assert len(paper_table({}).splitlines()) == len(PAPER) + 2
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_a_papers_table_has_a_number_per_column(table: PaperTable) -> None:
+    assert all(len(values) == len(table.columns) for values in table.published.values())
+    assert len(paper_table(table, {}).splitlines()) == len(table.published) + 2
+    for column in table.columns:
+        assert column.task in (None, *BENCHMARKS[column.benchmark].tasks)
+
+
+def of_videomme(accuracy: float, frames: int | None = None) -> dict[str, Any]:
+    means = {"accuracy": accuracy, "accuracy_video_r1": accuracy}
+    video = {} if frames is None else {"video": {"max_frames": frames}}
+    by = {"duration": {"short": {"num_samples": 900, "accuracy": accuracy}}}
+    return {"benchmark": "videomme", "task": "multi_choice_qa", "metrics": means, "by": by, "settings": video}
+
+
+def test_ours_stand_below_the_published_numbers() -> None:
+    table = paper_table(TABLES["videochat_r1"], {"ours": [of_videomme(0.7125)]}).splitlines()
+    assert "VideoMME" in table[0].split() and "Short-Avg" in table[1].split()
+    assert table[2].split()[:1] == ["Qwen2.5-VL-7B"] and table[2].split()[11] == "71.3"
+    assert table[-1].replace("not run", "-").split() == ["ours", *["-"] * 10, "71.2", *["-"] * 4]
+
+
+def test_ours_stand_by_their_frames() -> None:
+    ours = [of_videomme(0.5, frames=16), of_videomme(0.6, frames=48), of_videomme(0.7)]
+    rows = [line.replace("not run", "x") for line in paper_table(TABLES["video_r1"], {"ours": ours}).splitlines()]
+    found = [line.split() for line in rows if line.startswith("ours")]
+    expected = {"-": "70.0", "16": "50.0", "32": "x", "48": "60.0", "64": "x"}
+    assert found == [["ours", frames, *["x"] * 5, value] for frames, value in expected.items()]
+    assert rows[6].split() == ["Video-R1-7B", "16", "34.6", "49.8", "64.2", "62.7", "72.6", "57.4"]
+    assert rows[7].startswith("ours")
 
 
 def test_the_table_says_what_its_numbers_could_be_mistaken_for() -> None:
     row = {"benchmark": "got10k", "task": "tracking", "by": {}, "metrics": {"overlap": 0.4, "R@0.5": 0.3}}
     limited = row | {"settings": {"limit": 5}, "folder": "a"}
     other = row | {"settings": {"limit": None}, "folder": "b", "metrics": {"overlap": 0.5, "R@0.5": 0.3}}
-    *_, ours, first, second = paper_table({"ours": [limited, other]}).splitlines()
-    assert ours.split() == ["ours", "40.0", "30.0"]
+    tempcompass = {"benchmark": "tempcompass", "task": "captioning", "by": {}, "metrics": {"accuracy_video_r1": 0.4}}
+    part = tempcompass | {"settings": {"subset": "yes_no"}}
+    *_, ours, first, second = paper_table(TABLES["videochat_r1"], {"ours": [limited, other]}).splitlines()
+    assert ours.replace("not run", "-").split() == ["ours", *["-"] * 8, "40.0", "30.0", *["-"] * 5]
     assert first == "note: ours: got10k is of the first 5 samples only"
     assert second == "note: ours: 2 results of got10k differ, the table has the first: a, b"
+    *_, note = paper_table(TABLES["video_r1"], {"ours": [part]}).splitlines()
+    assert note == "note: ours: tempcompass is of its subset yes_no"
 
 
 def test_table_of_a_folder_of_results(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert score(folder) == 0
     capsys.readouterr()
     assert main(["eval", "--table", str(folder), "--name", "mine"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].split() == ["mine", "100.0", "100.0", "100.0"]
+    assert capsys.readouterr().out.splitlines()[-1].split()[:5] == ["mine", "100.0", "100.0", "100.0", "not"]
     found = results(folder / "out")
     for model, place in (("one", "a/charades_sta"), ("two", "b/charades_sta"), ("three", "b/activitynet")):
         (folder / "all" / place).mkdir(parents=True)
@@ -319,7 +344,13 @@ def test_table_of_a_folder_of_results(folder: Path, capsys: pytest.CaptureFixtur
         (folder / "all" / place / "results.json").write_text(json.dumps(found | {"settings": settings}))
     assert main(["eval", "--table", str(folder / "all")]) == 0
     last = capsys.readouterr().out.splitlines()[-3:]
-    assert [line.rsplit(maxsplit=3)[0].strip() for line in last] == ["a", "b: three thinking", "b: two"]
+    assert [line[: line.index("  ")] for line in last] == ["a", "b: three thinking", "b: two"]
+    (folder / "all" / "a").rename(folder / "all" / "16_frames")
+    assert main(["eval", "--table", str(folder / "all"), "--paper", "video_r1", "--name", "none"]) == 0
+    assert "none: b: two" in capsys.readouterr().out and str(folder / "all") not in capsys.readouterr().out
+    (folder / "empty").mkdir()
+    assert main(["eval", "--table", str(folder / "empty"), "--name", "none"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["none", *["not", "run"] * 15]
 
 
 # --- run folders ----------------------------------------------------------------------------------------------------
@@ -419,6 +450,43 @@ def test_a_model_is_run_and_everything_recorded(world: Path, model: str, family:
     assert "event 0 of V0" in row["prompt"] and row["num_tokens"] <= 12 and row["temporal_steps"] == 2
     assert [pixels % side for pixels in row["frame_size"]] == [0, 0]
     assert gone["completion"] is None and "V3.mp4" in gone["reason"] and gone["scores"]["mIoU"] == 0.0
+
+
+POPE_ROWS = [{"question_id": n, "image": f"{n}.jpg", "text": "Is there a cat?", "label": "no"} for n in (1, 2)]
+MATHVISTA_ROW = {"question": "How much?", "image": "1.jpg", "choices": None, "unit": None, "precision": None, "answer": "5",
+                 "question_type": "free_form", "answer_type": "integer", "metadata": {"skills": []}}  # fmt: skip
+CHOICE = {"choices": ["five", "six"], "answer": "five", "question_type": "multi_choice", "answer_type": "text"}
+VSI_ROW = {"id": 1, "dataset": ".", "scene_name": "V0", "question_type": "object_counting", "question": "How many?",
+           "ground_truth": "4", "options": None}  # fmt: skip
+ROUTE = {"id": 2, "question_type": "route_planning", "ground_truth": "A", "options": ["A. left", "B. right"]}
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "file", "content", "tasks", "media"),
+    [
+        ("pope", "coco_pope_random.json", "\n".join(map(json.dumps, POPE_ROWS)), ["quality_assessment"] * 2, "images"),
+        ("mathvista", "testmini.json", json.dumps({"1": MATHVISTA_ROW, "2": MATHVISTA_ROW | CHOICE}),
+         ["numerical_qa", "multi_choice_qa"], "images"),
+        ("vsi_bench", "test.json", json.dumps([VSI_ROW, VSI_ROW | ROUTE]), ["regression", "multi_choice_qa"], "video"),
+    ],
+)  # fmt: skip
+def test_pictures_and_several_tasks_are_run_too(
+    world: Path, tmp_path: Path, benchmark: str, file: str, content: str, tasks: list[str], media: str
+) -> None:
+    for number in (1, 2):
+        picture = np.full((40, 60, 3), 100 * number, dtype=np.uint8)
+        Image.fromarray(picture).save(world / "videos" / f"{number}.jpg")
+    (tmp_path / file).write_text(content)
+    asked = f"--benchmark {benchmark} --annotations {tmp_path / file} --picture-max-pixels 3136"
+    assert run(world, benchmark, *asked.split()) == 0
+    rows, found = samples_of(world / benchmark), results(world / benchmark)
+    assert [row["task"] for row in rows] == tasks and all(row[media] for row in rows)
+    assert all(row["completion"] is not None and row["num_tokens"] <= 12 for row in rows)
+    assert found["headline"] in found["metrics"] and "majority_answer" in found["baselines"]
+    for row in rows:
+        task = TASKS[row["task"]]
+        assert task.answer_form(task.target_from_json(row["target"]), thinking=False) in row["prompt"]
+    assert "data:image" in (world / benchmark / "report.html").read_text()
 
 
 def test_shards_and_batches_give_the_same_answers_as_one_process(world: Path) -> None:

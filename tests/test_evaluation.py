@@ -26,8 +26,10 @@ from videochat_r1.sample import (
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
+    NumberTarget,
     Sample,
     SpanTarget,
+    TextTarget,
     Video,
 )
 from videochat_r1.tasks import TASKS
@@ -168,10 +170,31 @@ def test_blind_label_is_the_majority():
     assert best_blind(train, evaluated).metrics["accuracy"] == 0.5
 
 
+def test_blind_numbers_and_texts_are_the_usual_ones():
+    def number(value, query):
+        return sample("numerical_qa", TASKS["numerical_qa"].target_from_json({"answer": value}), query)
+
+    train = [
+        number(value, query) for value, query in ((2, "dogs?"), (2, "dogs?"), (4, "cats?"), (5, "cats?"), (9, "cats?"))
+    ]
+    result = best_blind(train, [number(2, "dogs?"), number(4, "birds?")])
+    assert result.candidates == {
+        "always 2.0": 0.5,
+        "the most frequent answer to the same question": 0.5,
+        "always 4, the middle": 0.5,
+        "the middle of the answers to the same question": 1.0,
+    }
+    texts = [
+        sample("free_form_qa", TASKS["free_form_qa"].target_from_json({"answer": text}))
+        for text in ("a dog", "a dog", "a cat")
+    ]
+    assert best_blind(texts, texts[:1]).metrics["ROUGE"] == 1.0
+
+
 def test_every_task_has_blind_answers_that_its_scores_accept():
     targets = {name: TASKS[name].target_from_json(truth) for name, (truth, _) in TARGETS.items()}
     # What a caption is worth is for a judge to say, and of a kind of truth that is new nothing is known.
-    known = (SpanTarget, BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget)
+    known = (SpanTarget, BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget, NumberTarget, TextTarget)
     targets = {name: target for name, target in targets.items() if isinstance(target, known)}
     assert len(targets) >= len(known)
     for task, target in targets.items():

@@ -11,13 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videochat_r1.judge import prompts, rules
-from videochat_r1.judge.answers import choose_question, same_answer_question
+from videochat_r1.judge.answers import (
+    choose_question,
+    final_option_question,
+    final_text_question,
+    same_answer_question,
+    scene_question,
+    summary_question,
+)
 from videochat_r1.judge.prompts import (
     DECOYS,
     LABELS,
     PROMPT_VERSION,
     SYSTEM,
     BadReplyError,
+    Question,
     clean,
     data_block,
     extract_question,
@@ -247,7 +255,39 @@ def test_another_wording_is_another_prompt_version() -> None:
     digest = hashlib.sha256(wording.encode()).hexdigest()[:12]
     answers = same_answer_question("q?", "a", "b").user + choose_question(CAPTION, "q?", ["a", "b"]).user
     assert hashlib.sha256(answers.encode()).hexdigest()[:12] == "1e794b3dbead"
+    answers = final_option_question("q?", "b", ["a", "b"]).user + final_text_question("q?", "5 m", "a number").user
+    answers += scene_question("q?", ["a", "b"], "a").user + summary_question("a", "b").user
+    assert hashlib.sha256(answers.encode()).hexdigest()[:12] == "f7d724d71868"
     assert (PROMPT_VERSION, digest) == ("1", "e911cc113fbd")
+
+
+SCENE = scene_question("What happens?", ["A man runs.", "A dog barks."], "A man runs.")
+
+
+@pytest.mark.parametrize(
+    ("question", "reply", "answer"),
+    [
+        (SCENE, {"ratings": {"1": 5, "2": 3, "relevance": 4}}, {"1": 5, "2": 3, "relevance": 4}),
+        (SCENE, {"ratings": {"1": 5, "2": 4, "relevance": 4}}, None),
+        (SCENE, {"ratings": {"1": 5, "relevance": 4}}, None),
+        (SCENE, {"ratings": {"1": 5, "2": True, "relevance": 4}}, None),
+        (SCENE, {"ratings": [5, 5, 5]}, None),
+        (final_text_question("q?", "about 5 m", "a number"), {"answer": "5"}, "5"),
+        (final_text_question("q?", "about 5 m", "a number"), {"answer": 5}, "5"),
+        (final_text_question("q?", "about 5 m", "a number"), {"answer": "x" * 300}, None),
+        (final_text_question("q?", "about 5 m", "a number"), {"answer": ["5"]}, None),
+        (final_option_question("q?", "the second", ["a", "b"]), {"option": "b"}, "B"),
+        (final_option_question("q?", "the second", ["a", "b"]), {"option": "C"}, None),
+    ],
+)
+def test_replies_about_answers_are_read_or_refused(
+    question: Question, reply: dict[str, object], answer: object
+) -> None:
+    if answer is None:
+        with pytest.raises(BadReplyError):
+            question.read(reply)
+    else:
+        assert question.read(reply) == answer
 
 
 # --- the local judge's rules --------------------------------------------------------------------------------------------
@@ -273,6 +313,25 @@ def test_another_wording_is_another_prompt_version() -> None:
 )
 def test_rules_of_the_local_judge(event: str, description: str, label: str) -> None:
     assert rules.label(event, description) == label
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (same_answer_question("q?", "a red door", "It is the red door."), True),
+        (same_answer_question("q?", "a red door", "a blue door"), False),
+        (choose_question("He sits.", "What?", ["he runs", "he sits"]), "B"),
+        (choose_question("He waits.", "What?", ["he runs", "he sits"]), None),
+        (final_option_question("What?", "He runs, no: (B)", ["he runs", "he sits"]), "B"),
+        (final_option_question("What?", "A, I think", ["he runs", "he sits"]), None),
+        (final_text_question("How many?", "From 3 to 5", "a number"), "5"),
+        (SCENE, {"1": 5, "2": 1, "relevance": 5}),
+        (summary_question("A man runs. A dog barks.", "A dog barks."), {"completeness": 3, "reliability": 5}),
+    ],
+)
+def test_the_local_judge_answers_what_it_is_asked_about_answers(question: Question, answer: object) -> None:
+    reply = reply_text([(message["role"], message["content"]) for message in question.messages])
+    assert question.read(reply_object(reply)) == answer
 
 
 def test_the_local_judge_takes_clauses_as_events() -> None:

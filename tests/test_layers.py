@@ -21,7 +21,7 @@ MAX_LINES, MAX_TRAINER_LINES = 400, 650
 LAYERS = (
     {"errors"},
     {"text", "shipped"},
-    {"options", "outputs"},
+    {"options", "outputs", "json_rows"},
     {"provenance", "progress", "file_lock", "named"},
     {"geometry"},
     {"sample"},
@@ -41,6 +41,7 @@ LAYERS = (
     {"grpo"},
     {"sft"},
     {"evaluation"},
+    {"window"},
     {"quickstart", "doctor"},
     {"commands"},
     {"cli"},

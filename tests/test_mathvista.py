@@ -1,16 +1,21 @@
 """MathVista: the authors' reading of plain answers beside ours."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.scripted_judge import ScriptedJudge
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
-from videochat_r1.evaluation.benchmarks.mathvista import official_prediction
+from videochat_r1.evaluation.benchmarks.mathvista import is_direct, normalised
+from videochat_r1.evaluation.reports.summary import result_table
 from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
 from videochat_r1.evaluation.scoring.predictions import Prediction
+from videochat_r1.judge import JudgeConfig
+from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
 from videochat_r1.sample import Pictures
 
 MATHVISTA = BENCHMARKS["mathvista"]
@@ -56,7 +61,7 @@ CHOICES = {"answer_type": "text", "precision": 0, "choices": ("five", "(B) x", "
 
 
 @pytest.mark.parametrize(
-    ("text", "problem", "prediction", "is_direct"),
+    ("text", "problem", "prediction", "direct"),
     [
         ("five", CHOICES, "five", True),
         ("A", CHOICES, "five", True),
@@ -65,7 +70,9 @@ CHOICES = {"answer_type": "text", "precision": 0, "choices": ("five", "(B) x", "
         ("(B) x", CHOICES, "(B) x", True),
         ("(E)", CHOICES, "five", True),
         ("", CHOICES, "five", True),
-        ("The answer is A", CHOICES, None, False),
+        ("AB", CHOICES, "five", False),
+        ("The answer is (C).", CHOICES, "Beta", False),
+        ("Betas", CHOICES, "Beta", False),
         ("5", {"answer_type": "integer"}, "5", True),
         ("5.9", {"answer_type": "integer"}, "5", True),
         ("five", {"answer_type": "integer"}, None, False),
@@ -75,11 +82,12 @@ CHOICES = {"answer_type": "text", "precision": 0, "choices": ("five", "(B) x", "
         ("1", {"answer_type": "float", "precision": 2}, "1.0", True),
         ("1.2 m", {"answer_type": "float", "precision": 1}, None, False),
         ("[0, 2]", {"answer_type": "list"}, "[0, 2]", True),
-        ("0, 2", {"answer_type": "list"}, None, False),
+        ("0, 2", {"answer_type": "list"}, "0, 2", False),
     ],
 )
-def test_the_authors_normalisation(text: str, problem: dict[str, Any], prediction: str | None, is_direct: bool) -> None:
-    assert official_prediction(text, {"choices": (), **problem}) == (prediction, is_direct)
+def test_the_authors_normalisation(text: str, problem: dict[str, Any], prediction: str | None, direct: bool) -> None:
+    problem = {"choices": (), **problem}
+    assert (normalised(text, problem), is_direct(text, problem)) == (prediction, direct)
 
 
 def test_answers_that_take_a_language_model_are_left_out_of_the_official_accuracy(tmp_path: Path) -> None:
@@ -89,8 +97,42 @@ def test_answers_that_take_a_language_model_are_left_out_of_the_official_accurac
     results = score_answers(MATHVISTA, samples, rows, ScoringOptions(untagged=True, bootstrap=10)).results
     metrics = results["metrics"]
     assert (metrics["accuracy"], metrics["accuracy_official"], metrics["direct_official"]) == (0.5, 0.5, 0.5)
+    assert metrics["accuracy_as_written"] == 0.25
+    assert results["unread"]["no judge was named"] == {"count": 2, "first": ["12", "3"]}
+    assert "2 that only a judge can read" in result_table(results | {"settings": {}})
     assert results["by"]["answer_type"]["integer"]["accuracy_official"] is None
     assert results["by"]["skills"]["arithmetic"]["num_samples"] == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply", "right"),
+    [
+        ("The answer is B, since", {"option": "B"}, 1.0),
+        ("The answer is B, since", {"option": "none"}, 0.0),
+        ("There are five, or 5.", {"answer": "5"}, 1.0),
+        ("There are five, or 5.", {"answer": "five"}, 0.0),
+    ],
+)
+def test_a_judge_extracts_what_is_not_direct(tmp_path: Path, answer: str, reply: dict[str, str], right: float) -> None:
+    sample = MATHVISTA.load(Source(write(tmp_path)))["answer" in reply]
+    assert MATHVISTA.is_left_to_judge(answer, sample)
+    judgement = asyncio.run(MATHVISTA.read_with_judge(ScriptedJudge(**reply), answer, sample))
+    assert judgement.scores == {"accuracy_official": right, "direct_official": 1.0}
+    direct = f"Well. <answer>{'5' if 'answer' in reply else 'b'}</answer>"
+    assert not MATHVISTA.is_left_to_judge(direct.replace("b", "(b)"), sample)
+
+
+def test_what_a_judge_extracts_counts_beside_what_is_direct(tmp_path: Path) -> None:
+    samples = MATHVISTA.load(Source(write(tmp_path)))
+    answers = ["It has to be (B)", "5 apples", "1.25", "Nothing at all"]
+    rows = [Prediction(sample.id, answer) for sample, answer in zip(samples, answers, strict=True)]
+    with RuleJudgeServer() as server:
+        judge = JudgeConfig(base_url=server.base_url, model=MODEL, cache_dir=None)
+        evaluation = score_answers(MATHVISTA, samples, rows, ScoringOptions(untagged=True, bootstrap=0, judge=judge))
+    results = evaluation.results
+    assert (results["metrics"]["accuracy_official"], results["metrics"]["direct_official"]) == (0.75, 1.0)
+    assert results["num_unscored"] == 0 and results["unread"] == {} and results["judge"]["model"] == MODEL
+    assert evaluation.rows[0]["verdicts"] == {"extracted": "B"} and "verdicts" not in evaluation.rows[2]
 
 
 def test_the_real_file(shared_dir: Path) -> None:

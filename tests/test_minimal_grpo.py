@@ -8,7 +8,7 @@ import torch
 from transformers import TrainerCallback
 
 from tests.tiny_runs import Source, chatty_parse_reward, make_corpus, make_trainer
-from videochat_r1.grpo.trainer import noise_seed
+from videochat_r1.grpo.rows import noise_seed
 from videochat_r1.modeling.load import load_model
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "minimal_grpo.py"

@@ -25,10 +25,12 @@ from videochat_r1.sample import (
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
+    NumberTarget,
     Pictures,
     Sample,
     SpanTarget,
     Target,
+    TextTarget,
     Video,
 )
 from videochat_r1.tasks import TASKS
@@ -110,6 +112,9 @@ def test_a_question_loses_only_its_bad_clue_spans() -> None:
         (SpanTarget(Span(1, 2), math.nan), "temporal_grounding", "unknown_duration"),
         (ChoiceTarget(("a", "b"), "C"), "multi_choice_qa", "answer_not_among_options"),
         (LabelTarget(("low", "high"), "medium"), "quality_assessment", "answer_not_among_options"),
+        (TextTarget("..."), "free_form_qa", "empty_answer"),
+        (TextTarget("a" * 30_000), "text_recognition", "empty_answer"),
+        (NumberTarget(math.nan, "3 to 5"), "regression", "unreadable_number"),
         (BoxesTarget((GOOD,) * 7), "tracking", "wrong_box_count"),
         (BoxesTarget((GOOD,) * 7 + (Box(0.5, 0.5, 0.5, 0.6),)), "tracking", "empty_box"),
         (BoxesTarget((GOOD,) * 7 + (Box(1.1, 0.5, 1.2, 0.6),)), "tracking", "empty_box"),
@@ -163,6 +168,7 @@ ONE_OF_EACH = [
     sample(CaptionTarget("A dog runs.", ("A dog runs.",)), "captioning"),
     sample(ChoiceTarget(("a", "b"), "A"), "multi_choice_qa", media=Pictures(("p/1.jpg",))),
     sample(CaptionTarget("A dog."), "captioning", media=Pictures(("p/ü.png", "p/1.jpg"))),
+    sample(ChoiceTarget(("a", "b"), "A"), "multi_choice_qa", response="<think>b ü\n</think> <answer>B</answer>\n"),
 ]
 ONE_OF_EACH += [
     sample(TASKS[name].target_from_json(truth), name)
@@ -185,6 +191,7 @@ def test_every_task_survives_the_way_through_a_manifest(tmp_path: Path) -> None:
     assert joined[7].media.files == (str(tmp_path / "p/ü.png"), str(tmp_path / "p/1.jpg"))
     rows = [json.loads(line) for line in path.read_text().split("\n") if line]
     assert rows[7]["images"] == ["p/ü.png", "p/1.jpg"] and "video" not in rows[7] and "images" not in rows[0]
+    assert [number for number, row in enumerate(rows) if "response" in row] == [8]
     assert json.loads((tmp_path / "new" / "all.meta.json").read_text()) == {
         "num_samples": len(ONE_OF_EACH),
         "corpus": "any",
@@ -237,6 +244,16 @@ def test_a_column_that_is_null_is_not_there(tmp_path: Path) -> None:
             for name in TASKS
             if TASKS[name].needs_video
         ),
+        *(
+            (json.dumps(ROW | SPAN | {"response": response}), f"line 2: 'response' {why}")
+            for response, why in {
+                "": "is empty: ''",
+                "It is <answer>1 to 2</answer>": "is not of the form <answer>...</answer> after a thought or without one",
+                "<think>So <answer>1 to 2</answer>": "is not of the form",
+                "<answer>soon</answer>": "has an answer that cannot be read: '<answer>soon</answer>'",
+            }.items()
+        ),
+        (json.dumps(ROW | SPAN | {"response": ["a"]}), "line 2: 'response' should be text"),
         ("[]", "line 2: expected an object"),
     ],
 )

@@ -103,7 +103,7 @@ def test_sft_learns_what_the_prompt_leaves_to_be_written(folder: Path, family: s
         tokenizer = trainer.processing_class.tokenizer
         sample = make_corpus(folder, 1)[0]
         inputs = trainer._builder.build(sample)
-        ids = trainer._gold_ids(LoadedPrompt(sample, inputs, None))
+        ids = trainer._answer_ids(LoadedPrompt(sample, inputs, None))
         gold = TASKS[sample.task].gold(sample.target, thinking=thinking)
         written = begins + gold.partition("<answer>")[2]
         assert ids == [*tokenizer(written)["input_ids"], tokenizer.eos_token_id]

@@ -89,3 +89,7 @@ def test_the_real_files(shared_dir: Path) -> None:
     assert (found["accuracy_official"], found["recall_official"], found["yes_ratio_official"]) == (0.5, 1.0, 1.0)
     assert found["F1_official"] == pytest.approx(2 / 3)
     assert always.results["baselines"]["random_choice"] == {"accuracy": 0.5}
+    majority = always.results["baselines"]["majority_answer"]
+    assert (majority["accuracy"], majority["F1"], majority["yes_ratio"]) == (0.5, 0.0, 0.0), (
+        "no, the first of two as frequent"
+    )

@@ -15,7 +15,7 @@ from videochat_r1.errors import ConfigError, DataError, VideoError
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.load import load_config, load_model, load_processor, vision_token_ids
-from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.modeling.prompts import PromptBuilder, _other_order
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.sample import CaptionTarget, Pictures, Sample, SpanTarget, Video
 from videochat_r1.video.frames import Frames, VideoBudget
@@ -242,6 +242,41 @@ def test_a_missing_video_is_an_error_of_its_own_kind(folder, processor, sample):
     gone = dataclasses.replace(sample, media=Video(path=str(folder / "gone.mp4")))
     with pytest.raises(VideoError, match=r"gone\.mp4"):
         builder(folder, processor).build(gone)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+def test_shuffled_frames_are_those_of_a_video_decoded_in_that_order(folder, family, count):
+    """Unpaired before they are shuffled, whatever the family's processor does to them; a repeated last one comes last again."""
+    size = builder(folder, model=family).factor
+    padded = count + count % 2
+    pixels = torch.randint(0, 256, (count, 3, size, 2 * size), generator=torch.Generator().manual_seed(count))
+    pixels = torch.cat([pixels, *[pixels[-1:]] * (padded - count)]).to(torch.uint8)
+    times = tuple(0.5 * index for index in range(padded))
+    frames = Frames(pixels, times, 0.5 * padded, (size, size), 2.0, count)
+    build = builder(folder, model=family)
+    rendered = build.render_text("which came first?")
+    inputs = build.from_frames(frames, rendered)
+    orders = []
+    for seed in range(24):
+        shuffled = build.shuffled(inputs, seed)
+        order = _other_order(count, seed)
+        assert sorted(order) == list(range(count)) and (order != sorted(order) or count == 1)
+        again = [*order, *order[-1:] * (padded - count)]
+        expected = build.from_frames(dataclasses.replace(frames, pixels=pixels[again]), rendered)
+        assert torch.equal(shuffled.media[0].patches, expected.media[0].patches)
+        assert torch.equal(shuffled.input_ids, inputs.input_ids)
+        assert torch.equal(shuffled.position_ids, inputs.position_ids)
+        assert shuffled.media[0].frame_seconds == inputs.media[0].frame_seconds
+        assert torch.equal(build.shuffled(inputs, seed).media[0].patches, shuffled.media[0].patches)
+        assert build.shuffled(inputs, seed).media[0].digest == shuffled.media[0].digest
+        assert count == 1 or shuffled.media[0].digest != inputs.media[0].digest
+        orders.append(tuple(order))
+    assert len(set(orders)) > (12 if count > 2 else 0)
+
+
+def test_pictures_have_no_order_to_shuffle(folder, processor, tmp_path):
+    inputs = builder(folder).build(about_pictures(tmp_path, [(60, 60), (90, 60)]))
+    assert builder(folder).shuffled(inputs, 3).media == inputs.media
 
 
 def test_the_blank_prompt_is_a_real_one(folder, family):

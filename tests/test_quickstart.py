@@ -8,7 +8,7 @@ from videochat_r1.commands.quickstart import parser
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.baselines.blind import BlindResult
-from videochat_r1.grpo.rollout_log import read_rollouts
+from videochat_r1.grpo.rollout_file import read_rollouts
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.quickstart.options import QuickstartOptions, families
 from videochat_r1.quickstart.run import Quickstart

@@ -1,20 +1,25 @@
-"""Every recipe in configs/ resolves to the paper's values, transcribed here and nowhere else in the tests."""
+"""Every recipe in configs/ resolves to its paper's values, transcribed here and nowhere else in the tests."""
 
 import argparse
 import functools
 import inspect
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from qwen_vl_utils.vision_process import smart_resize
+from transformers import get_scheduler
 
 from videochat_r1.commands.model_arguments import add_prompting
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.mixture import MixtureEntry
 from videochat_r1.errors import ConfigError
+from videochat_r1.grpo.bonuses import length_bonus, temporal_contrast
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import load_rewards
 from videochat_r1.modeling.families import family_of, published_config
@@ -26,8 +31,9 @@ from videochat_r1.sft import VideoSFTConfig
 from videochat_r1.tasks import TASKS
 from videochat_r1.video.backends import DEFAULT_BACKEND
 from videochat_r1.video.decode import SamplingRequest
-from videochat_r1.video.frames import VideoBudget
+from videochat_r1.video.frames import VideoBudget, frame_size
 from videochat_r1.video.probe import probe
+from videochat_r1.video.sampling import time_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -84,6 +90,19 @@ OF_GRPO = BOTH | {
     "skip_uninformative_groups": False,
 }
 OF_SFT = BOTH | {"learning_rate": 2e-5, "samples_per_step": 8}
+# Video-R1's paper and its release's training scripts, where they say otherwise.
+VIDEO_R1_GRPO = {
+    "prompts_per_step": 4,
+    "max_steps": 1000,
+    "max_completion_length": 768,
+    "top_p": 0.95,
+    "top_k": 50,
+    "lr_scheduler_type": "cosine",
+    "weight_decay": 0.01,
+    "max_grad_norm": 5.0,
+    "save_steps": 100,
+}
+VIDEO_R1_SFT = {"learning_rate": 1e-6, "max_grad_norm": 5.0, "save_steps": 1000}
 BUDGET = VideoBudget(fps=2.0, min_frames=4, max_frames=768, backend="pyav", timeout_seconds=60.0)
 TOKENS = {"total_pixels": 3584, "min_pixels": 16, "max_pixels": 768}
 
@@ -93,8 +112,9 @@ GROUNDED_QA = ("nextgqa", "grounded_qa", "all")
 QA = ("nextgqa", "multi_choice_qa", "all")
 QUALITY = ("vidtab_quality", "quality_assessment", "all")
 CAPTIONS = ("carebench", "captioning", "all")
+VIDEO_R1 = ("video_r1", None, "all")
 # Recipe -> what the paper's row changes: mixture, epochs, thinking.
-ROWS: dict[str, tuple[list[tuple[str, str, int | str]], float, bool]] = {
+ROWS: dict[str, tuple[list[tuple[str, str | None, int | str]], float, bool]] = {
     "grpo/joint": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, False),
     "grpo/joint_thinking": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, True),
     "grpo/joint_qwen3_vl": ([GROUNDING, TRACKING, GROUNDED_QA], 1.0, False),
@@ -117,11 +137,32 @@ ROWS: dict[str, tuple[list[tuple[str, str, int | str]], float, bool]] = {
     "sft/quality_assessment": ([QUALITY], 1.0, False),
     "sft/captioning": ([CAPTIONS], 1.0, False),
     "sft/ablations/table3_three_epochs": ([GROUNDING], 3.0, False),
+    "grpo/video_r1": ([VIDEO_R1], 1.0, True),
+    "grpo/ablations/video_r1_without_temporal": ([VIDEO_R1], 1.0, True),
+    "grpo/ablations/video_r1_without_images": ([VIDEO_R1], 1.0, True),
+    "grpo/ablations/video_r1_without_cold_start": ([VIDEO_R1], 1.0, True),
+    "sft/video_r1_cot": ([VIDEO_R1], 1.0, True),
+}
+MODELS = {
+    "captioning": "Qwen/Qwen2-VL-7B-Instruct",
+    "joint_qwen3_vl": "Qwen/Qwen3-VL-8B-Instruct",
+    **dict.fromkeys(
+        ["video_r1", "video_r1_without_temporal", "video_r1_without_images"], "Video-R1/Qwen2.5-VL-7B-COT-SFT"
+    ),
 }
 
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(CONFIGS).with_suffix(""))
+
+
+def of_video_r1(path: Path) -> bool:
+    return path.stem.startswith("video_r1")
+
+
+def tasks_of(path: Path) -> set[str]:
+    """All that a recipe's corpora have."""
+    return {one for name, task, _ in ROWS[name_of(path)][0] for one in ([task] if task else CORPORA[name].tasks)}
 
 
 @functools.cache
@@ -145,20 +186,76 @@ def test_every_recipe_has_its_row() -> None:
 @pytest.mark.parametrize("path", GRPO + SFT, ids=name_of)
 def test_recipe_pins_the_papers_values(path: Path) -> None:
     expected = OF_GRPO if path in GRPO else OF_SFT
+    if of_video_r1(path):
+        expected = expected | (VIDEO_R1_GRPO if path in GRPO else VIDEO_R1_SFT)
     model, data, args = resolve(path)
     found = {name: getattr(args, name) for name in expected}
     assert found == expected
     assert str(args.optim) in {"adamw_torch_fused", "OptimizerNames.ADAMW_TORCH_FUSED"}
-    family = {"captioning": "Qwen2-VL-7B", "joint_qwen3_vl": "Qwen3-VL-8B"}.get(path.stem, "Qwen2.5-VL-7B")
-    assert model.model_name_or_path == f"Qwen/{family}-Instruct"
+    assert model.model_name_or_path == MODELS.get(path.stem, "Qwen/Qwen2.5-VL-7B-Instruct")
     assert (model.freeze_vision_tower, model.lora) == (False, None), "full fine-tuning"
-    side = 32 if family.startswith("Qwen3") else 28
+    side = 32 if "Qwen3" in model.model_name_or_path else 28
     budget = replace(BUDGET, **{name: number * side**2 for name, number in TOKENS.items()})
+    if of_video_r1(path):
+        limits = {"total_pixels": int(128000 * 28 * 28 * 0.9), "min_pixels": 128 * 28 * 28, "max_pixels": 128 * 28 * 28}
+        budget = replace(BUDGET, max_frames=16, **limits)
     config = published_config(model.model_name_or_path)
     assert config is not None and family_of(config).token_side(config) == side
     assert vars(data.budget().sized(side)) == vars(replace(budget, num_threads=data.budget().num_threads))
-    assert (data.max_prompt_length, data.prompt_layout, data.prompts) == (8192, "video_first", None)
-    assert read_recipe(path, "grpo").values["deepspeed"] == "configs/deepspeed/zero3.json"
+    assert (data.prompt_layout, data.prompts) == ("video_first", None)
+    assert data.max_prompt_length == (16384 if of_video_r1(path) else 8192)
+    pictures = {"min_pixels": 4 * 28 * 28, "max_pixels": 256 * 28 * 28}
+    assert data.picture_budget().stated() == (pictures if of_video_r1(path) else None)
+    zero = "zero2" if path.stem == "video_r1_cot" else "zero3"
+    assert read_recipe(path, "grpo").values["deepspeed"] == f"configs/deepspeed/{zero}.json"
+
+
+@pytest.mark.parametrize("path", GRPO, ids=name_of)
+def test_bonuses_are_those_of_video_r1(path: Path) -> None:
+    _, _, args = resolve(path)
+    temporal = temporal_contrast(args.temporal_contrast, args.num_generations)
+    length = length_bonus(args.length_bonus, args.num_generations, args.max_completion_length)
+    if not of_video_r1(path):
+        assert (temporal, length) == (None, None)
+        return
+    assert length is not None
+    assert (length.bonus, length.min_tokens, length.max_tokens, length.min_correct) == (0.2, 320, 512, 2)
+    assert length.correct_above == 0.1
+    if path.stem.endswith("without_temporal"):
+        assert temporal is None
+        return
+    assert temporal is not None
+    found = (temporal.bonus, temporal.factor, temporal.correct_above, temporal.compare, temporal.shuffled_generations)
+    assert found == (0.3, 0.8, 0.1, "mean", 4), "the release's, whose numbers are published"
+
+
+@pytest.mark.parametrize(
+    ("path", "samples"), [(path, 116248 if "images" in path.stem else 263071) for path in GRPO if of_video_r1(path)]
+)
+def test_the_learning_rate_of_video_r1_is_the_begin_of_an_epochs_cosine(path: Path, samples: int) -> None:
+    _, data, args = resolve(path)
+    (entry,) = [MixtureEntry.from_dict(entry) for entry in data.mixture]  # type: ignore[arg-type]
+    assert entry.shows == ("video" if "images" in path.stem else None)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=args.learning_rate)
+    scheduler = get_scheduler(
+        args.lr_scheduler_type, optimizer, args.warmup_steps, args.max_steps, args.lr_scheduler_kwargs
+    )
+    rate = scheduler.lr_lambdas[0](1000)
+    assert rate == pytest.approx(0.5 * (1 + math.cos(math.pi * 1000 / math.ceil(samples / 4))), abs=1e-8)
+    assert samples != 263071 or rate == pytest.approx(0.9994, abs=5e-5)
+
+
+def test_a_frame_of_video_r1_has_the_pixels_of_its_release() -> None:
+    budget = resolve(CONFIGS / "grpo" / "video_r1.yaml")[1].budget()
+    for width, height in ((1920, 1080), (640, 480), (320, 240), (100, 400)):
+        for num_frames in (4, 10, 16):
+            limits = {"min_pixels": 128 * 28 * 28, "max_pixels": int(1.05 * 128 * 28 * 28)}
+            assert frame_size(width, height, num_frames, budget, 28)[::-1] == smart_resize(height, width, 28, **limits)
+    assert frame_size(640, 480, 16, budget, 28) == (364, 280), "130 tokens of a pair of frames"
+    assert frame_size(320, 240, 16, budget, 28) == (392, 280), "enlarged"
+    assert len(time_grid(5.0, budget.fps, budget.min_frames, budget.max_frames).times) == 10
+    assert len(time_grid(600.0, budget.fps, budget.min_frames, budget.max_frames).times) == 16
 
 
 def test_the_video_reader_is_chosen_in_one_place() -> None:
@@ -190,7 +287,7 @@ def test_recipe_changes_only_what_its_row_says(path: Path) -> None:
     entries = [MixtureEntry.from_dict(entry) for entry in data.mixture]  # type: ignore[arg-type]
     assert [(entry.dataset, entry.task, entry.queries_per_video) for entry in entries] == corpora
     assert all(entry.weight == 1.0 and entry.max_samples is None for entry in entries)
-    assert all(entry.task in CORPORA[str(entry.dataset)].tasks for entry in entries)
+    assert tasks_of(path) <= {task for entry in entries for task in CORPORA[str(entry.dataset)].tasks}
     assert (args.num_train_epochs, data.thinking) == (epochs, thinking)
     assert args.output_dir == f"outputs/{path.relative_to(CONFIGS).parts[0]}/{path.stem}"
 
@@ -199,7 +296,7 @@ def test_recipe_changes_only_what_its_row_says(path: Path) -> None:
 def test_rewards_are_those_of_the_tasks_with_weight_one(path: Path) -> None:
     _, _, args = resolve(path)
     rewards, weights = load_rewards(args.rewards)
-    used = {name for _, task, _ in ROWS[name_of(path)][0] for name in TASKS[task].reward_names}
+    used = {name for task in tasks_of(path) for name in TASKS[task].reward_names}
     assert [entry["name"] for entry in args.rewards] == [name for name in REWARDS if name in used]
     assert weights == [1.0] * len(rewards)
 
@@ -213,10 +310,12 @@ def test_a_judge_is_named_where_captions_are_rewarded(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", GRPO, ids=name_of)
-def test_eight_prompts_an_update_on_any_number_of_gpus(path: Path) -> None:
+def test_as_many_prompts_an_update_on_any_number_of_gpus(path: Path) -> None:
     _, _, args = resolve(path)
-    assert [args.accumulation(processes) for processes in (1, 2, 4, 8)] == [8, 4, 2, 1]
-    with pytest.raises(ConfigError, match=r"prompts_per_step=8\. nearest that can: 4 processes"):
+    prompts = 4 if of_video_r1(path) else 8
+    counts = [processes for processes in (1, 2, 4, 8) if processes <= prompts]
+    assert [args.accumulation(processes) for processes in counts] == [prompts // processes for processes in counts]
+    with pytest.raises(ConfigError, match=rf"prompts_per_step={prompts}\. nearest that can: 4 processes"):
         args.accumulation(3)
 
 

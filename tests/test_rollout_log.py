@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from videochat_r1.grpo.reward_calls import Outcome
-from videochat_r1.grpo.rollout_log import Drawn, RolloutLog, drop_rollouts_after, read_rollouts
+from videochat_r1.grpo.rollout_file import drop_rollouts_after, read_rollouts
+from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 

@@ -231,6 +231,27 @@ def test_noise_depends_on_its_seed_alone() -> None:
     assert ids_of(other) != whole
 
 
+@pytest.mark.parametrize("rows", [None, 5])
+@pytest.mark.parametrize("ending", [range(100, 130), range(0)])
+def test_prompts_may_want_unequal_numbers_of_rollouts(rows: int | None, ending: range) -> None:
+    model = make_model()
+    prompts, noise = ragged_prompts(model), seeds(3, 4)
+    settings = sampling(model, eos_token_ids=tuple(ending))
+    whole = TransformersEngine(model, PAD).generate(prompts, num_generations=4, settings=settings, noise_seeds=noise)
+    engine, counts = TransformersEngine(model, PAD, max_batch_rows=rows), [2, 4, 1]
+    part = [row[:count] for row, count in zip(noise, counts, strict=True)]
+    made = engine.generate(prompts, num_generations=counts, settings=settings, noise_seeds=part)
+    assert ids_of(made) == [group[:count] for group, count in zip(ids_of(whole), counts, strict=True)]
+    greedy = engine.generate(prompts, num_generations=counts, settings=sampling(model, 4, temperature=0.0))
+    assert [len(group) for group in greedy] == counts
+    with pytest.raises(ValueError, match="noise seeds for 3 prompts"):
+        engine.generate(prompts, num_generations=counts, settings=settings, noise_seeds=noise)
+    with pytest.raises(ConfigError, match="expected at least 1"):
+        engine.generate(prompts, num_generations=[2, 0, 1], settings=settings, noise_seeds=noise)
+    with pytest.raises(ValueError, match="2 numbers of generations for 3 prompts"):
+        engine.generate(prompts, num_generations=[2, 1], settings=settings, noise_seeds=noise)
+
+
 def test_a_longer_limit_continues_the_same_completions() -> None:
     model = make_model()
     engine, prompts = TransformersEngine(model, PAD), ragged_prompts(model)[:1]
@@ -554,5 +575,5 @@ def test_noise_that_does_not_fit_is_refused() -> None:
     model = make_model()
     with pytest.raises(ValueError, match="noise_seeds"):
         one(model, sampling(model), None)
-    with pytest.raises(ValueError, match="2 noise seeds for each of 1 prompts"):
+    with pytest.raises(ValueError, match="noise seeds for 1 prompts"):
         one(model, sampling(model), [[1, 2, 3]])

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from peft import LoraConfig
 
 from tests.tiny_prompts import make_media_prompt, plain_arguments
-from tests.tiny_runs import make_trainer
+from tests.tiny_runs import logged_rollouts, make_trainer
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
@@ -280,12 +280,13 @@ def test_no_vision_token_among_thousands(world: SimpleNamespace) -> None:
 def test_noise_depends_on_the_seed_alone(world: SimpleNamespace) -> None:
     def tokens(prompts: list[PromptInputs], seeds: list[list[int]]) -> list[list[list[int]]]:
         groups = world.generation.generate(
-            prompts, num_generations=len(seeds[0]), settings=world.settings, noise_seeds=seeds
+            prompts, num_generations=[len(row) for row in seeds], settings=world.settings, noise_seeds=seeds
         )
         return [[rollout.completion_ids for rollout in group] for group in groups]
 
     both = tokens(world.videos[1:], [[5, 6, 7], [8, 9, 10]])
     assert tokens([world.videos[2]], [[10, 8]]) == [[both[1][2], both[1][0]]]
+    assert tokens(world.videos[1:], [[6], [8, 9]]) == [both[0][1:2], both[1][:2]]
     assert len({tuple(row) for row in both[0]}) == 3
 
 
@@ -410,7 +411,7 @@ def test_mistakes_are_refused(world: SimpleNamespace, monkeypatch: pytest.Monkey
     ):
         patch.setattr(engine.llm.llm_engine.input_processor, "mm_encoder_cache_size", 255)
         engine.generate(world.prompts, num_generations=1, settings=greedy)
-    with pytest.raises(ValueError, match="2 noise seeds for each of 5 prompts"):
+    with pytest.raises(ValueError, match="noise seeds for 5 prompts"):
         engine.generate(world.prompts, num_generations=2, settings=world.settings, noise_seeds=seeds_of(2, 2))
     with pytest.raises(ValueError, match="needs noise_seeds"):
         engine.generate(world.prompts, num_generations=2, settings=world.settings)
@@ -445,6 +446,7 @@ def test_grpo_with_vllm(tmp_path: Path, kind: str, family: str) -> None:
         max_steps=3,
         learning_rate=1e-2,
         num_iterations=1,
+        temporal_contrast={"accuracy": ["chatty_parse_reward"], "shuffled_generations": 3},
     )
     try:
         before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
@@ -456,5 +458,7 @@ def test_grpo_with_vllm(tmp_path: Path, kind: str, family: str) -> None:
         for row in log:
             assert row["sampling/sampling_logp_difference/max"] < 1e-4
             assert row["sampling/importance_sampling_ratio/mean"] == pytest.approx(1.0, abs=1e-4)
+            assert 0.0 < row["temporal_contrast/shuffled_accuracy"] < 1.0
+        assert {len(row["shuffled_accuracy"]) for row in logged_rollouts(tmp_path / "run")} == {3}
     finally:
         trainer.vllm_generation.engine.close()

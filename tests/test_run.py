@@ -195,10 +195,16 @@ def check_card(output, library, base):
     assert scope["model"].config.model_type == "qwen2_5_vl"
 
 
-def test_missing_videos_are_found_before_the_model_is_loaded(folder):
-    (folder / "no weights").mkdir()
+@pytest.fixture
+def no_weights(folder):
+    """A model folder that fails when it is loaded."""
+    (folder / "no weights").mkdir(exist_ok=True)
     (folder / "no weights" / "config.json").write_text("{}")
-    config = recipe(folder, "missing", **GRPO, model_name_or_path=str(folder / "no weights"))
+    return str(folder / "no weights")
+
+
+def test_missing_videos_are_found_before_the_model_is_loaded(folder, no_weights):
+    config = recipe(folder, "missing", **GRPO, model_name_or_path=no_weights)
     with pytest.raises(DataError, match=r"12 of 12 samples have no video or pictures; 4 files are missing"):
         grpo_command(["--config", config, "--mixture.0.videos", "elsewhere"])
 
@@ -210,6 +216,21 @@ def test_rewards_of_a_recipe_are_checked(folder):
     assert [f.__name__ for f in functions][:3] == ["format", "iou", "accuracy"] and set(weights) == {1.0}
     with pytest.raises(ConfigError, match=r"no reward in .*'accuracy'.* applies to .*'temporal_grounding'"):
         check_rewards_cover(make_corpus(folder, 3), ["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--temporal_contrast", "release"], r"says of \['temporal_grounding', 'tracking'\]: list a reward of theirs"),
+        (["--length_bonus", "{min_tokens: 2}"], r"length_bonus asks how right .* \['temporal_grounding', 'tracking'\]"),
+        (["--temporal_contrast.accuracy", "[iou, recall]"], "names 'recall', which is not among the recipe's rewards"),
+    ],
+)
+def test_a_bonus_for_tasks_without_accuracy_is_refused_before_the_model_is_loaded(folder, no_weights, flags, said):
+    config = recipe(folder, "no_accuracy", **GRPO, model_name_or_path=no_weights)
+    rewards = '[{"name": "format"}, {"name": "accuracy"}, {"name": "iou"}]'
+    with pytest.raises(ConfigError, match=said):
+        grpo_command(["--config", config, "--rewards", rewards, *flags])
 
 
 @pytest.mark.parametrize("deepspeed", [True, False])

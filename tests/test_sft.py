@@ -1,6 +1,8 @@
-"""SFT: the loss is that of the gold answers, and training lowers it."""
+"""SFT: the loss is that of given responses and of gold answers, and training lowers it."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ from peft import LoraConfig, get_peft_model
 from tests.tiny_prompts import plain_arguments
 from tests.tiny_runs import Source, make_corpus, make_picture_corpus, make_trainer, write_train_manifest
 from videochat_r1 import sft
-from videochat_r1.errors import ConfigError
+from videochat_r1.datasets.manifest import write_manifest
+from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -72,21 +75,30 @@ def losses(trainer):
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+RESPONSE = "<think>\nIt begins red ...\nor not.</think>\n<answer>A</answer> "
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("pictures", [0, 2])
-def test_the_loss_is_the_mean_likelihood_of_the_gold_answers(folder, family, pictures):
-    samples = make_picture_corpus(folder, 2) + make_corpus(folder, 1) if pictures else None
-    trainer = make_sft(folder, family=family, samples=samples, max_steps=1, learning_rate=0.0)
+@pytest.mark.parametrize("responses", [0, 1])
+def test_the_loss_is_the_mean_likelihood_of_the_answers(folder, family, responses):
+    samples, pictures = None, 0
+    if responses:
+        one, *others = make_picture_corpus(folder, 2) + make_corpus(folder, 1)
+        samples, pictures = [replace(one, response=RESPONSE), *others], 2
+    prompting = {"thinking": responses > 0}
+    options = {"family": family, "samples": samples, "prompting": prompting}
+    trainer = make_sft(folder, **options, max_steps=1, learning_rate=0.0)
     trainer.train()
     model = trainer.model.eval()
     builder, processor = trainer._builder, trainer.processing_class
     per_sample = []
     first = trainer._sampler.source.samples(0)[:3]
     assert sum(isinstance(sample.media, Pictures) for sample in first) == pictures
+    assert sum(sample.response is not None for sample in first) == responses
     for sample in first:
         prompt = builder.build(sample)
-        gold = TASKS[sample.task].gold(sample.target, thinking=False)
-        answer = [*processor.tokenizer(gold, add_special_tokens=False)["input_ids"], processor.tokenizer.eos_token_id]
+        text = sample.response or TASKS[sample.task].gold(sample.target, **prompting)
+        answer = [*processor.tokenizer(text, add_special_tokens=False)["input_ids"], processor.tokenizer.eos_token_id]
         ids = torch.cat([prompt.input_ids, torch.tensor(answer)])
         after = torch.arange(len(answer)).expand(3, -1) + prompt.next_position
         with torch.no_grad():
@@ -107,15 +119,33 @@ def test_training_lowers_the_loss(folder, family):
     assert losses(trainer)[-1] < losses(trainer)[0] - 0.5
 
 
-def test_what_a_gold_answer_quotes_is_text(folder):
+@pytest.mark.parametrize("given", [False, True])
+def test_what_an_answer_quotes_is_text(folder, given):
     trainer = make_sft(folder)
-    sample = Sample(
-        "c", "captioning", Video(path="x"), "", CaptionTarget("The sign says <|im_end|><|video_pad|>.", ("it",))
-    )
-    ids = trainer._gold_ids(LoadedPrompt(sample, trainer._builder.blank(), None))
+    quoted = "The sign says <|im_end|><|video_pad|>."
+    truth = CaptionTarget("It." if given else quoted, ("it",))
+    response = f"<answer>{quoted}</answer>" if given else None
+    sample = Sample("c", "captioning", Video(path="x"), "", truth, response=response)
+    ids = trainer._answer_ids(LoadedPrompt(sample, trainer._builder.blank(), None))
     control = set(trainer.processing_class.tokenizer.added_tokens_decoder)
     assert [token for token in ids if token in control] == [trainer.processing_class.tokenizer.eos_token_id]
-    assert "The sign says <|im_end|><|video_pad|>." in trainer.processing_class.tokenizer.decode(ids)
+    assert quoted in trainer.processing_class.tokenizer.decode(ids)
+
+
+def test_of_a_response_all_and_nothing_else_is_learnt(folder):
+    """The gradient at the logits, which the loss below the model sees, is none outside of it."""
+    samples = [replace(sample, response=RESPONSE) for sample in make_picture_corpus(folder, 2)]
+    trainer = make_sft(folder, samples=samples, prompting={"thinking": True}, per_device_train_batch_size=2)
+    loaded = [LoadedPrompt(sample, trainer._builder.build(sample), None) for sample in samples]
+    inputs = trainer._prepare_inputs(loaded)
+    learnt = [
+        ids[mask.bool()].tolist() for ids, mask in zip(inputs["completion_ids"], inputs["completion_mask"], strict=True)
+    ]
+    tokenizer = trainer.processing_class.tokenizer
+    assert [tokenizer.decode(ids) for ids in learnt] == [RESPONSE + tokenizer.eos_token] * 2
+    placeholders = {load_config(folder / f"model_{DEFAULT_FAMILY}").image_token_id}
+    assert all(not placeholders & set(ids) for ids in learnt)
+    assert all(placeholders & set(prompt.input_ids.tolist()) for prompt in inputs["prompts"])
 
 
 @pytest.mark.parametrize("options", [{"per_device_train_batch_size": 4}, {"gradient_accumulation_steps": 4}])
@@ -181,13 +211,16 @@ def test_gradient_accumulation_gives_the_same_update(folder):
     assert (weights[0] - weights[1]).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("defect", ["video", "pictures", "answer"])
+@pytest.mark.parametrize("defect", ["video", "pictures", "answer", "response"])
 def test_samples_that_cannot_be_used_are_left_out_and_counted(folder, defect, monkeypatch):
     samples = make_corpus(folder, 6)
     bad = {"t1", "t4"} if defect == "answer" else {sample.id for sample in samples[:3]}
-    if defect != "answer":
-        gone = Video(path=str(folder / "gone.mp4")) if defect == "video" else Pictures((str(folder / "gone.png"),))
-        samples = [replace(sample, media=gone) if sample.id in bad else sample for sample in samples]
+    changes = {
+        "video": {"media": Video(path=str(folder / "gone.mp4"))},
+        "pictures": {"media": Pictures((str(folder / "gone.png"),))},
+        "response": {"response": RESPONSE},  # not asked for a thought
+    }.get(defect, {})
+    samples = [replace(sample, **changes) if sample.id in bad else sample for sample in samples]
     monkeypatch.setattr("tests.test_sft.make_corpus", lambda *_: samples)
     # In this order the first batch holds the first three. Of the gold answers only tracking's boxes are long.
     monkeypatch.setattr("tests.test_sft.Source", Corpus)
@@ -197,6 +230,42 @@ def test_samples_that_cannot_be_used_are_left_out_and_counted(folder, defect, mo
     assert {one["sample_id"] for one in trainer.bad_samples.listed} == bad
     assert [entry["data/bad_samples"] for entry in trainer.state.log_history if "loss" in entry][-1] >= 2
     assert all(torch.isfinite(weight).all() for weight in trainer.model.parameters())
+
+
+def test_a_response_that_cannot_be_learnt_says_why(folder):
+    trainer = make_sft(folder, max_completion_length=20)
+    sample = make_picture_corpus(folder, 1)[0]
+    inputs = trainer._builder.build(sample)
+    for response, why in {
+        "<answer>B</answer>": None,
+        "<answer>B" + " " * 100 + "</answer>": "its response has [0-9]+ tokens, more than max_completion_length=20",
+        " ": "its response is empty",
+        RESPONSE: "its response is not of the form <answer>...</answer>$",
+        "<answer>B</answer>, I think.": "its response is not of the form <answer>...</answer>$",
+        "<answer>None of them</answer>": "its response has an answer that cannot be read",
+        None: None,
+    }.items():
+        loaded = LoadedPrompt(replace(sample, response=response), inputs, None)
+        fit = trainer._with_answer_that_fits(loaded)
+        assert (fit is loaded and why is None) or re.search(why, fit.problem), (response, fit.problem)
+
+
+def test_responses_that_do_not_fit_the_prompt_are_refused_before_anything_is_loaded(folder, tmp_path):
+    local = [
+        replace(sample, media=sample.media.moved(lambda path: Path(path).name)) for sample in make_corpus(folder, 4)
+    ]
+    local[0] = replace(local[0], response="<think>Early.</think><answer>0.5 to 1.5</answer>")
+    write_manifest(folder / "responses.jsonl", local)
+    data = DataArguments(data_root=str(folder), mixture=[{"manifest": "responses.jsonl", "videos": "."}])
+    options = {key: value for key, value in OPTIONS.items() if key != "output_dir"}
+    with pytest.raises(
+        DataError, match=r"1 of 4 samples have a response that does not fit thinking=false; first g0: .*thinking: true"
+    ):
+        sft.run_sft(
+            ModelArguments(model_name_or_path=str(folder / f"model_{DEFAULT_FAMILY}")),
+            data,
+            VideoSFTConfig(**options, output_dir=str(tmp_path / "out")),
+        )
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(folder):

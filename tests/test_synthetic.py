@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from videochat_r1.datasets.manifest import read_manifest
-from videochat_r1.datasets.synthetic import FRAMES_PER_SECOND, NUM_BOXES, SIDE, write_corpus, write_video
+from videochat_r1.datasets.synthetic import FRAMES_PER_SECOND, SIDE, write_corpus, write_video
+from videochat_r1.datasets.synthetic_questions import NUM_BOXES
 from videochat_r1.datasets.synthetic_scene import (
     BACKGROUND,
     COLOURS,

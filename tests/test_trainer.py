@@ -25,8 +25,9 @@ from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.grpo import rows, run
 from videochat_r1.grpo import trainer as grpo_trainer
 from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.rows import noise_seed
 from videochat_r1.grpo.shared_prefix import SharedPrefixDifference, completion_logps
-from videochat_r1.grpo.trainer import VideoGRPOTrainer, noise_seed
+from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.media_features import unwrap
 from videochat_r1.modeling.tiny import build_tiny

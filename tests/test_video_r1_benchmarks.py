@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.scripted_judge import ScriptedJudge
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
 from videochat_r1.evaluation.benchmarks.tempcompass import official_option
@@ -14,7 +15,6 @@ from videochat_r1.evaluation.benchmarks.videommmu import official_option as vide
 from videochat_r1.evaluation.benchmarks.vsi_bench import mean_relative_accuracy
 from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
 from videochat_r1.evaluation.scoring.predictions import Prediction
-from videochat_r1.judge import JudgeConfig
 from videochat_r1.sample import ChoiceTarget
 
 
@@ -32,18 +32,6 @@ def write(path: Path, value: object) -> Path:
     return path
 
 
-class Judge:
-    """Replies to every question with the same object."""
-
-    config = JudgeConfig(base_url="http://localhost/v1", model="m")
-
-    def __init__(self, **reply):
-        self.reply = reply
-
-    async def ask(self, question):
-        return question.read(self.reply)
-
-
 @pytest.mark.parametrize(
     ("name", "path", "subset", "count", "first"),
     [
@@ -59,6 +47,8 @@ class Judge:
 def test_ids_of_the_real_files(shared_dir: Path, name: str, path: str, subset: str, count: int, first: str) -> None:
     samples = load(name, shared_dir / "annotations" / path, subset=subset)
     assert (len(samples), samples[0].id) == (count, first)
+    if name == "mmvu":
+        assert all("discipline" in BENCHMARKS[name].groups(sample) for sample in samples)
     if subset != "all" or name == "mmvu":
         assert BENCHMARKS[name].num_samples[subset] == count
 
@@ -99,25 +89,61 @@ def test_vsi_bench_averages_its_tasks(tmp_path: Path) -> None:
     assert metrics["accuracy"] == metrics["accuracy_official"] == pytest.approx(1 / 3)
     assert results["headline"] == "average" and results["baselines"]["random_choice"]["accuracy"] == 0.5
     assert results["by"]["task"]["object_rel_direction"]["average"] == 0.5
+    majority = results["baselines"]["majority_answer"]
+    assert (majority["MRA"], majority["average"]) == (1.0, pytest.approx((1.0 + 0.5 + 1.0) / 3))
+    assert "always 4.0 (object_counting), A, " in results["baseline_notes"]["majority_answer"]
+    assert results["baselines"]["random_choice"]["average"] == pytest.approx((0.0 + 0.5 + 0.5) / 3)
 
 
-def test_video_r1s_own_form(tmp_path: Path) -> None:
-    row = {"problem_id": 7, "problem": "q?", "data_type": "video", "problem_type": "multiple choice", "options": ["A. a", "B. b"],
-           "solution": "<answer>B</answer>", "path": "./Evaluation/X/v.mp4", "data_source": "X"}  # fmt: skip
-    number = row | {"problem_id": 8, "problem_type": "regression", "solution": "<answer>2</answer>", "options": []}
-    for name in ("vsi_bench", "mmvu", "tempcompass", "videommmu"):
-        (sample,) = load(name, write(tmp_path / "eval.json", [row]))
-        assert (sample.id, sample.media.path, sample.target) == (
-            "7",
-            "Evaluation/X/v.mp4",
-            ChoiceTarget(("a", "b"), "B"),
-        )
-        assert evaluate(name, [sample], ["<answer>B</answer>"])["metrics"]["accuracy_video_r1"] == 1.0
-        assert evaluate(name, [sample], ["<answer>B.</answer>"])["metrics"]["accuracy_video_r1"] == 0.0
-    samples = load("vsi_bench", write(tmp_path / "eval.json", [row, number]))
-    assert evaluate("vsi_bench", samples, ["A", "2"])["metrics"]["average_video_r1"] == 0.5
+VIDEO_R1_ROW = {"problem_id": 7, "problem": "q?", "data_type": "video", "problem_type": "multiple choice", "options": ["A. a", "B. b"],
+                "solution": "<answer>B</answer>", "path": "./Evaluation/X/v.mp4", "data_source": "X"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("vsi_bench", "eval_vsibench.json"),
+        ("mmvu", "eval_mmvu.json"),
+        ("tempcompass", "eval_tempcompass.json"),
+        ("videommmu", "eval_videommmu.json"),
+        ("videomme", "eval_videomme.json"),
+        ("mvbench", "eval_mvbench.json"),
+    ],
+)
+def test_video_r1s_own_form(tmp_path: Path, name: str, file: str) -> None:
+    path = write(tmp_path / file, [VIDEO_R1_ROW, VIDEO_R1_ROW | {"problem_id": 8}])
+    write(tmp_path / "eval_other.json", [])
+    samples = load(name, path)
+    assert samples == load(name, tmp_path) and BENCHMARKS[name].files(tmp_path) == [path]
+    assert [sample.id for sample in samples] == ["7", "8"]
+    assert (samples[0].media.path, samples[0].target) == ("Evaluation/X/v.mp4", ChoiceTarget(("a", "b"), "B"))
+    metrics = evaluate(name, samples, ["<answer>B</answer>", "<answer>B.</answer>"])["metrics"]
+    assert (metrics["accuracy"], metrics["accuracy_video_r1"]) == (1.0, 0.5)
     with pytest.raises(DataError, match="'problem_type' is 'song'"):
-        load("vsi_bench", write(tmp_path / "eval.json", [row | {"problem_type": "song"}]))
+        load(name, write(path, [VIDEO_R1_ROW | {"problem_type": "song"}]))
+
+
+def test_video_r1_scores_numbers_too(tmp_path: Path) -> None:
+    number = VIDEO_R1_ROW | {
+        "problem_id": 8,
+        "options": [],
+        "problem_type": "regression",
+        "solution": "<answer>2</answer>",
+    }
+    samples = load("vsi_bench", write(tmp_path / "eval.json", [VIDEO_R1_ROW, number]))
+    assert evaluate("vsi_bench", samples, ["A", "2"])["metrics"]["average_video_r1"] == 0.5
+    path = write(tmp_path / "eval.json", [VIDEO_R1_ROW, number | {"problem_type": "numerical"}])
+    assert evaluate("videommmu", load("videommmu", path), ["A", "2"])["metrics"]["accuracy_video_r1"] == 0.5
+    with pytest.raises(DataError, match="question 8 is neither of options nor of regression"):
+        load("vsi_bench", path)
+
+
+def test_subsets_of_video_r1s_form_are_those_that_its_rows_tell(tmp_path: Path) -> None:
+    path = write(tmp_path / "eval.json", [VIDEO_R1_ROW | {"duration": "short"}])
+    assert len(load("videomme", path, subset="short")) == len(load("mmvu", path, subset="multiple-choice")) == 1
+    for name, subset in (("videomme", "long"), ("mmvu", "open-ended"), ("videommmu", "adaptation")):
+        with pytest.raises(DataError, match="holds no sample"):
+            load(name, path, subset=subset)
 
 
 def mmvu_row(number, kind, answer):
@@ -131,12 +157,19 @@ def test_open_questions_of_mmvu_take_a_judge(tmp_path: Path) -> None:
     rows = [mmvu_row(0, "open-ended", "Dolly Zoom"), mmvu_row(1, "multiple-choice", "C")]
     samples = load("mmvu", write(tmp_path / "validation.json", rows))
     assert samples[0].media.path == "Art/0.mp4" and samples[1].target.options[2] == "xC"
+    groups = {"question_type": "open-ended", "subject": "Art", "discipline": "Humanities and Social Science"}
+    assert BENCHMARKS["mmvu"].groups(samples[0]) == groups
     results = evaluate("mmvu", samples, ["a dolly zoom", "C"])
     assert results["metrics"]["accuracy"] == 1.0 and results["num_unscored"] == 1
+    assert (results["task"], results["headline"]) == ("multi_choice_qa", "accuracy")
+    assert evaluate("mmvu", samples[:1], ["a dolly zoom"])["headline"] == "accuracy"
     benchmark = BENCHMARKS["mmvu"]
-    judged = asyncio.run(benchmark.judge(Judge(same=True), "a dolly zoom", samples[0]))
+    judged = asyncio.run(benchmark.judge(ScriptedJudge(same=True), "a dolly zoom", samples[0]))
     assert judged.scores == {"accuracy": 1.0, "parse_rate": 1.0}
-    assert asyncio.run(benchmark.judge(Judge(), None, samples[0])).scores == {"accuracy": 0.0, "parse_rate": 0.0}
+    assert asyncio.run(benchmark.judge(ScriptedJudge(), None, samples[0])).scores == {
+        "accuracy": 0.0,
+        "parse_rate": 0.0,
+    }
 
 
 MATCHING = ChoiceTarget(("Option 1: A man runs.", "Option 2: A man sits."), "A")
@@ -151,6 +184,12 @@ MATCHING = ChoiceTarget(("Option 1: A man runs.", "Option 2: A man sits."), "A")
         ("Not at all", "yes_no", ChoiceTarget(("yes", "no"), "A"), "B"),
         ("Yes, he is", "yes_no", ChoiceTarget(("yes", "no"), "A"), "A"),
         ("Perhaps", "yes_no", ChoiceTarget(("yes", "no"), "A"), None),
+        ("", "yes_no", ChoiceTarget(("yes", "no"), "A"), None),
+        ("A", "yes_no", ChoiceTarget(("yes", "no"), "A"), None),
+        ("So: <answer> A </answer>", "yes_no", ChoiceTarget(("yes", "no"), "A"), "A"),
+        (" A. runs", "multi-choice", ChoiceTarget(("a", "b"), "A"), None),
+        ("A</s>", "multi-choice", ChoiceTarget(("a", "b"), "A"), "A"),
+        ("Caption B matches better.", "caption_matching", MATCHING, None),
         ("Option 2.", "caption_matching", MATCHING, "B"),
         ("A man runs.", "caption_matching", MATCHING, "A"),
         ("1) A man runs.", "caption_matching", MATCHING, "A"),
@@ -168,12 +207,18 @@ def test_tempcompass_captions_are_judged_by_a_question_about_them(tmp_path: Path
     write(tmp_path / "captioning.json", {"v": {"action": [caption]}})
     samples = load("tempcompass", tmp_path)
     assert [sample.id for sample in samples] == ["multi-choice/v/action/0", "captioning/v/action/0"]
+    assert BENCHMARKS["tempcompass"].groups(samples[0]) == {"task": "multi-choice", "aspect": "action"}
+    write(tmp_path / "meta_info.json", {"v": {"eval_dim": {"action": {"type": "fine-grained action"}, "order": None}}})
+    groups = BENCHMARKS["tempcompass"].groups(load("tempcompass", tmp_path)[1])
+    assert groups == {"task": "captioning", "aspect": "action", "type": "fine-grained action"}
     assert samples[0].query == "What?" and samples[0].target == ChoiceTarget(("runs", "sits"), "B")
     results = evaluate("tempcompass", samples, ["B. sits", "He sits."])
     assert results["metrics"]["accuracy_official"] == results["metrics"]["accuracy"] == 1.0
     assert results["num_unscored"] == 1 and list(results["unscored"]) == ["no judge was named"]
     for option, right in (("b", 1.0), ("none", 0.0)):
-        scores = asyncio.run(BENCHMARKS["tempcompass"].judge(Judge(option=option), "He sits.", samples[1])).scores
+        scores = asyncio.run(
+            BENCHMARKS["tempcompass"].judge(ScriptedJudge(option=option), "He sits.", samples[1])
+        ).scores
         assert scores["accuracy"] == right
 
 
@@ -199,4 +244,4 @@ def test_videommmu_numbers(tmp_path: Path) -> None:
     samples = load("videommmu", write(tmp_path / "adaptation_video.json", {"Adaptation": rows}))
     assert samples[0].media.path == "Science/validation_Math_15.mp4" and samples[1].target.answer == "C"
     metrics = evaluate("videommmu", samples, ["3.43", "(C)"])["metrics"]
-    assert metrics["accuracy"] == metrics["accuracy_official"] == 1.0 and metrics["accuracy_video_r1"] == 0.0
+    assert metrics["accuracy"] == metrics["accuracy_official"] == 1.0 and metrics["accuracy_video_r1"] == 0.5

@@ -25,7 +25,7 @@ if __name__ == "__main__":
 from videochat_r1.datasets.manifest import write_manifest
 from videochat_r1.geometry import Box, Span
 from videochat_r1.grpo.config import VideoGRPOConfig
-from videochat_r1.grpo.rollout_log import read_rollouts
+from videochat_r1.grpo.rollout_file import read_rollouts
 from videochat_r1.grpo.run import load_rewards
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.modeling.load import load_config, load_model, load_processor
@@ -156,7 +156,7 @@ def make_trainer(
         {"name": f"{__name__}:chatty_parse_reward"},
     ]
     args = VideoGRPOConfig(**{**DEFAULTS, "output_dir": str(folder / "run"), **overrides})
-    rewards, args.reward_weights = load_rewards(entries)
+    rewards, args.reward_weights = load_rewards(entries, bonuses=args.bonuses())
     processor = load_processor(model_path)
     budget = VideoBudget(fps=3.0, max_frames=16, min_pixels=28 * 28, max_pixels=56 * 56)
     model = load_model(model_path, dtype=torch.float32)

@@ -18,6 +18,7 @@ COMMANDS = {
     "data": "check, prepare, synthesize and list annotation data",
     "eval": "run and score benchmarks",
     "ask": "ask one question about a video or pictures, with clues and a second look at them",
+    "view": "look at runs in the browser: answers over their videos, and how training went",
     "score": "score completions without a model",
     "judge": "try, compare and serve judges of captions",
     "doctor": "check machine, model, data and recipe before a long run",

@@ -190,6 +190,7 @@ class Sample:
         duration: seconds of video that the model sees, None if the annotation does not say, and for pictures.
         source: name of the corpus, for per-corpus metrics.
         extra: further columns of the annotation (question type, ...), for breakdowns.
+        response: what supervised training learns to write, in place of the gold answer; None where there is no such text.
     """
 
     id: str
@@ -200,6 +201,7 @@ class Sample:
     duration: float | None = None
     source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    response: str | None = None
 
     @property
     def video(self) -> Video:

@@ -1,10 +1,10 @@
-"""Supervised fine-tuning on the tasks' gold answers: the paper's baseline, and the start of a GRPO run.
+"""Supervised fine-tuning on given responses, else on the tasks' gold answers: the paper's baseline, and the start of a GRPO run.
 
 The same prompts, positions and log-probabilities as in GRPO, so that a comparison of the two compares the losses alone.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,12 +22,14 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
+from videochat_r1.errors import DataError, shown
 from videochat_r1.grpo.shared_prefix import completion_logps, first_dropout, install_shared_prefix
 from videochat_r1.modeling.inputs import on_device
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.recipe import DataArguments, ModelArguments
 from videochat_r1.rollout.ended import Ended
+from videochat_r1.sample import Sample
 from videochat_r1.tasks import TASKS
 from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
@@ -64,7 +66,7 @@ class VideoSFTConfig(TrainingArguments):
         metadata={"help": "Samples per optimiser update over all processes; null keeps gradient_accumulation_steps."},
     )
     max_completion_length: int = field(
-        default=1024, metadata={"help": "In tokens; samples with a longer gold answer are left out."}
+        default=1024, metadata={"help": "In tokens; samples with a longer answer are left out."}
     )
     logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
     resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
@@ -98,7 +100,7 @@ class VideoSFTConfig(TrainingArguments):
 
 
 class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, ResumableTrainer, Trainer):
-    """Maximises the likelihood of gold answers; the loss is over answer tokens only (recipe: SFT baseline).
+    """Maximises the likelihood of answers, the samples' responses or the gold ones; the loss is over their tokens only.
 
     Args:
         model: of one of `FAMILIES` (with adapters on it, if any).
@@ -179,10 +181,10 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, ResumableTrainer, Tr
         return batches, num_items
 
     def _prepare_inputs(self, loaded: list[LoadedPrompt]) -> dict[str, Any]:  # type: ignore[override]
-        """Prompts with their gold answers as padded ids; a sample that cannot be used has a stand-in and no answer."""
+        """Prompts with their answers as padded ids; a sample that cannot be used has a stand-in and no answer."""
         device = self.accelerator.device
         prompts = on_device([prompt.inputs or self._builder.blank() for prompt in loaded], device)
-        answers = [self._gold_ids(prompt) if prompt.inputs is not None else [] for prompt in loaded]
+        answers = [self._answer_ids(prompt) if prompt.inputs is not None else [] for prompt in loaded]
         length = max(1, max(map(len, answers)))
         ids = torch.full((len(answers), length), self._tokenizer.pad_token_id)
         mask = torch.zeros(ids.shape, dtype=torch.long)
@@ -192,19 +194,27 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, ResumableTrainer, Tr
         return {"prompts": prompts, "completion_ids": ids.to(device), "completion_mask": mask.to(device)}
 
     def _with_answer_that_fits(self, prompt: LoadedPrompt) -> LoadedPrompt:
-        """The prompt; one that cannot be used where its gold answer is too long."""
-        length = 0 if prompt.inputs is None else len(self._gold_ids(prompt))
-        if length <= self.args.max_completion_length:
+        """The prompt; one that cannot be used where its answer cannot be learnt."""
+        if prompt.inputs is None or (problem := self._why_unfit(prompt)) is None:
             return prompt
-        limit = f"max_completion_length={self.args.max_completion_length}"
-        problem = f"its gold answer has {length} tokens, more than {limit}"
         return LoadedPrompt(prompt.sample, None, problem, Ended.PROMPT_ERROR)
 
-    def _gold_ids(self, prompt: LoadedPrompt) -> list[int]:
-        """What the prompt leaves to be written of the gold answer, and the token that ends a turn."""
+    def _why_unfit(self, prompt: LoadedPrompt) -> str | None:
+        """In words; None for an answer that can be learnt."""
+        if (why := why_unfit(prompt.sample, thinking=self._builder.thinking)) is not None:
+            return f"its response {why}"
+        length, limit = len(self._answer_ids(prompt)), self.args.max_completion_length
+        what = "gold answer" if prompt.sample.response is None else "response"
+        return f"its {what} has {length} tokens, more than max_completion_length={limit}" if length > limit else None
+
+    def _answer_ids(self, prompt: LoadedPrompt) -> list[int]:
+        """What the prompt leaves to be written of the sample's response, else of the gold answer, and the token that ends a turn."""
         assert prompt.inputs is not None
-        gold = TASKS[prompt.sample.task].gold(prompt.sample.target, thinking=self._builder.thinking)
-        return [*self._builder.answer_ids(prompt.inputs.remaining(gold)), self._tokenizer.eos_token_id]
+        sample = prompt.sample
+        answer = sample.response
+        if answer is None:
+            answer = TASKS[sample.task].gold(sample.target, thinking=self._builder.thinking)
+        return [*self._builder.answer_ids(prompt.inputs.remaining(answer)), self._tokenizer.eos_token_id]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """With how many samples were left out so far, as in GRPO."""
@@ -235,6 +245,30 @@ class VideoSFTTrainer(StopsWhenDiverged, SavesPlainFolders, ResumableTrainer, Tr
         return per_sequence.mean() * self._weight
 
 
+def why_unfit(sample: Sample, *, thinking: bool) -> str | None:
+    """See `Task.why_unfit`, of a sample's response; None also where it has none."""
+    if sample.response is None:
+        return None
+    return TASKS[sample.task].why_unfit(sample.response, sample.target, thinking=thinking)
+
+
+def check_responses(samples: Sequence[Sample], data_args: DataArguments) -> None:
+    """Look at every response before anything expensive starts; the samples of those that are unfit are left out when their turn comes.
+
+    Raises:
+        DataError: more than `max_bad_video_share` of the samples have an unfit one.
+    """
+    thinking = data_args.thinking
+    unfit = {sample.id: why for sample in samples if (why := why_unfit(sample, thinking=thinking)) is not None}
+    if len(unfit) > data_args.max_bad_video_share * len(samples):
+        first = "; ".join(f"{shown(name)}: its response {why}" for name, why in list(unfit.items())[:3])
+        raise DataError(
+            f"{len(unfit)} of {len(samples)} samples have a response that does not fit thinking={str(thinking).lower()}; first {first}. "
+            f"Responses with a <think> are learnt with thinking: true, others without; max_bad_video_share={data_args.max_bad_video_share} is "
+            "what a run may leave out"
+        )
+
+
 def run_sft(model_args: ModelArguments, data_args: DataArguments, args: VideoSFTConfig) -> Path:
     """Train, resuming from the newest complete checkpoint in `args.output_dir`, and return the final model folder. Of a
     finished run, only that is done.
@@ -249,6 +283,7 @@ def run_sft(model_args: ModelArguments, data_args: DataArguments, args: VideoSFT
         if run.finished is not None:
             return run.finished
         check_videos(source.samples(0), data_args.max_bad_video_share)
+        check_responses(source.samples(0), data_args)
         processor = load_processor(model_args.model_name_or_path)
         builder = prompt_builder(model_args, data_args, processor)
         if args.process_index == 0:

@@ -80,23 +80,35 @@ def decode(content: bytes, where: str | Path, error: type[VideoChatR1Error] = Da
     Raises:
         error: another encoding, naming the byte and the mend, or packed data.
     """
-    packed = next((kind for mark, kind in _PACKED.items() if content.startswith(mark)), None)
-    if packed is not None or content[_TAR_MARK] == b"ustar":
-        raise error(f"{where} is not a text file but packed ({packed or 'tar'}); unpack it first")
-    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
+    encoding = encoding_of(content, where, error)
     if encoding is not None and piece:
         name = encoding.upper()
         raise error(f"{where} is text in {name}, not in UTF-8; `iconv -f {name} -t UTF-8 OLD > NEW` turns it into that")
-    if encoding is not None:
-        text = content.decode(encoding, "replace")
-    elif b"\0" in content[:4]:
+    text = _utf8(content, where, error) if encoding is None else content.decode(encoding, "replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def encoding_of(head: bytes, where: str | Path, error: type[VideoChatR1Error]) -> str | None:
+    """The encoding that a file's byte order mark names; None for UTF-8.
+
+    Args:
+        head: its beginning, 512 bytes if it has them.
+        where: what messages call it.
+        error: the kind of error to raise.
+
+    Raises:
+        error: it is packed or begins with zero bytes.
+    """
+    packed = next((kind for mark, kind in _PACKED.items() if head.startswith(mark)), None)
+    if packed is not None or head[_TAR_MARK] == b"ustar":
+        raise error(f"{where} is not a text file but packed ({packed or 'tar'}); unpack it first")
+    encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+    if encoding is None and b"\0" in head[:4]:
         raise error(
             f"{where} is not a text file: it begins with zero bytes. UTF-16 without a byte order mark has them, which "
             f"`iconv -f UTF-16LE -t UTF-8` (or UTF-16BE) turns into UTF-8; else it is damaged"
         )
-    else:
-        text = _utf8(content, where, error)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return encoding
 
 
 def read_text(
@@ -168,9 +180,20 @@ def load_json(text: str, *, unique: bool = False) -> Any:
     """
     try:
         value = json.loads(text, parse_int=_integer, object_pairs_hook=_unique if unique else None)
-        return whole_value(value) if _SURROGATE_ESCAPE.search(text) or _SURROGATE.search(text) else value
+        return whole_json(value, text, 0, len(text))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def strict_decoder() -> json.JSONDecoder:
+    """Reads as `load_json` does with `unique`, but leaves texts to `whole_json`."""
+    return json.JSONDecoder(parse_int=_integer, object_pairs_hook=_unique)
+
+
+def whole_json(value: Any, text: str, begin: int, end: int) -> Any:
+    """`whole_value` of a value that was read from this part of a text, which is looked at where it has halves of characters."""
+    halves = _SURROGATE_ESCAPE.search(text, begin, end) or _SURROGATE.search(text, begin, end)
+    return whole_value(value) if halves else value
 
 
 def parse_json(text: str, where: str | Path) -> Any:

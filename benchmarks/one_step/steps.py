@@ -35,16 +35,13 @@ class StepClock(TrainerCallback):
         for model in (trainer.model, trainer.ref_model):
             if model is not None:
                 inner = unwrap(trainer.accelerator.unwrap_model(model)).model
-                inner.language_model.register_forward_pre_hook(self._keep_shape, with_kwargs=True)
-                inner.language_model.embed_tokens.register_forward_pre_hook(self._count_tokens)
+                inner.language_model.register_forward_pre_hook(self._count_tokens, with_kwargs=True)
                 inner.visual.register_forward_pre_hook(self._count_patches, with_kwargs=True)
 
-    def _keep_shape(self, module: Any, args: Any, kwargs: Any) -> None:
-        self.first_shape = self.first_shape or tuple(kwargs["inputs_embeds"].shape[:2])
-
-    def _count_tokens(self, module: Any, args: Any) -> None:
-        # Decoding calls no forward around the layers, and asks with a single token what embeddings are like.
-        self._counts["tokens"] += args[0].numel() if args[0].numel() > 1 else 0
+    def _count_tokens(self, module: Any, args: Any, kwargs: Any) -> None:
+        shape = tuple(kwargs["inputs_embeds"].shape[:2])
+        self.first_shape = self.first_shape or shape
+        self._counts["tokens"] += shape[0] * shape[1]
 
     def _count_patches(self, module: Any, args: Any, kwargs: Any) -> None:
         self._counts["patches"] += len(args[0] if args else kwargs["hidden_states"])
@@ -95,9 +92,13 @@ def measure_steps(folder: Path, preset: Preset, way: str) -> dict[str, Any]:
     if way == "trl" and clock.first_shape != (preset.generations, prompt_tokens):
         raise SystemExit(f"TRL's prompts are {clock.first_shape}, expected {(preset.generations, prompt_tokens)}")
     seconds = {name: statistics.median(step[name] for step in clock.steps[1:]) for name in ("total", *PHASES)}
+    computed = clock.counts[-1]
+    if way != "trl":
+        # Decoding calls the layers themselves, and where it is recorded nothing at all that could count.
+        computed["tokens"] += preset.generations * preset.new_tokens
     return {
         "seconds": seconds,
-        "computed": clock.counts[-1],
+        "computed": computed,
         "peak_extra_mib": peak["mib"],
         "peak_mib": peak.get("whole_mib"),
         "flops": step_flops(folder, preset, prompt_tokens, way),

@@ -1,4 +1,4 @@
-"""`videochat-r1 data`: check annotations, videos and pictures, write training manifests, list ids, write the synthetic corpus."""
+"""`videochat-r1 data`: check annotations, videos and pictures, write training manifests, list ids, write a synthetic corpus."""
 
 import argparse
 import collections
@@ -13,6 +13,7 @@ from videochat_r1.datasets.base import Corpus, Request, with_root
 from videochat_r1.datasets.check import check_samples, missing_files, undecodable
 from videochat_r1.datasets.manifest import prepare, sidecar
 from videochat_r1.datasets.problems import Problem
+from videochat_r1.datasets.synthetic import CORPORA as SYNTHETIC
 from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import VideoError, counted
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, benchmark_ids
@@ -60,7 +61,13 @@ def parser() -> argparse.ArgumentParser:
     ids.add_argument("--subset", default=ALL, help="part of the benchmark, e.g. videomme's short (default: all)")
     ids.set_defaults(run=_ids)
 
-    synthesize = commands.add_parser("synthesize", help="write the synthetic corpus: videos with known truth")
+    synthesize = commands.add_parser("synthesize", help="write a synthetic corpus: videos with known truth")
+    synthesize.add_argument(
+        "--kind",
+        choices=SYNTHETIC,
+        default=next(iter(SYNTHETIC)),
+        help="grounding, tracking and grounded QA (grounding, the default), or questions that only the order of frames answers",
+    )
     synthesize.add_argument("--output", type=Path, required=True, help="folder to write videos and manifests to")
     _add_overwrite(synthesize)
     synthesize.add_argument("--num-train", type=int, default=256, help="training videos of each kind (default 256)")
@@ -169,6 +176,7 @@ def _ids(arguments: argparse.Namespace) -> int:
 def _synthesize(arguments: argparse.Namespace) -> int:
     counts = write_corpus(
         arguments.output,
+        corpus=arguments.kind,
         num_train=arguments.num_train,
         num_eval=arguments.num_eval,
         num_eval_longer=arguments.num_eval_longer,

@@ -1,7 +1,8 @@
-"""`videochat-r1 eval`: run a benchmark with a model, score a prediction file, score a run again, or print the paper's table."""
+"""`videochat-r1 eval`: run a benchmark with a model, score a prediction file, score a run again, or print a paper's table."""
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,13 +14,15 @@ from videochat_r1.commands.model_arguments import add_clues, add_decoding, add_p
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
 from videochat_r1.evaluation.benchmarks.base import ALL, SUBTITLE_CHARS
-from videochat_r1.evaluation.reports.summary import paper_table, result_table
+from videochat_r1.evaluation.reports.paper_tables import TABLES, paper_table
+from videochat_r1.evaluation.reports.summary import result_table
 from videochat_r1.evaluation.scoring.answers import ScoringOptions
 from videochat_r1.evaluation.scoring.files import recorded_options, rescore, score_predictions
 from videochat_r1.evaluation.scoring.results import RESULTS, read_results
 from videochat_r1.judge import read_judge_config
-from videochat_r1.options import nearest, read_yaml
+from videochat_r1.options import nearest
 from videochat_r1.parsing.box_units import BOX_FORMATS
+from videochat_r1.recipe_file import read_recipe
 from videochat_r1.video.probe import durations
 
 EPILOG = """examples:
@@ -28,6 +31,7 @@ EPILOG = """examples:
   videochat-r1 eval --rescore out/charades
   videochat-r1 eval --table out
 docs/evaluation.md says what every metric means and where it comes from."""
+_FRAMES = re.compile(r"\d+_frames")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     show_library_logs()
     if arguments.table is not None:
-        print(paper_table(_rows_below(arguments.table, arguments.name)))
+        print(paper_table(TABLES[arguments.paper], _rows_below(arguments.table, arguments.name)))
         return 0
     if arguments.rescore is not None:
         results = rescore(
@@ -91,7 +95,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="videochat-r1 eval", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawTextHelpFormatter
     )
-    top.add_argument("--config", type=Path, help="YAML file of these options, `-` for `_` or not")
+    top.add_argument(
+        "--config",
+        type=Path,
+        help="YAML file of these options, `-` for `_` or not; it may extend another (`extends: thinking.yaml`)",
+    )
     _add_source(top.add_argument_group("what is asked"))
     _add_modes(top.add_argument_group("what is scored (one of the first four)"))
     _add_reading(top.add_argument_group("how answers are read and averaged"))
@@ -132,8 +140,9 @@ def _add_modes(group: Any) -> None:
     group.add_argument("--predictions", type=Path, help='JSONL of {"id", "completion"} to score without a model')
     group.add_argument("--rescore", type=Path, metavar="DIR", help="a finished run whose answers are scored again")
     group.add_argument(
-        "--table", type=Path, metavar="DIR", help="print the results below DIR as rows of the paper's Table 1"
+        "--table", type=Path, metavar="DIR", help="print the results below DIR as rows of a paper's table"
     )
+    group.add_argument("--paper", choices=[*TABLES], default="videochat_r1", help="of --table (default: videochat_r1)")
     group.add_argument("--output", type=Path, metavar="DIR", help="folder of the result (of --rescore: the run's own)")
     group.add_argument("--name", help="name of the row of --table")
 
@@ -243,10 +252,14 @@ def _rows_below(folder: Path, name: str | None) -> dict[str, list[dict[str, Any]
     for path in sorted(folder.rglob(RESULTS)):
         one = {**read_results(path.parent), "folder": str(path.parent)}
         above = path.parent if path.parent == folder else path.parent.parent
+        # Where results of several numbers of frames lie side by side, the table tells them apart.
+        if above != folder and _FRAMES.fullmatch(above.name):
+            above = above.parent
         label = str(folder) if above == folder else str(above.relative_to(folder))
         found.setdefault(label, {}).setdefault(_answered_by(one["settings"]), []).append(one)
     if not found:
         print(f"no {RESULTS} below {folder}", file=sys.stderr)
+        return {} if name is None else {name: []}
     rows = {
         label if len(models) == 1 else f"{label}: {model}": results
         for label, models in found.items()
@@ -267,7 +280,7 @@ def _answered_by(settings: Mapping[str, Any]) -> str:
 
 def _read_config(path: Path, top: argparse.ArgumentParser) -> dict[str, Any]:
     """The values of a YAML file, each converted as its flag would be."""
-    values = read_yaml(path, "a YAML file of options")
+    values = read_recipe(path, "eval").values
     actions = {action.dest: action for action in top._actions}
     defaults: dict[str, Any] = {}
     for key, value in values.items():

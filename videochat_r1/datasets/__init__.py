@@ -6,6 +6,7 @@ from videochat_r1.datasets.captions import Captions, CaReBench
 from videochat_r1.datasets.charades_sta import CharadesSTA
 from videochat_r1.datasets.got10k import GOT10k
 from videochat_r1.datasets.nextgqa import NExTGQA
+from videochat_r1.datasets.video_r1 import VideoR1
 from videochat_r1.datasets.vidtab import VidTABQuality
 from videochat_r1.named import Table
 
@@ -25,7 +26,16 @@ CORPORA: Table[Corpus] = Table(
     "dataset",
     {
         corpus.name: corpus
-        for corpus in (CharadesSTA(), ActivityNet(), NExTGQA(), GOT10k(), VidTABQuality(), CaReBench(), Captions())
+        for corpus in (
+            CharadesSTA(),
+            ActivityNet(),
+            NExTGQA(),
+            GOT10k(),
+            VidTABQuality(),
+            CaReBench(),
+            Captions(),
+            VideoR1(),
+        )
     },
     fits=lambda entry: isinstance(entry, Corpus),
     aliases=ALIASES,

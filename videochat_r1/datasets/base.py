@@ -2,12 +2,12 @@
 
 import unicodedata
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from videochat_r1.errors import ConfigError, DataError, shown
 from videochat_r1.sample import Pictures, Sample, Video
@@ -50,7 +50,7 @@ class Request:
     Args:
         annotations: file or folder in one of the corpus's formats.
         videos: folder that the annotation's video paths start from; None leaves those paths relative.
-        task: one of the corpus's tasks.
+        task: one of the corpus's tasks; None for all of a mixed one.
         durations: file or folder with durations, for formats that carry none.
         probe_durations: asks video files for their durations, where no table gives them.
         allow_unknown_durations: let an unknown duration be NaN, for the checks to report, instead of an error.
@@ -58,7 +58,7 @@ class Request:
 
     annotations: Path
     videos: Path | None
-    task: str
+    task: str | None
     durations: Path | None = None
     probe_durations: DurationProbe | None = None
     allow_unknown_durations: bool = False
@@ -70,6 +70,8 @@ class Corpus(ABC):
     name: ClassVar[str]
     tasks: ClassVar[tuple[str, ...]]
     """Tasks that the annotations serve; the first is the default."""
+    mixed: ClassVar[bool] = False
+    """Whether each row is of one of the tasks by itself: the default then is all rows, and a task keeps its own."""
 
     @abstractmethod
     def parse(self, request: Request) -> Iterator[Sample]:
@@ -123,7 +125,9 @@ class Corpus(ABC):
         unique = UniqueIds()
         for sample in self.parse(request):
             check_sample(sample, f"{request.annotations}, sample {shown(sample.id)!r}")
-            yield unique(sample)
+            sample = unique(sample)
+            if request.task in (None, sample.task):
+                yield sample
 
     def request(
         self,
@@ -144,7 +148,7 @@ class Corpus(ABC):
         return Request(
             Path(annotations),
             folder,
-            task or self.tasks[0],
+            task or (None if self.mixed else self.tasks[0]),
             None if durations is None else Path(durations),
             probe_durations,
             allow_unknown_durations,
@@ -181,6 +185,18 @@ def count_media(samples: Iterable[Sample]) -> dict[str, int]:
     pictures = {path for media in shown_media if isinstance(media, Pictures) for path in media.paths}
     videos = {media.key for media in shown_media if isinstance(media, Video)}
     return {"num_videos": len(videos), **({"num_pictures": len(pictures)} if pictures else {})}
+
+
+def count_sorts(samples: Iterable[Sample]) -> dict[str, dict[str, Any]]:
+    """`tasks`, how many samples are of each, and `sources`, the same of each source; each only where there are several."""
+    sources: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for sample in samples:
+        sources[sample.source][sample.task] += 1
+    tasks = sum(sources.values(), Counter[str]())
+    largest = sorted(sources, key=lambda source: -sources[source].total())
+    each = {source: dict(sources[source].most_common()) for source in largest}
+    sorts: dict[str, dict[str, Any]] = {"tasks": dict(tasks.most_common()), "sources": each}
+    return {what: counts for what, counts in sorts.items() if len(counts) > 1}
 
 
 def with_root(sample: Sample, root: Path | None) -> Sample:

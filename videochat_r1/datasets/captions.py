@@ -1,14 +1,14 @@
 """Videos or pictures with captions: CaReBench (formerly FIBER-1k), or any JSON list or JSONL of video or images and caption."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from videochat_r1.datasets.annotation_files import Row, read_json_lines
+from videochat_r1.datasets.annotation_files import Row
 from videochat_r1.datasets.base import Corpus, Request, VideoFinder, has_type
 from videochat_r1.errors import DataError, keys_shown
+from videochat_r1.json_rows import read_json_rows
 from videochat_r1.sample import CaptionTarget, Media, Sample, Video
 from videochat_r1.tasks.captioning import PICTURE_REQUEST, REQUEST
-from videochat_r1.text import parse_json, read_text
 
 VIDEO_KEYS = ("video", "video_path", "video_file", "path")
 CAPTION_KEYS = ("caption", "description", "text")
@@ -27,8 +27,8 @@ class Captions(Corpus):
     def parse(self, request: Request) -> Iterator[Sample]:
         """One sample per row; ids are the rows' own, else the files' names without their file type."""
         find = VideoFinder(request.videos)
-        for row in rows_of(request.annotations):
-            yield self._sample(row, find)
+        for where, value in read_json_rows(request.annotations):
+            yield self._sample(Row.of(value, where), find)
 
     def _sample(self, row: Row, find: VideoFinder) -> Sample:
         media, name = _shown(row, find)
@@ -50,22 +50,6 @@ class CaReBench(Captions):
     """CaReBench's `metadata.json`: 1,000 videos with a detailed caption each. As FIBER-1k it is the paper's training set."""
 
     name = "carebench"
-
-
-def rows_of(path: Path) -> Iterator[Row]:
-    """The objects of a JSON list or of JSON lines.
-
-    Raises:
-        DataError: the file is neither.
-    """
-    text = read_text(path)
-    if text.lstrip().startswith("["):
-        listed = parse_json(text, path)
-        for number, value in enumerate(listed, start=1):
-            yield Row.of(value, f"{path}, row {number}")
-        return
-    for where, value in read_json_lines(text, path):
-        yield Row.of(value, where)
 
 
 def read_events(row: Row, key: str = "events") -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.datasets.base import count_media, is_there
+from videochat_r1.datasets.base import count_media, count_sorts, is_there
 from videochat_r1.datasets.parallel import ask_all
 from videochat_r1.datasets.problems import KINDS, UNREAD, Problem, problems_of
 from videochat_r1.errors import counted, shown
@@ -18,22 +18,25 @@ MediaProbe = Callable[[Media], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `data check` says. `problems` has the kinds that occur, in the order of `KINDS`."""
+    """What `data check` says. `problems` has the kinds that occur, in the order of `KINDS`; `sorts` is of `count_sorts`."""
 
     dataset: str
     num_videos: int
     num_samples: int
     num_pictures: int
     problems: dict[str, list[Problem]]
+    sorts: dict[str, dict[str, Any]]
 
     def to_json(self) -> dict[str, Any]:
-        """The public form: `{"dataset", "num_videos", "num_samples", "problems": {kind: count}}`; `num_pictures` where there are any."""
+        """The public form: `{"dataset", "num_videos", "num_samples", "problems": {kind: count}}`; `num_pictures` where there are any,
+        `tasks` and `sources` where there are several."""
         counts = {kind: len(found) for kind, found in self.problems.items()}
         return {
             "dataset": self.dataset,
             "num_videos": self.num_videos,
             **({"num_pictures": self.num_pictures} if self.num_pictures else {}),
             "num_samples": self.num_samples,
+            **self.sorts,
             "problems": counts,
         }
 
@@ -45,13 +48,22 @@ class Report:
         if not self.num_samples:
             return f"{lines[0]}: the annotations are empty"
         if not self.problems:
-            return f"{lines[0]}, no problems"
+            lines[0] += ", no problems"
+        lines += self._sorts_to_text()
         for kind, found in self.problems.items():
             lines.append(f"  {len(found):>7,}  {kind}: {KINDS[kind]}")
             lines += [
                 f"           {shown(problem.sample_id)}: {shown(problem.detail, 300)}" for problem in found[:examples]
             ]
         return "\n".join(lines)
+
+    def _sorts_to_text(self) -> list[str]:
+        """A line of each task, and of each source with its tasks."""
+        lines = [f"  {count:>7,}  {task}" for task, count in self.sorts.get("tasks", {}).items()]
+        for source, tasks in self.sorts.get("sources", {}).items():
+            by_task = ", ".join(f"{task} {count:,}" for task, count in tasks.items())
+            lines.append(f"  {sum(tasks.values()):>7,}  from {shown(source)}: {by_task}")
+        return lines
 
 
 def check_samples(
@@ -85,9 +97,8 @@ def check_samples(
             present = [sample for sample in first.values() if sample.id not in absent]
             found += undecodable(present, probe, workers=workers, progress=progress)
     counts = {"num_pictures": 0, **count_media(samples)}
-    return Report(
-        dataset, **counts, num_samples=len(samples), problems=_by_kind(found, [sample.id for sample in samples])
-    )
+    problems = _by_kind(found, [sample.id for sample in samples])
+    return Report(dataset, **counts, num_samples=len(samples), problems=problems, sorts=count_sorts(samples))
 
 
 def missing_files(samples: Iterable[Sample]) -> list[Problem]:

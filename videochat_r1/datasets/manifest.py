@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from videochat_r1.datasets.annotation_files import Row, kind, number, read_json_lines
-from videochat_r1.datasets.base import Corpus, Request, check_sample, count_media, with_root
+from videochat_r1.datasets.base import Corpus, Request, check_sample, count_media, count_sorts, with_root
 from videochat_r1.datasets.mend import Change, Mended, mend_all, nothing_left
 from videochat_r1.datasets.problems import Problem
 from videochat_r1.errors import ConfigError, DataError, keys_shown, shown
@@ -16,7 +16,7 @@ from videochat_r1.sample import Media, Pictures, Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.text import read_text
 
-SAMPLE_KEYS = ("id", "task", "video", "images", "query", "target", "duration", "source", "extra")
+SAMPLE_KEYS = ("id", "task", "video", "images", "query", "target", "duration", "source", "extra", "response")
 VIDEO_KEYS = ("path", "frames", "frame_times", "start", "end")
 
 
@@ -31,11 +31,12 @@ def sample_to_json(sample: Sample) -> dict[str, Any]:
         "duration": sample.duration,
         "source": sample.source,
         "extra": dict(sample.extra),
+        **({} if sample.response is None else {"response": sample.response}),
     }
 
 
 def sample_from_json(value: Any, where: str) -> Sample:
-    """Inverse of `sample_to_json`; `duration`, `source` and `extra` may be left out.
+    """Inverse of `sample_to_json`; `duration`, `source`, `extra` and `response` may be left out.
 
     Raises:
         DataError: naming `where` and the key that is missing, unknown or wrong.
@@ -58,8 +59,11 @@ def sample_from_json(value: Any, where: str) -> Sample:
             duration=None if duration is None else number(duration, f"{where}, 'duration'"),
             source=row.text("source") if "source" in row.values else "",
             extra=Row.of(extra, f"{where}, 'extra'").values,
+            response=None if row.values.get("response") is None else row.text("response"),
         )
-        task.target_of(sample)
+        truth = task.target_of(sample)
+        if sample.response is not None and (why := task.why_unfit(sample.response, truth)) is not None:
+            raise DataError(f"'response' {why}: {shown(sample.response)!r}")
     except (ConfigError, DataError) as error:
         raise DataError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
     return sample
@@ -156,6 +160,7 @@ def prepare(
         "num_published": len(published),
         "num_samples": len(mended.samples),
         **count_media(mended.samples),
+        **count_sorts(mended.samples),
         "dropped": mended.counts("dropped"),
         "clipped": mended.counts("clipped"),
         "spans_dropped": mended.counts("span dropped"),
@@ -170,7 +175,10 @@ def source_hash(corpus: Corpus, annotations: Path) -> str:
     """SHA-256 over the names and contents of the annotation files."""
     digest = hashlib.sha256()
     for file in corpus.files(annotations):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+        digest.update(file.name.encode() + b"\0")
+        with file.open("rb") as content:
+            while piece := content.read(1 << 20):
+                digest.update(piece)
     return digest.hexdigest()
 
 

@@ -15,7 +15,9 @@ from videochat_r1.datasets.mend import Mended, mend_all, nothing_left
 from videochat_r1.datasets.question_order import questions_together
 from videochat_r1.errors import ConfigError, DataError, counted
 from videochat_r1.options import check_keys
-from videochat_r1.sample import Sample
+from videochat_r1.sample import Media, Pictures, Sample, Video
+
+_SHOWN: Mapping[str, type[Media]] = {"video": Video, "images": Pictures}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class MixtureEntry:
         annotations: file or folder in one of the corpus's formats.
         videos: folder of the videos.
         task: which of the corpus's tasks, or which of the manifest's samples; None for the default, or for all.
+        shows: `video` or `images`: only samples that show a video, or pictures; None for both.
         weight: how often the corpus is drawn relative to its size. 1: every sample once per epoch. 0.5: half of them,
             the other half in the next epoch. 2: every sample twice.
         max_samples: at most this many samples, drawn by seed once for the whole run.
@@ -45,6 +48,7 @@ class MixtureEntry:
     annotations: str | None = None
     videos: str | None = None
     task: str | None = None
+    shows: Literal["video", "images"] | None = None
     weight: float = 1.0
     max_samples: int | None = None
     queries_per_video: int | Literal["all"] = "all"
@@ -64,6 +68,8 @@ class MixtureEntry:
                 raise ConfigError(f"mixture entry {self.label}: {name} should be text, got {value!r}")
         if not _is_number(self.weight) or not 0.0 < self.weight < math.inf:
             raise ConfigError(f"mixture entry {self.label}: weight should be a positive number, got {self.weight!r}")
+        if self.shows not in (None, *_SHOWN):
+            raise ConfigError(f"mixture entry {self.label}: shows should be video, images or null, got {self.shows!r}")
         for name, words in (("max_samples", [None]), ("queries_per_video", ["all"]), ("questions_together", [])):
             value = getattr(self, name)
             if value not in words and not (type(value) is int and value > 0):
@@ -90,7 +96,8 @@ class MixtureEntry:
     @property
     def label(self) -> str:
         """What logs and messages call the entry."""
-        return f"{self.dataset or self.manifest}{f'/{self.task}' if self.task else ''}"
+        parts = (self.dataset or self.manifest, *filter(None, (self.task, self.shows)))
+        return "/".join(map(str, parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,20 +252,23 @@ def _read(entry: MixtureEntry, root: Path, probe: DurationProbe | None) -> list[
 
     if entry.manifest is not None:
         samples = read_manifest(root / entry.manifest, under(entry.videos))
-        wanted = [sample for sample in samples if entry.task in (None, sample.task)]
-        if not wanted:
-            tasks = sorted({sample.task for sample in samples})
-            raise DataError(f"{root / entry.manifest} has no sample of the task {entry.task!r}; it has {tasks}")
-        return wanted
-    assert entry.dataset is not None and entry.annotations is not None
-    return CORPORA[entry.dataset].read(
-        root / entry.annotations,
-        under(entry.videos),
-        task=entry.task,
-        durations=under(entry.durations),
-        probe_durations=probe,
-        allow_unknown_durations=True,
-    )
+    else:
+        assert entry.dataset is not None and entry.annotations is not None
+        samples = CORPORA[entry.dataset].read(
+            root / entry.annotations,
+            under(entry.videos),
+            task=entry.task,
+            durations=under(entry.durations),
+            probe_durations=probe,
+            allow_unknown_durations=True,
+        )
+    kind = None if entry.shows is None else _SHOWN[entry.shows]
+    wanted = [s for s in samples if entry.task in (None, s.task) and (kind is None or isinstance(s.media, kind))]
+    if not wanted and (entry.task or entry.shows):
+        tasks = sorted({sample.task for sample in samples})
+        what = f"{f' of the task {entry.task!r}' if entry.task else ''}{f' that shows {entry.shows}' if entry.shows else ''}"
+        raise DataError(f"{root / str(entry.manifest or entry.annotations)} has no sample{what}; it has {tasks}")
+    return wanted
 
 
 def _sum_line(counts: list[int], words: str) -> str:

@@ -42,7 +42,7 @@ class NExTGQA(Corpus):
                                 f"found {kind(value)}")  # fmt: skip
             rows = Row.all_of((f"{path}, row {number}", row) for number, row in enumerate(value, start=1))
         for row in rows:
-            yield _sample(row, request.task)
+            yield _sample(row, request.task or self.tasks[0])
 
 
 def join(table: Path) -> list[dict[str, Any]]:

@@ -9,6 +9,9 @@ from videochat_r1.datasets.got10k_sequence import NUM_BOXES
 from videochat_r1.errors import shown
 from videochat_r1.geometry import Box, Span
 from videochat_r1.parsing import same_text
+from videochat_r1.parsing.numbers import MAX_ANSWER_CHARS
+from videochat_r1.parsing.plain import bounded
+from videochat_r1.parsing.words import words
 from videochat_r1.sample import (
     LETTERS,
     BoxesTarget,
@@ -16,10 +19,12 @@ from videochat_r1.sample import (
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
+    NumberTarget,
     Sample,
     SpanTarget,
     TextTarget,
 )
+from videochat_r1.tasks import TASKS
 from videochat_r1.text import REPLACEMENT
 
 KINDS = {
@@ -39,6 +44,10 @@ KINDS = {
     "empty_query": "no sentence, question or object name",
     "empty_caption": "a true caption without text",
     "empty_event": "a caption's event without text",
+    "empty_answer": f"a true answer without a word, or of more than {MAX_ANSWER_CHARS:,} characters",
+    "unreadable_number": "a true answer that is not one number",
+    "unfit_response": "a response to learn that is empty, or not an answer (after a thought or without one) that can be read",
+    "no_source": "no name of the set that the row is from; that of its folder is taken",
     "wrong_box_count": f"a sequence with other than {NUM_BOXES} boxes",
     "empty_box": "a box without area, or with its corners swapped",
     "box_outside_frame": "a box that leaves the frame",
@@ -58,7 +67,7 @@ KINDS = {
 }
 """Kind -> what it means. Span and box kinds count spans and boxes, video kinds count videos, the others samples."""
 
-UNREAD = ("missing_video", "bad_annotation")
+UNREAD = ("missing_video", "missing_picture", "bad_annotation")
 """Kinds that leave nothing of a sample to look at, where its own annotations have them."""
 
 
@@ -75,7 +84,7 @@ def problems_of(sample: Sample) -> list[Problem]:
     extra = list(_extra(sample))
     if unread := [(kind, detail) for kind, detail in extra if kind in UNREAD]:
         return [Problem(kind, sample.id, detail) for kind, detail in unread]
-    found = [*_query(sample), *_target(sample), *_text(sample), *extra]
+    found = [*_query(sample), *_target(sample), *_response(sample), *_text(sample), *extra]
     return [Problem(kind, sample.id, detail) for kind, detail in found]
 
 
@@ -132,6 +141,7 @@ def _text(sample: Sample) -> Iterator[tuple[str, str]]:
     texts: list[str] = [sample.id, sample.query, sample.media.name, *getattr(target, "options", ())]
     texts += [*getattr(target, "choices", ()), getattr(target, "caption", ""), *getattr(target, "events", ())]
     texts += [target.answer] if isinstance(target, TextTarget) else []
+    texts += [] if sample.response is None else [sample.response]
     if broken := [text for text in texts if REPLACEMENT in text]:
         yield "broken_character", repr(shown(broken[0]))
 
@@ -148,8 +158,19 @@ def _target(sample: Sample) -> Iterator[tuple[str, str]]:
         yield from _caption(target)
     elif isinstance(target, ChoiceTarget | GroundedChoiceTarget):
         yield from _options(target.options, target)
+    elif isinstance(target, TextTarget) and not (bounded(target.answer) and words(target.answer)):
+        yield "empty_answer", repr(shown(target.answer))
+    elif isinstance(target, NumberTarget) and not math.isfinite(target.value):
+        yield "unreadable_number", repr(shown(target.text))
     if isinstance(target, GroundedChoiceTarget):
         yield from _spans(target.spans, target.duration)
+
+
+def _response(sample: Sample) -> Iterator[tuple[str, str]]:
+    if sample.response is None:
+        return
+    if (why := TASKS[sample.task].why_unfit(sample.response, sample.target)) is not None:
+        yield "unfit_response", f"{shown(sample.response)!r} {why}"
 
 
 def _spans(spans: tuple[Span, ...], duration: float) -> Iterator[tuple[str, str]]:

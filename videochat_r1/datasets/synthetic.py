@@ -1,45 +1,71 @@
-"""The synthetic corpus: H.264 videos of coloured shapes whose truth is known exactly, with training and evaluation manifests.
+"""The synthetic corpora: H.264 videos of coloured shapes whose truth is known exactly, with training and evaluation manifests.
 
-Temporal grounding and grounded QA ask about videos in which shapes appear and leave; tracking follows a shape through a
-short clip. A video depends on (seed, split, number) alone, so any number of threads writes the same corpus.
+A video depends on (seed, split, kind, number) alone, so any number of threads writes the same corpus.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from videochat_r1.datasets.manifest import write_manifest
-from videochat_r1.datasets.synthetic_captions import caption_sample
-from videochat_r1.datasets.synthetic_scene import COLOURS, Scene, events_scene, tracking_scene
+from videochat_r1.datasets.synthetic_order import ORDER_SCENES, order_samples
+from videochat_r1.datasets.synthetic_questions import NUM_BOXES, event_samples, tracking_samples
+from videochat_r1.datasets.synthetic_scene import SOURCE, Scene, events_scene, tracking_scene
 from videochat_r1.errors import ConfigError, DataError
-from videochat_r1.geometry import Box
 from videochat_r1.outputs import refuse_to_replace
 from videochat_r1.progress import progress_bar
-from videochat_r1.sample import LETTERS, BoxesTarget, GroundedChoiceTarget, Sample, SpanTarget, Video
+from videochat_r1.sample import Sample, Video
+from videochat_r1.tasks.captioning import Captioning
 
-SOURCE = "synthetic"
-NUM_BOXES = 8
 FRAMES_PER_SECOND = 8
 SIDE = 112
 
 _X264 = {"preset": "ultrafast", "crf": "20", "g": str(2 * FRAMES_PER_SECOND)}
+# Every frame by itself and equally fine, so that equal pictures stay equal wherever they stand.
+_X264_FRAME_BY_FRAME = {"preset": "ultrafast", "qp": "18", "g": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class VideoKind:
+    """One kind of video.
+
+    Args:
+        scene: draws one; given the generator and the shortest and longest duration in seconds.
+        samples: (scene, video, stem of the ids, generator, whether to ask about every shape) -> the questions about it.
+        captions: whether requests for captions are among them.
+        twins: whether each scene is shown twice, in the videos 2 k and 2 k + 1, the second time backwards.
+    """
+
+    scene: Callable[[np.random.Generator, float, float], Scene]
+    samples: Callable[[Scene, Video, str, np.random.Generator, bool], Iterable[Sample]]
+    captions: bool = False
+    twins: bool = False
+
+
+CORPORA: dict[str, dict[str, VideoKind]] = {
+    "grounding": {
+        "events": VideoKind(events_scene, event_samples, captions=True),
+        "track": VideoKind(lambda rng, *_: tracking_scene(rng, NUM_BOXES), tracking_samples),
+    },
+    "order": {name: VideoKind(draw, order_samples, twins=True) for name, draw in ORDER_SCENES.items()},
+}
+"""Name of a corpus -> its kinds of videos."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A part of the corpus: `<name>.jsonl`.
+    """A part of a corpus: `<name>.jsonl`.
 
     Args:
         name: of the manifest.
-        num_videos: videos of each kind, with events and for tracking.
-        durations: shortest and longest video with events, in seconds.
+        num_videos: videos of each kind.
+        durations: shortest and longest video, in seconds, where the kind leaves it open.
         every_shape: ground and track each shape of a video; False asks one question of each task per video, so that
             samples of one task are independent.
     """
@@ -53,6 +79,7 @@ class Split:
 def write_corpus(
     output: str | Path,
     *,
+    corpus: str = "grounding",
     num_train: int,
     num_eval: int,
     num_eval_longer: int = 0,
@@ -62,10 +89,10 @@ def write_corpus(
     overwrite: bool = False,
 ) -> dict[str, int]:
     """Write `videos/*.mp4` and the manifests `train.jsonl`, `eval.jsonl` and, if asked for, `eval_longer.jsonl`. Beside each lies
-    one of captions of its videos with events, `train_captions.jsonl` and so on.
+    one of captions where the corpus has them, `train_captions.jsonl` and so on.
 
-    Each number counts videos with events, and as many for tracking. Video paths are relative to `output`. In
-    `eval_longer` videos with events last 10 to 14 s instead of 4 to 8.
+    Each number counts videos of each kind. Video paths are relative to `output`. In `eval_longer` videos last 10 to 14 s
+    instead of 4 to 8.
 
     Returns:
         Samples per manifest, those of captions not counted.
@@ -86,13 +113,13 @@ def write_corpus(
         )
     if seed < 0:
         raise ConfigError(f"a seed is 0 or more, got {seed}")
-    folder = Path(output)
+    folder, kinds = Path(output), CORPORA[corpus]
     if not overwrite:
-        names = [folder / name for split in splits for name in files_of(split)]
+        names = [folder / name for split in splits for name in files_of(split, kinds)]
         refuse_to_replace(names, "name another --output, or replace them with --overwrite")
     try:
         return {
-            split.name: write_split(folder, split, seed=seed, workers=workers, progress=progress)
+            split.name: write_split(folder, split, kinds, seed=seed, workers=workers, progress=progress)
             for split in splits
             if split.num_videos
         }
@@ -100,45 +127,53 @@ def write_corpus(
         raise DataError(f"the corpus cannot be written to {output}: {error.strerror or error}") from error
 
 
-def files_of(split: Split) -> list[str]:
+def files_of(split: Split, kinds: Mapping[str, VideoKind]) -> list[str]:
     """The files of a split, relative to the corpus's folder; none for a split without videos."""
     if not split.num_videos:
         return []
-    stems = [split.name, f"{split.name}_captions"]
-    manifests = [f"{stem}.{ending}" for stem in stems for ending in ("jsonl", "meta.json")]
-    return manifests + [_video_name(split, *job) for job in _jobs(split)]
+    manifests = [f"{stem}.{ending}" for stem in _manifests(split, kinds) for ending in ("jsonl", "meta.json")]
+    return manifests + [_video_name(split, *job) for job in _jobs(split, kinds)]
 
 
-def write_split(output: Path, split: Split, *, seed: int, workers: int, progress: bool) -> int:
+def write_split(
+    output: Path, split: Split, kinds: Mapping[str, VideoKind], *, seed: int, workers: int, progress: bool
+) -> int:
     """Write the videos and the manifests of one split; returns its number of samples without captions."""
     (output / "videos").mkdir(parents=True, exist_ok=True)
-    jobs = _jobs(split)
+    jobs = _jobs(split, kinds)
 
-    def write_one(job: tuple[str, int]) -> tuple[list[Sample], list[Sample]]:
-        kind, number = job
-        name = _video_name(split, kind, number)
-        rng = np.random.default_rng([seed, *split.name.encode(), *kind.encode(), number])
-        scene = events_scene(rng, *split.durations) if kind == "events" else tracking_scene(rng, NUM_BOXES)
-        write_video(output / name, scene)
-        video, stem = Video(path=name), f"{split.name}-{kind}-{number:05d}"
-        if kind == "track":
-            return list(tracking_samples(scene, video, stem, rng, split.every_shape)), []
-        captions = [caption_sample(scene, video, stem, SOURCE)]
-        return list(event_samples(scene, video, stem, rng, split.every_shape)), captions
+    def write_one(job: tuple[str, int]) -> list[Sample]:
+        name, number = job
+        kind, path = kinds[name], _video_name(split, *job)
+        scene_number, is_backwards = divmod(number, 2) if kind.twins else (number, False)
+        rng = np.random.default_rng([seed, *split.name.encode(), *name.encode(), scene_number])
+        scene = kind.scene(rng, *split.durations)
+        scene = scene.reversed() if is_backwards else scene
+        write_video(output / path, scene)
+        return list(kind.samples(scene, Video(path=path), f"{split.name}-{name}-{number:05d}", rng, split.every_shape))
 
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         rows = pool.map(write_one, jobs)
         bar = progress_bar(rows, total=len(jobs), desc=f"videos of {split.name}", unit="video", disable=not progress)
-        written = list(bar)
-    samples = [sample for row, _ in written for sample in row]
-    captions = [sample for _, row in written for sample in row]
+        samples = [sample for row in bar for sample in row]
     meta = {"corpus": SOURCE, "split": split.name, "seed": seed, "num_videos": len(jobs)}
-    write_manifest(output / f"{split.name}_captions.jsonl", captions, meta=meta)
-    return write_manifest(output / f"{split.name}.jsonl", samples, meta=meta)
+    questions, *captions = _manifests(split, kinds)
+    for stem in captions:
+        write_manifest(output / f"{stem}.jsonl", _captions(samples, wanted=True), meta=meta)
+    return write_manifest(output / f"{questions}.jsonl", _captions(samples, wanted=False), meta=meta)
 
 
-def _jobs(split: Split) -> list[tuple[str, int]]:
-    return [(kind, number) for kind in ("events", "track") for number in range(split.num_videos)]
+def _manifests(split: Split, kinds: Mapping[str, VideoKind]) -> list[str]:
+    """Stems of the manifests: that of the questions, and where there are captions theirs."""
+    return [split.name] + [f"{split.name}_captions"] * any(kind.captions for kind in kinds.values())
+
+
+def _captions(samples: Sequence[Sample], *, wanted: bool) -> list[Sample]:
+    return [sample for sample in samples if (sample.task == Captioning.name) == wanted]
+
+
+def _jobs(split: Split, kinds: Mapping[str, VideoKind]) -> list[tuple[str, int]]:
+    return [(kind, number) for kind in kinds for number in range(split.num_videos)]
 
 
 def _video_name(split: Split, kind: str, number: int) -> str:
@@ -146,11 +181,12 @@ def _video_name(split: Split, kind: str, number: int) -> str:
 
 
 def write_video(path: Path, scene: Scene) -> None:
-    """Draw the scene and encode it as H.264 in MP4."""
+    """Draw the scene and encode it as H.264 in MP4; equal pictures of a scene whose pictures stay decode to equal frames."""
     num_frames = round(scene.duration * FRAMES_PER_SECOND)
     frames = scene.draw(np.arange(num_frames) / FRAMES_PER_SECOND, SIDE)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND), options=_X264)
+        options = _X264_FRAME_BY_FRAME if scene.picture_seconds else _X264
+        stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND), options=options)
         stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
         stream.codec_context.thread_count = 1
         for frame in _video_frames(frames):
@@ -161,62 +197,3 @@ def write_video(path: Path, scene: Scene) -> None:
 def _video_frames(frames: NDArray[np.uint8]) -> Iterator[av.VideoFrame]:
     for image in frames:
         yield av.VideoFrame.from_ndarray(image, format="rgb24")
-
-
-def event_samples(
-    scene: Scene, video: Video, name: str, rng: np.random.Generator, every_shape: bool
-) -> Iterator[Sample]:
-    """Grounding, and one grounded question, about a video with events."""
-    shared: dict[str, Any] = {"media": video, "duration": scene.duration, "source": SOURCE, "extra": _extra(scene)}
-    for index in _asked(scene, rng, every_shape):
-        actor = scene.actors[index]
-        yield Sample(
-            id=f"{name}-when-{index}",
-            task="temporal_grounding",
-            query=f"the {actor.name} is visible",
-            target=SpanTarget(actor.visible, scene.duration),
-            **shared,
-        )
-    first = min(scene.actors, key=lambda actor: actor.visible.start)
-    options = tuple(sorted(COLOURS))
-    yield Sample(
-        id=f"{name}-first",
-        task="grounded_qa",
-        query="Which colour appears first?",
-        target=GroundedChoiceTarget(options, LETTERS[options.index(first.colour)], (first.visible,), scene.duration),
-        **shared,
-    )
-
-
-def tracking_samples(
-    scene: Scene, video: Video, name: str, rng: np.random.Generator, every_shape: bool
-) -> Iterator[Sample]:
-    """Boxes at `NUM_BOXES` evenly spaced instants, rounded to 0.01."""
-    times = [scene.duration * place / NUM_BOXES for place in range(NUM_BOXES)]
-    for index in _asked(scene, rng, every_shape):
-        actor = scene.actors[index]
-        yield Sample(
-            id=f"{name}-track-{index}",
-            task="tracking",
-            media=video,
-            query=f"the {actor.name}",
-            target=BoxesTarget(tuple(_rounded(actor.box(time)) for time in times)),
-            duration=scene.duration,
-            source=SOURCE,
-            extra=_extra(scene),
-        )
-
-
-def _asked(scene: Scene, rng: np.random.Generator, every_shape: bool) -> Sequence[int]:
-    """Which shapes a question is put about."""
-    return range(len(scene.actors)) if every_shape else [int(rng.integers(len(scene.actors)))]
-
-
-def _rounded(box: Box) -> Box:
-    return Box(*(round(value, 2) for value in box))
-
-
-def _extra(scene: Scene) -> dict[str, Any]:
-    """What is known of the whole video, for breakdowns and captions."""
-    events = [{"span": list(span), "text": text} for span, text in scene.events()]
-    return {"num_shapes": len(scene.actors), "events": events}

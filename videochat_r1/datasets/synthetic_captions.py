@@ -1,6 +1,6 @@
 """Captions of the synthetic videos, with the events that they tell: known exactly, so that any judge can be checked against them."""
 
-from videochat_r1.datasets.synthetic_scene import Actor, Scene
+from videochat_r1.datasets.synthetic_scene import SOURCE, Actor, Scene
 from videochat_r1.sample import CaptionTarget, Sample, Video
 from videochat_r1.tasks.captioning import REQUEST
 
@@ -8,7 +8,7 @@ LEAST_MOVE = 0.1
 """Shares of the frame: a shape that moves less on both axes is not said to move."""
 
 
-def caption_sample(scene: Scene, video: Video, name: str, source: str) -> Sample:
+def caption_sample(scene: Scene, video: Video, name: str) -> Sample:
     """The captioning question about a scene; nothing about it is drawn by chance."""
     events = caption_events(scene)
     return Sample(
@@ -18,7 +18,7 @@ def caption_sample(scene: Scene, video: Video, name: str, source: str) -> Sample
         query=REQUEST,
         target=CaptionTarget(" ".join(events), events),
         duration=scene.duration,
-        source=source,
+        source=SOURCE,
         extra={"num_shapes": len(scene.actors)},
     )
 

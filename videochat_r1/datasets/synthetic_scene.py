@@ -1,12 +1,13 @@
 """Scenes of coloured shapes that appear, move and leave: exact truth for every question, drawn as pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from videochat_r1.geometry import Box, Span
 
+SOURCE = "synthetic"
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (225, 40, 40),
     "green": (40, 190, 60),
@@ -27,9 +28,10 @@ class Actor:
         shape: one of `SHAPES`.
         colour: one of `COLOURS`.
         visible: from the first frame that shows it to the first that does not, in seconds.
-        size: width and height as a share of the frame.
+        size: width and height as a share of the frame, at the first way point.
         times: seconds of the way points, rising.
         centres: (x, y) at each way point, in [0, 1]; straight lines between.
+        grown: size at the last way point as a share of that at the first; it changes evenly.
     """
 
     shape: str
@@ -38,6 +40,7 @@ class Actor:
     size: float
     times: tuple[float, ...]
     centres: tuple[tuple[float, float], ...]
+    grown: float = 1.0
 
     @property
     def name(self) -> str:
@@ -50,19 +53,46 @@ class Actor:
         y = np.interp(time, self.times, [centre[1] for centre in self.centres])
         return float(x), float(y)
 
+    def size_at(self, time: float) -> float:
+        """Width and height at a moment, as a share of the frame."""
+        return self.size * float(np.interp(time, (self.times[0], self.times[-1]), (1.0, self.grown)))
+
+    def reversed(self, duration: float) -> "Actor":
+        """The same backwards in a video of so many seconds."""
+        return replace(
+            self,
+            visible=Span(duration - self.visible.end, duration - self.visible.start),
+            size=self.size * self.grown,
+            times=tuple(duration - time for time in self.times[::-1]),
+            centres=self.centres[::-1],
+            grown=1.0 / self.grown,
+        )
+
     def box(self, time: float) -> Box:
         """The box around it at a moment, whether visible or not."""
         x, y = self.centre(time)
-        half = self.size / 2
+        half = self.size_at(time) / 2
         return Box(x - half, y - half, x + half, y + half)
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A video before it is drawn: how long it is and who is in it (later actors are drawn over earlier ones)."""
+    """A video before it is drawn.
+
+    Args:
+        duration: seconds.
+        actors: who is in it; later ones are drawn over earlier ones.
+        picture_seconds: how long each picture stays, which is that of the middle of its time; 0 for a new one at every
+            instant.
+    """
 
     duration: float
     actors: tuple[Actor, ...]
+    picture_seconds: float = 0.0
+
+    def reversed(self) -> "Scene":
+        """The same backwards. Where pictures stay for a share of the duration, it shows exactly the same ones."""
+        return replace(self, actors=tuple(actor.reversed(self.duration) for actor in self.actors))
 
     def events(self) -> list[tuple[Span, str]]:
         """What happens and when, in order of time: the truth that a caption should tell."""
@@ -73,6 +103,8 @@ class Scene:
         """(T, side, side, 3) RGB frames at the given seconds."""
         frames = np.empty((len(times), side, side, 3), dtype=np.uint8)
         frames[:] = BACKGROUND
+        if self.picture_seconds:
+            times = (np.floor(times / self.picture_seconds) + 0.5) * self.picture_seconds
         for frame, time in zip(frames, times, strict=True):
             for actor in self.actors:
                 if actor.visible.start <= time < actor.visible.end:

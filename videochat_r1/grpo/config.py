@@ -1,5 +1,6 @@
 """Options of GRPO on video: TRL's own, plus the few that video and whole groups need."""
 
+import dataclasses
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOConfig
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.grpo.bonuses import BonusOptions, LengthBonus, TemporalContrast, length_bonus, temporal_contrast
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.training.layout import (
     RESUME_CHANGED,
@@ -46,6 +48,16 @@ class VideoGRPOConfig(GRPOConfig):
     rewards: list[dict] | str | None = field(
         default=None,
         metadata={"help": "Reward modules: name (or package.module:function), weight, options. Null: all, weight 1."},
+    )
+    temporal_contrast: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "A bonus where videos in order are answered as well as with their frames shuffled: release, paper, or "
+            "single values over a preset's."
+        },
+    )
+    length_bonus: dict | str | None = field(
+        default=None, metadata={"help": "A bonus for correct completions of a length within a band."}
     )
     judge: dict | str | None = field(
         default=None,
@@ -87,7 +99,12 @@ class VideoGRPOConfig(GRPOConfig):
     logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
 
     RECIPES: ClassVar = "grpo"
-    NESTED: ClassVar[Mapping[str, Any]] = {"rewards": list[RewardEntry] | None, "judge": JudgeConfig | None}
+    NESTED: ClassVar[Mapping[str, Any]] = {
+        "rewards": list[RewardEntry] | None,
+        "temporal_contrast": TemporalContrast | str | None,
+        "length_bonus": LengthBonus | None,
+        "judge": JudgeConfig | None,
+    }
 
     def __post_init__(self) -> None:
         if self.prompts_per_step is not None:
@@ -105,6 +122,9 @@ class VideoGRPOConfig(GRPOConfig):
                 "steps, so they would wait for each other's weights for ever. Leave it out, or set use_vllm to true."
             )
         self._check_uninformative_groups()
+        for options in self.bonuses():
+            # With the numbers of a preset, so that files and a resumed run tell and compare them.
+            setattr(self, options.WHERE, dataclasses.asdict(options))
         if self.rollout_batch_rows is not None and self.rollout_batch_rows < 1:
             raise ConfigError(f"rollout_batch_rows={self.rollout_batch_rows}: expected at least 1, or null for all")
         if self.per_device_train_batch_size % self.num_generations:
@@ -113,6 +133,18 @@ class VideoGRPOConfig(GRPOConfig):
                 f"{self.per_device_train_batch_size} is not a multiple of num_generations={self.num_generations}. "
                 f"Use {self.num_generations} for one group per micro-batch."
             )
+
+    def bonuses(self) -> list[BonusOptions]:
+        """The options of the recipe's rewards of whole groups, in their order.
+
+        Raises:
+            ConfigError: an unknown key or preset, or a value that cannot work.
+        """
+        options = (
+            temporal_contrast(self.temporal_contrast, self.num_generations),
+            length_bonus(self.length_bonus, self.num_generations, self.max_completion_length),
+        )
+        return [each for each in options if each is not None]
 
     def judge_config(self) -> JudgeConfig | None:
         """The judge of the recipe; None without one.

@@ -54,7 +54,7 @@ class RewardCalls:
         self.functions: list[RewardFunction] = [self._wrapped(place) for place in range(len(functions))]
         self._unscored: dict[int, Unscored] = {}
         self._judged: set[int] = set()
-        self._failing = {place for place, function in enumerate(functions) if _is_async(function)}
+        self._failing = {place for place, function in enumerate(functions) if is_async(function)}
         self._early: dict[int, tuple[list[str], Future[Any]]] = {}
 
     def begin(self, loop: asyncio.AbstractEventLoop, completions: list[str], arguments: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ class RewardCalls:
         TRL asks for rewards after the log-probabilities of old policy and reference; a judge can work meanwhile.
         """
         for place, function in enumerate(self._plain):
-            if _is_async(function):
+            if is_async(function):
                 call = function(completions=completions, **arguments)
                 self._early[place] = (completions, asyncio.run_coroutine_threadsafe(call, loop))
 
@@ -81,7 +81,7 @@ class RewardCalls:
         function = self._plain[place]
         if isinstance(function, torch.nn.Module):
             return function
-        if not _is_async(function):
+        if not is_async(function):
             return _named(
                 function,
                 lambda completions, **arguments: self._noted(
@@ -103,17 +103,7 @@ class RewardCalls:
 
     def _noted(self, place: int, values: Any, num_rows: int) -> list[float | None]:
         """What a reward has returned for `num_rows` completions, as numbers, None, and NaN for what is unscored."""
-        name = self.functions[place].__name__
-        # A set has no order and a mapping's keys are no values.
-        is_list = isinstance(values, Iterable) and not isinstance(values, str | Set | Mapping)
-        try:
-            given = list(values) if is_list else None
-        except TypeError:  # a tensor or array without dimensions
-            given = None
-        if given is None or len(given) != num_rows:
-            what = reprlib.repr(values) if given is None else f"{len(given)} values"
-            given = [Unscored(f"reward {name} returned {what} for {num_rows} completions")] * num_rows
-        noted = [_number(value, name) for value in given]
+        noted = read_rewards(values, self.functions[place].__name__, num_rows)
         failed = {row for row, value in enumerate(noted) if isinstance(value, Unscored)}
         self._unscored.update((row, noted[row]) for row in failed)  # type: ignore[misc]
         if failed:
@@ -122,6 +112,20 @@ class RewardCalls:
         if place in self._failing:
             self._judged.update(row for row, value in enumerate(noted) if value is not None)
         return noted
+
+
+def read_rewards(values: Any, name: str, num_rows: int) -> list[float | None]:
+    """What the reward `name` has returned for `num_rows` completions, as numbers, None, and `Unscored` for what is neither."""
+    # A set has no order and a mapping's keys are no values.
+    is_list = isinstance(values, Iterable) and not isinstance(values, str | Set | Mapping)
+    try:
+        given = list(values) if is_list else None
+    except TypeError:  # a tensor or array without dimensions
+        given = None
+    if given is None or len(given) != num_rows:
+        what = reprlib.repr(values) if given is None else f"{len(given)} values"
+        given = [Unscored(f"reward {name} returned {what} for {num_rows} completions")] * num_rows
+    return [_number(value, name) for value in given]
 
 
 def _number(value: Any, name: str) -> float | None:
@@ -182,8 +186,8 @@ def lone_share(rewards: torch.Tensor, num_generations: int) -> float:
     return (scored.sum(dim=1) < 2).float().mean().item()
 
 
-def _is_async(function: RewardFunction) -> bool:
-    """As TRL tells it."""
+def is_async(function: RewardFunction) -> bool:
+    """Whether a reward is a coroutine, as TRL tells it."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

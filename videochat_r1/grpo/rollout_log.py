@@ -4,14 +4,16 @@ import json
 import logging
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from videochat_r1.grpo.alarms import UPDATES, alarms, with_example
 from videochat_r1.grpo.reward_calls import Outcome
+from videochat_r1.grpo.tally import READ, Sum, added_up, tally
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Target
@@ -19,10 +21,10 @@ from videochat_r1.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
-ROLLOUTS = "rollouts.jsonl"
-
 # What the completions of a group have in common; the rest is each one's own.
-_OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target")
+_OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target", "shuffled_accuracy")
+# Of which these are left out where a group has none.
+_IF_ANY = ("video", "images", "shuffled_accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class ScoredCompletion:
     """One rollout with what was made of it. `step` counts from 1, as console and checkpoints do: the update it leads to.
 
     `rewards` holds None where a reward does not apply, and everywhere in a rollout that `ended` unscored; `problem` says why.
+    `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled.
     """
 
     step: int
@@ -51,6 +54,7 @@ class ScoredCompletion:
     whole_video: bool | None
     past_end: bool | None
     problem: str | None = None
+    shuffled_accuracy: Sequence[float | None] | None = None
 
 
 def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) -> dict[str, float]:
@@ -150,6 +154,8 @@ class RolloutLog:
         self._num_generations = num_generations
         self._drawn: Sequence[Drawn] = ()
         self._scored: list[ScoredCompletion] = []
+        self._updates: dict[str, deque[dict[str, Sum]]] = defaultdict(lambda: deque(maxlen=UPDATES))
+        self._told: dict[str, set[str]] = defaultdict(set)
 
     def score(self, step: int, drawn: Sequence[Drawn], rewards: Sequence[Sequence[float]]) -> dict[str, float]:
         """Take the rollouts of all ranks; returns `ended_metrics` of all and `task_metrics` of those that were drawn.
@@ -163,6 +169,7 @@ class RolloutLog:
         self._scored = [
             self._of(step, one, values) for one, values in zip(drawn, rewards, strict=True) if one.ended.drawn
         ]
+        self._warn()
         return {**task_metrics(self._scored, self._num_generations), **ended_metrics(drawn)}
 
     def write(self, advantages: Sequence[float]) -> None:
@@ -175,6 +182,21 @@ class RolloutLog:
             replace(row, advantage=advantages[offset + index]) for row, index in zip(self._scored, usable, strict=True)
         ]
         append_rollouts(self._path, rows, self._num_generations)
+
+    def _warn(self) -> None:
+        """Say what a person should look at; what holds on is said once."""
+        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for first in range(0, len(self._scored), self._num_generations):
+            rollouts = [asdict(row) for row in self._scored[first : first + self._num_generations]]
+            groups[rollouts[0]["task"]].append({"rollouts": rollouts})
+        for task, own in groups.items():
+            updates = self._updates[task]
+            updates.append(added_up([tally(group) for group in own]))
+            told = alarms(task, updates)
+            for kind in told.keys() - self._told[task]:
+                unread = [group for group in own if any(one["parsed"] is None for one in group["rollouts"])]
+                logger.warning("%s", with_example(told[kind], unread[0]) if kind == READ else told[kind])
+            self._told[task] = set(told)
 
     def _of(self, step: int, one: Drawn, values: Sequence[float]) -> ScoredCompletion:
         columns = one.columns
@@ -197,6 +219,7 @@ class RolloutLog:
             num_tokens=one.num_tokens,
             ended=one.ended,
             problem=one.outcome.reason,
+            shuffled_accuracy=columns.get("shuffled_accuracy"),
             **parse_completion(columns["task"], one.completion, target),
         )
 
@@ -207,49 +230,12 @@ def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_gen
     # Half an emoji in a question cannot be encoded; the replacement is JSON's own way to write it.
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         while rows := [asdict(row) for row in islice(rest, num_generations)]:
-            group = {name: rows[0][name] for name in _OF_GROUP}
-            del group["images" if group["images"] is None else "video"]
+            shared = {name: rows[0][name] for name in _OF_GROUP}
+            group = {name: value for name, value in shared.items() if value is not None or name not in _IF_ANY}
             group["rollouts"] = [
                 {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in rows
             ]
             file.write(json.dumps(group, ensure_ascii=False) + "\n")
-
-
-def read_rollouts(path: Path) -> Iterator[dict[str, Any]]:
-    """The groups of a file, one at a time; lines that are none are named in a warning and left out."""
-    return (group for _, group in _lines(path))
-
-
-def drop_rollouts_after(path: Path, step: int) -> None:
-    """Forget the groups of later updates, and damaged lines: a resumed run writes again what belongs there."""
-    if not path.exists():
-        return
-    rewritten = path.with_suffix(".tmp")
-    with rewritten.open("wb") as kept:
-        kept.writelines(line for line, group in _lines(path) if group["step"] <= step)
-    rewritten.replace(path)
-
-
-def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Each line that holds a group, as it is in the file and as what it says."""
-    # Bytes: a kill can cut a line within a character, and after a power cut there may be zeros in place of text.
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            text = line.strip(b"\0\r\n ")
-            try:
-                group = json.loads(text.decode())
-            except (ValueError, RecursionError):
-                group = None
-            if (
-                isinstance(group, dict)
-                and isinstance(group.get("step"), int)
-                and isinstance(group.get("rollouts"), list)
-            ):
-                yield text + b"\n", group
-            elif line.strip():
-                logger.warning(
-                    "%s, line %d is damaged (not one group of rollouts as JSON) and is left out", path, number
-                )
 
 
 def _zero_variance_share(rows: Sequence[ScoredCompletion], num_generations: int) -> float:

@@ -1,5 +1,6 @@
 """Generation batches as rows: TRL's tensors plus what it has no place for, cut, joined and filtered by whole groups."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout.ended import Ended
+from videochat_r1.sample import Sample
 
 # Rewards that differ by less than about 5e-7 are equal up to rounding. Where TRL divides them by their own group's
 # std + 1e-4, such a difference still shows as an advantage of up to 5e-3, and a real one as more.
@@ -20,6 +22,21 @@ _LEFT_PADDED = ("prompt_ids", "prompt_mask")
 
 
 @dataclass
+class AsideGroup:
+    """Rollouts of a group's question from another prompt, which are scored, but are no rows: nothing is learned from them.
+
+    Args:
+        prompt: of all of them.
+        noise: a seed for each.
+        features: of its media, for a frozen vision tower; None computes them.
+    """
+
+    prompt: PromptInputs
+    noise: list[int]
+    features: torch.Tensor | None = None
+
+
+@dataclass
 class RowContext:
     """Which prompt each row of the batch in hand belongs to, for methods of TRL that take tensors only.
 
@@ -29,6 +46,7 @@ class RowContext:
         left_out: why nothing is drawn for a row; None where something is.
         noise: seed of each row's sampling noise.
         columns: what reward functions see of each row.
+        shuffled: first row of a group that shows a video -> its rollouts with the frames in another order.
     """
 
     prompts: list[PromptInputs] = field(default_factory=list)
@@ -36,6 +54,16 @@ class RowContext:
     left_out: list[Ended | None] = field(default_factory=list)
     noise: list[int] = field(default_factory=list)
     columns: list[dict[str, Any]] = field(default_factory=list)
+    shuffled: dict[int, AsideGroup] = field(default_factory=dict)
+
+
+def noise_seed(seed: int, step: int, draw: int, sample: Sample, what: int | str) -> int:
+    """A 63-bit seed for a sample's noise: of the sampling of one rollout, which `what` numbers, or of something else by name.
+
+    It knows nothing of ranks and batches, so any number of processes draws the same completions.
+    """
+    name = f"{seed}/{step}/{draw}/{sample.source}/{sample.id}/{what}"
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def cut_rows(batch: Mapping[str, Any], part: int, parts: int) -> dict[str, Any]:
@@ -90,6 +118,13 @@ def replace_groups(
     order = [source * num_generations + row for source in sources for row in range(num_generations)]
     joined = {name: _join(name, batch[name], extra[name]) for name in batch}
     return {name: _take(value, order) for name, value in joined.items()}, len(swaps)
+
+
+def spread(values: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(B, C) with `values` in the given rows and zeros elsewhere."""
+    if len(rows) == len(mask):
+        return values
+    return torch.zeros_like(mask, dtype=values.dtype).index_copy(0, rows, values)
 
 
 def _join(name: str, first: Any, second: Any) -> Any:

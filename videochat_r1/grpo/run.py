@@ -9,7 +9,9 @@ from typing import Any
 from transformers import TrainerCallback
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.grpo.bonuses import BonusOptions
 from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.group_rewards import GroupReward, group_rewards
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.judge import Judge
 from videochat_r1.modeling.load import load_processor
@@ -54,8 +56,11 @@ def run_grpo(
         if run.finished is not None:
             return run.finished
         judge = open_judge(args)
-        rewards, args.reward_weights = load_rewards(args.rewards, judge)  # type: ignore[arg-type]
-        check_rewards_cover(source.samples(0), [reward.__name__ for reward in rewards], judge)
+        rewards, args.reward_weights = load_rewards(args.rewards, judge, args.bonuses())  # type: ignore[arg-type]
+        of_groups = [reward for reward in rewards if isinstance(reward, GroupReward)]
+        check_rewards_cover(source.samples(0), [each.__name__ for each in rewards if each not in of_groups], judge)
+        for reward in of_groups:
+            reward.check_tasks(source.samples(0))
         check_videos(source.samples(0), data_args.max_bad_video_share)
         processor = load_processor(model_args.model_name_or_path)
         builder = prompt_builder(model_args, data_args, processor)
@@ -120,17 +125,18 @@ def open_judge(args: VideoGRPOConfig) -> Judge | None:
 
 
 def load_rewards(
-    entries: Sequence[Mapping[str, Any]] | None, judge: Judge | None = None
+    entries: Sequence[Mapping[str, Any]] | None, judge: Judge | None = None, bonuses: Sequence[BonusOptions] = ()
 ) -> tuple[list[RewardFunction], list[float]]:
     """Reward functions and weights of a recipe; when it names none, all built-in ones with weight 1 (paper 3.2), those that
-    take a judge only with one.
+    take a judge only with one. Those of whole groups come last and with weight 1.
 
     Args:
         entries: name, weight, options.
         judge: handed to the rewards that have an option `judge`.
+        bonuses: of the recipe.
 
     Raises:
-        ConfigError: an unknown key or reward.
+        ConfigError: an unknown key or reward, or a bonus that these rewards leave without an accuracy.
     """
     rewards, weights = [], []
     listed: Sequence[Mapping[str, Any]] = entries if entries is not None else _all_rewards(judge)
@@ -143,7 +149,8 @@ def load_rewards(
             options.setdefault("judge", judge)
         rewards.append(make_reward(str(entry["name"]), **options))
         weights.append(float(entry.get("weight", 1.0)))
-    return rewards, weights
+    of_groups = group_rewards(bonuses, rewards)
+    return [*rewards, *of_groups], [*weights, *[1.0] * len(of_groups)]
 
 
 def check_rewards_cover(samples: Sequence[Sample], names: Sequence[str], judge: Judge | None = None) -> None:

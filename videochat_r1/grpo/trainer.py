@@ -9,11 +9,11 @@ deals them out in micro-batches of whole groups -> `_compute_loss` is TRL's, ove
 `completion_logps`.
 """
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +35,23 @@ from trl.models import unwrap_model_for_generation
 
 from videochat_r1.errors import ConfigError, DivergedError, JudgeError
 from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.drawing import draw_groups, in_rows, shuffled_groups
+from videochat_r1.grpo.group_rewards import TemporalBonus
 from videochat_r1.grpo.packing import shared_share
 from videochat_r1.grpo.parts_of_trl import parts_for
 from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
-from videochat_r1.grpo.rollout_log import ROLLOUTS, Drawn, RolloutLog, drop_rollouts_after
+from videochat_r1.grpo.rollout_file import ROLLOUTS, drop_rollouts_after
+from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
 from videochat_r1.grpo.rows import (
     RowContext,
     advantage_rounding,
     cut_rows,
     informative_groups,
     leave_out_rows,
+    noise_seed,
     padded,
     replace_groups,
+    spread,
 )
 from videochat_r1.grpo.shared_prefix import (
     completion_logps,
@@ -87,7 +92,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         processor: of the model.
         builder: makes prompts from samples; used in loader workers and here.
         source: the samples and their order.
-        reward_funcs: see `videochat_r1.rewards`; `args.reward_weights` weighs them.
+        reward_funcs: see `videochat_r1.rewards`; `args.reward_weights` weighs them. A `TemporalBonus` among them has further
+            rollouts drawn of videos.
         max_bad_video_share: training stops when more than this share of the samples seen could not be read.
         callbacks: transformers' callbacks.
         peft_config: for LoRA.
@@ -133,6 +139,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             suppressed_token_ids=vision_token_ids(processor),
         )
         self._reward_calls = RewardCalls(reward_funcs)
+        self._contrast = next((reward for reward in reward_funcs if isinstance(reward, TemporalBonus)), None)
         install_shared_prefix(model)
         if args.use_vllm and args.vllm_max_model_length is None and builder.max_prompt_length is not None:
             args.vllm_max_model_length = builder.max_prompt_length + args.max_completion_length
@@ -270,16 +277,20 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         prompts = self._inputs_of(loaded)
         generations = range(self.num_generations)
         step = self.state.global_step
+        noise = partial(noise_seed, self.args.seed, step, draw)
         rows = RowContext(
             prompts=self._repeated(prompts),
             left_out=self._repeated([prompt.ended for prompt in loaded]),
-            noise=[noise_seed(self.args.seed, step, draw, prompt.sample, g) for prompt in loaded for g in generations],
+            noise=[noise(prompt.sample, g) for prompt in loaded for g in generations],
             columns=[
-                {**self._columns(prompt.sample, inputs), "generation": g}
+                {**self._columns(prompt.sample, inputs), "generation": g, "shuffled_accuracy": None}
                 for prompt, inputs in zip(loaded, prompts, strict=True)
                 for g in generations
             ],
         )
+        if self._contrast is not None:
+            sizes = self.num_generations, self._contrast.generations
+            rows.shuffled = shuffled_groups(self._builder, loaded, prompts, noise, *sizes)
         with self._in_hand(rows):
             output = super()._generate_and_score_completions(rows.columns)
         drawn = [rollout.ended.drawn for rollout in self._rollouts]
@@ -314,53 +325,60 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
     ) -> tuple[list[list[int]], list[list[float]] | None]:
         """TRL generates every row from its own copy of the prompt; the engine computes each prompt once. vLLM's
         log-probabilities go on to TRL, which weighs completions by how far they are from the trainer's."""
-        size = self.num_generations
-        firsts = range(0, len(self._rows.prompts), size)
-        nothing = [self._tokenizer.eos_token_id], [math.nan if self.use_vllm else 0.0]
-        made = {first: [Rollout(*nothing, why)] * size for first in firsts if (why := self._rows.left_out[first])}
-        wanted = [first for first in firsts if first not in made]
-        groups, problem = [], None
+        groups: list[list[Rollout]] = []
+        aside: list[list[Rollout]] = []
+        problem = None
         with profiling_context(self, "rollout"), self._rollout_engine() as engine:
-            features = self._rows.features
             try:
-                groups = engine.generate(
-                    [self._rows.prompts[first] for first in wanted],
-                    num_generations=size,
-                    settings=self._sampling,
-                    noise_seeds=[self._rows.noise[first : first + size] for first in wanted],
-                    **({} if features is None else {"media_features": [features[first] for first in wanted]}),
-                )
+                groups, aside = draw_groups(engine, self._rows, self._sampling, self.num_generations)
             except DivergedError as error:
                 problem = error
         if any(gather_object([problem is not None])):
             raise self.diverged("the model's logits are NaN or infinite") from problem
-        sampled = {token for group in groups for rollout in group for token in rollout.completion_ids}
+        sampled = {token for group in [*groups, *aside] for rollout in group for token in rollout.completion_ids}
         if vision := sampled & set(self._sampling.suppressed_token_ids):
             raise ConfigError(
                 f"the rollout engine drew vision tokens {sorted(vision)}, which it was told never to draw"
             )
-        made |= zip(wanted, groups, strict=True)
-        self._rollouts = [rollout for first in firsts for rollout in made[first]]
+        self._score_shuffled(aside)
+        unknown = math.nan if self.use_vllm else 0.0
+        self._rollouts = in_rows(groups, self._rows, self._tokenizer.eos_token_id, unknown_logp=unknown)
         logps = [rollout.logps for rollout in self._rollouts] if self.use_vllm else None
         completion_ids = [rollout.completion_ids for rollout in self._rollouts]
         self._begin_judging(completion_ids)
         return completion_ids, logps
 
+    def _score_shuffled(self, groups: list[list[Rollout]]) -> None:
+        """Tell the rows of each video how right the rollouts with its frames shuffled are."""
+        for (first, aside), group in zip(self._rows.shuffled.items(), groups, strict=True):
+            assert self._contrast is not None
+            completion_ids = [rollout.completion_ids for rollout in group]
+            sampled = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
+            rows = self._rows.columns[first : first + self.num_generations]
+            further = [{**rows[0], "generation": len(rows) + g} for g in range(len(group))]
+            arguments = self._reward_arguments(further, completion_ids)
+            accuracy = self._contrast.accuracy_of([aside.prompt.judged(text) for text in sampled], arguments)
+            for row in rows:
+                row["shuffled_accuracy"] = accuracy
+
     def _begin_judging(self, completion_ids: list[list[int]]) -> None:
         """Let a judge read the completions while their log-probabilities are computed."""
         if not self._has_async_funcs:
             return
-        names = [name for name in self._rows.columns[0] if name != "prompt"]
-        arguments = {
-            **{name: [row[name] for row in self._rows.columns] for name in names},
-            "prompts": [row["prompt"] for row in self._rows.columns],
+        arguments = self._reward_arguments(self._rows.columns, completion_ids)
+        sampled = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
+        self._reward_calls.begin(self.async_loop, self._judged(sampled), arguments)
+
+    def _reward_arguments(self, rows: list[dict[str, Any]], completion_ids: list[list[int]]) -> dict[str, Any]:
+        """What TRL calls reward functions with beside the completions."""
+        return {
+            **{name: [row[name] for row in rows] for name in rows[0] if name != "prompt"},
+            "prompts": [row["prompt"] for row in rows],
             "completion_ids": completion_ids,
             "trainer_state": self.state,
             "log_extra": self._log_completion_extra,
             "log_metric": self._log_metric,
         }
-        sampled = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
-        self._reward_calls.begin(self.async_loop, self._judged(sampled), arguments)
 
     @contextmanager
     def _rollout_engine(self) -> Iterator[RolloutEngine]:
@@ -455,6 +473,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         if self._placeholder_features is None:
             self._placeholder_features = encode_media(model, self._blank())
         self._rows.features = self._repeated(encode_each(model, self._rows.prompts[:: self.num_generations]))
+        for group in self._rows.shuffled.values():
+            group.features = encode_media(model, group.prompt)
 
     def _weigh_rows(self, output: dict[str, Any]) -> None:
         """What TRL's loss divides by, over all ranks: what rows of unusable videos would have weighed, the others weigh
@@ -524,7 +544,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         if not len(used):
             nothing = logps.sum() * 0.0 + torch.zeros_like(mask, dtype=logps.dtype)
             return nothing, nothing.detach() if compute_entropy else None
-        return _spread(logps, used, mask), None if entropy is None else _spread(entropy, used, mask)
+        return spread(logps, used, mask), None if entropy is None else spread(entropy, used, mask)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """TRL's loss over this micro-batch's rows; on the first use of completions also the sampler's agreement."""
@@ -625,19 +645,3 @@ class _ContinueRun(TrainerCallback):
     ) -> None:
         """Called by transformers."""
         self._trainer.continue_run(state)
-
-
-def noise_seed(seed: int, step: int, draw: int, sample: Sample, generation: int) -> int:
-    """A 63-bit seed for the sampling noise of one rollout.
-
-    It knows nothing of ranks and batches, so any number of processes draws the same completions.
-    """
-    name = f"{seed}/{step}/{draw}/{sample.source}/{sample.id}/{generation}"
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
-
-
-def _spread(values: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(B, C) with `values` in the given rows and zeros elsewhere."""
-    if len(rows) == len(mask):
-        return values
-    return torch.zeros_like(mask, dtype=values.dtype).index_copy(0, rows, values)

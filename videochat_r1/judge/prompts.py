@@ -88,7 +88,7 @@ class Question(Generic[T]):
     """One request to the judge.
 
     Args:
-        kind: `extract` or `label`.
+        kind: what is asked, in a word.
         user: the message; the system's is always `SYSTEM`.
         schema: JSON schema of a reply.
         read: value of a reply's object; raises BadReplyError.
@@ -107,7 +107,7 @@ class Question(Generic[T]):
 
 def extract_question(description: str) -> Question[tuple[str, ...]]:
     """Asks for the events of a description: at most `MAX_EVENTS`, each once; none is possible."""
-    schema = _object({"events": {"type": "array", "items": {"type": "string"}}})
+    schema = object_schema({"events": {"type": "array", "items": {"type": "string"}}})
     block = data_block({"description": clean(description)})
     return Question("extract", _EXTRACT_TASK.format(block=block, limit=MAX_EVENTS), schema, _read_events)
 
@@ -131,7 +131,9 @@ def label_question(events: Sequence[str], description: str, *, decoy: bool = Tru
             raise BadReplyError("it finds the decoy event entailed: the caption steered it, or it does not read")
         return tuple(labels)
 
-    schema = _object({"labels": _object({number: {"type": "string", "enum": list(LABELS)} for number in numbers})})
+    schema = object_schema(
+        {"labels": object_schema({number: {"type": "string", "enum": list(LABELS)} for number in numbers})}
+    )
     return Question("label", _LABEL_TASK.format(block=block, count=len(numbers)), schema, read)
 
 
@@ -221,7 +223,8 @@ def _read_labels(reply: Mapping[str, Any], numbers: Sequence[str]) -> list[str]:
     return [label for label in found if label is not None]
 
 
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON schema of an object with exactly these properties."""
     return {
         "type": "object",
         "properties": dict(properties),

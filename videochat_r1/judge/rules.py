@@ -7,6 +7,10 @@
   everything says nothing;
   *contradicted* if such a clause differs in a negation, or has all of them but one word of a closed set (colours, numbers,
   left/right, ...) in whose place it has another of that set; else *neutral*.
+* A *question* about an answer is told by the key that the reply is to have. An option is the one that the text names as `(B)` or
+  with its last letter, else the only one all of whose content words it has; an answer is the same as another all of whose content
+  words it has; a value is the last number of the text, else the text. A point that is entailed is rated 5, else 1; the
+  completeness of a summary is the share of the true one's events that it entails, from 1 to 5; all else is rated 5.
 * Content words are lower-case words without articles, pronouns and the like, cut to a common stem (`doors` and `door`,
   `opens`, `opening` and `open`).
 
@@ -15,7 +19,7 @@ is outside of the block of data.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 MODEL = "rules"
@@ -33,6 +37,10 @@ _NEGATION_WORDS = "no not never nobody nothing none without cannot neither nor i
 _NEGATIONS = frozenset(_NEGATION_WORDS.split())
 _CLAUSE = re.compile(r"[.!?;\n]+|,?\s*\b(?:and then|then|before|after which|afterwards)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+_ASKED = re.compile(r'Reply with \{"(\w+)"')
+_NAMED = re.compile(r"\(([A-Z])\)|\b([A-Z])\b\W*\Z")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_LONGEST_VALUE = 200
 _ORDER = re.compile(
     r"\b(?:label|mark|rate|judge|find|call|answer)\s+(?:all|every|each|everything)\b[^.\n]*\bentail(?:ed|ment)",
     re.IGNORECASE,
@@ -83,12 +91,58 @@ def reply(instructions: str, data: Mapping[str, object]) -> Mapping[str, object]
         instructions: the prompt without the block of data; the judge does what it says.
         data: the block: `description`, and `events` by number where they are to be labelled.
     """
+    asked = _ASKED.search(instructions)
+    if asked is not None and asked[1] in _ABOUT_ANSWERS:
+        return {asked[1]: _ABOUT_ANSWERS[asked[1]](data)}
     description, events = str(data.get("description", "")), data.get("events")
     if not isinstance(events, Mapping):
         return {"events": extract(description)}
     if _ORDER.search(instructions):
         return {"labels": dict.fromkeys(events, "entailment")}
     return {"labels": {number: label(str(event), description) for number, event in events.items()}}
+
+
+def _option(data: Mapping[str, object]) -> str:
+    text, options = str(data.get("author's answer") or data.get("description", "")), _texts(data.get("options"))
+    named = [(first or last).upper() for first, last in _NAMED.findall(text)]
+    if named and named[-1] in options:
+        return named[-1]
+    told = content_words(text)
+    found = [letter for letter, option in options.items() if content_words(option) and content_words(option) <= told]
+    return found[0] if len(found) == 1 else "none"
+
+
+def _is_same(data: Mapping[str, object]) -> bool:
+    return content_words(str(data.get("true answer", ""))) <= content_words(str(data.get("author's answer", "")))
+
+
+def _value(data: Mapping[str, object]) -> str:
+    text = str(data.get("author's answer", ""))
+    numbers = _NUMBER.findall(text)
+    return numbers[-1] if numbers else text.strip()[:_LONGEST_VALUE] or "none"
+
+
+def _ratings(data: Mapping[str, object]) -> dict[str, int]:
+    answer, points = str(data.get("author's answer", "")), _texts(data.get("points"))
+    if points:
+        rated = {number: 5 if label(point, answer) == "entailment" else 1 for number, point in points.items()}
+        return {**rated, "relevance": 5}
+    events = extract(str(data.get("true summary", "")))
+    told = sum(label(event, answer) == "entailment" for event in events)
+    return {"completeness": 1 + round(4 * told / len(events)) if events else 5, "reliability": 5}
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {str(key): str(text) for key, text in value.items()} if isinstance(value, Mapping) else {}
+
+
+_ABOUT_ANSWERS: Mapping[str, Callable[[Mapping[str, object]], object]] = {
+    "option": _option,
+    "same": _is_same,
+    "answer": _value,
+    "ratings": _ratings,
+}
+"""Key of a reply -> its value, from the block of data."""
 
 
 @lru_cache(maxsize=4096)

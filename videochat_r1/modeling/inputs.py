@@ -48,6 +48,12 @@ class Medium:
         object.__setattr__(moved, "_digest", self.digest)
         return moved
 
+    def remade(self, patches: torch.Tensor, how: str) -> "Medium":
+        """Other pixels that follow from these by what `how` says, so that they need not be read to be told apart."""
+        other = replace(self, patches=patches)
+        object.__setattr__(other, "_digest", hashlib.sha256(f"{self.digest} {how}".encode()).hexdigest())
+        return other
+
     @property
     def steps(self) -> int:
         """Temporal steps, each of the frames of one patch."""

@@ -1,5 +1,6 @@
 """From a sample to model inputs: read its video, render its prompt, compute its positions. Runs in loader workers."""
 
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -245,6 +246,22 @@ class PromptBuilder:
             spans=placeholder_spans(is_placeholder, media),
         )
 
+    def shuffled(self, inputs: PromptInputs, seed: int) -> PromptInputs:
+        """The prompt with the frames of its videos in another order, as if they had been decoded so: text, times and positions
+        stay. Pictures stay too.
+
+        Args:
+            inputs: as this builder makes them, on any device.
+            seed: decides the order alone; it is another one wherever there is more than one frame.
+        """
+        media = [
+            self.family.reordered(medium, _other_order(len(medium.frame_seconds), seed), self._config)
+            if medium.kind == "video"
+            else medium
+            for medium in inputs.media
+        ]
+        return replace(inputs, media=tuple(media))
+
     def blank(self) -> PromptInputs:
         """A shortest possible clip of black frames, for the place of a sample that cannot be read."""
         pixels = torch.zeros(self._temporal_patch, 3, self.factor, self.factor, dtype=torch.uint8)
@@ -279,3 +296,11 @@ class PromptBuilder:
             f"sample {shown(sample.id)!r} needs at least {least} prompt tokens even with what it shows at the smallest size; "
             f"max_prompt_length is {limit}. Raise it, {fewer}or leave the sample out."
         )
+
+
+def _other_order(count: int, seed: int) -> list[int]:
+    """The numbers below `count`, shuffled, never in ascending order if they are more than one."""
+    order, rng = list(range(count)), random.Random(seed)
+    while count > 1 and order == list(range(count)):
+        rng.shuffle(order)
+    return order

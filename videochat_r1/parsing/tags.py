@@ -79,6 +79,23 @@ def outside_thoughts(completion: str, change: Callable[[str], str]) -> str:
     return "".join([*pieces, rest if in_thought else change(rest)])
 
 
+def parts_of(completion: str) -> list[tuple[str, str]]:
+    """All of a completion as (`think`, `answer`, `glue` or `text`, stretch) pairs, for people to read.
+
+    A thought is told as `tagged_texts` tells it; an element that is never closed lasts to the end.
+    """
+    parts: list[tuple[str, str]] = []
+    kind, position = "think" if _begins_in_thought(completion) else "text", 0
+    for tag in _tags().finditer(completion):
+        closing, name = tag.group(1) == "/", tag.group(2).lower()
+        if kind == "think" and not (closing and name == "think"):
+            continue
+        parts.append((kind, completion[position : tag.start()]))
+        kind, position = "text" if closing else name, tag.end()
+    parts.append((kind, completion[position:]))
+    return [(kind, text.strip()) for kind, text in parts if text.strip()]
+
+
 def write_parts(parts: Sequence[tuple[str, str]]) -> str:
     """The completion whose elements are the given (name, text) pairs: inverse of `strict_parts`."""
     return "".join(f"<{name}>{text}</{name}>" + ("\n" if name == "think" else "") for name, text in parts)

@@ -30,6 +30,7 @@ class QuickstartOptions:
         sft_flags: overrides of both SFT recipes.
         overwrite: replace the results of a finished run.
         start: model to begin GRPO with, instead of the shipped one.
+        recipes: folder of the recipes.
     """
 
     output: Path = Path("outputs/quickstart")
@@ -43,6 +44,7 @@ class QuickstartOptions:
     sft_flags: tuple[str, ...] = ()
     start: Path | None = None
     overwrite: bool = False
+    recipes: Path = CONFIGS
 
     def __post_init__(self) -> None:
         if self.family not in families():
@@ -57,7 +59,7 @@ class QuickstartOptions:
 
     def recipe(self, name: str) -> Path:
         """The file of one of the quickstart's recipes: grpo, sft_questions or sft_joint."""
-        return CONFIGS / f"{name}{_suffix(self.family)}.yaml"
+        return self.recipes / f"{name}{_suffix(self.family)}.yaml"
 
     @property
     def shipped_start(self) -> Path:

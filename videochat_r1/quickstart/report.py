@@ -19,7 +19,7 @@ from videochat_r1.evaluation.reports.drawing import (
 )
 from videochat_r1.evaluation.reports.page import cards, example, grid, page, section, table
 from videochat_r1.geometry import Box, Span
-from videochat_r1.grpo.rollout_log import ROLLOUTS, read_rollouts
+from videochat_r1.grpo.rollout_file import ROLLOUTS, read_rollouts
 from videochat_r1.quickstart.summary import COLUMNS, Rows, flat_metrics
 from videochat_r1.sample import Sample
 from videochat_r1.video.frames import VideoBudget, load_frames

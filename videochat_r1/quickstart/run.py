@@ -14,17 +14,13 @@ from videochat_r1.datasets.annotation_files import read_json
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import ConfigError
-from videochat_r1.evaluation.answering.harness import evaluate
-from videochat_r1.grpo.rollout_log import ROLLOUTS
-from videochat_r1.modeling.load import eos_token_ids, load_model, load_processor, vision_token_ids
+from videochat_r1.grpo.rollout_file import ROLLOUTS
 from videochat_r1.outputs import OwnedFolder, refuse_to_replace, write_lines
 from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.quickstart.options import QuickstartOptions
 from videochat_r1.quickstart.report import REWARD_CURVES, write_report
 from videochat_r1.quickstart.summary import Comparison, Rows, blind_answers
 from videochat_r1.quickstart.training import SFT_STAGES, TrainingRun, Workshop, save_half
-from videochat_r1.rollout.base import SamplingSettings
-from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.sample import Sample
 
 logger = logging.getLogger(__name__)
@@ -33,9 +29,6 @@ CORPUS_SEED = 0
 SPLITS = ("train", "eval", "eval_longer")
 
 _RESULTS = ("checkpoints", "samples", "summary.json", "details.json", ROLLOUTS, "report.html", REWARD_CURVES)
-
-_BATCH_SIZE = 64
-_MAX_NEW_TOKENS = 64
 
 
 class Quickstart:
@@ -161,22 +154,10 @@ class Quickstart:
 
     def _answer(self, name: str, model_folder: Path, samples: list[Sample], split: str = "eval") -> Rows:
         """Greedy answers of a model, also written to `samples/<split>_<name>.jsonl`."""
-        model, processor = load_model(model_folder, dtype=torch.float32), load_processor(model_folder)
-        settings = SamplingSettings(
-            max_new_tokens=_MAX_NEW_TOKENS,
-            temperature=0.0,
-            eos_token_ids=eos_token_ids(model, processor),
-            suppressed_token_ids=vision_token_ids(processor),
-        )
         with self._timed(f"{split}_{name}"):
-            return evaluate(
-                TransformersEngine(model, processor.tokenizer.pad_token_id),
-                self._workshop.builder(model_folder),
-                processor.tokenizer,
+            return self._workshop.answer(
+                model_folder,
                 samples,
-                settings,
-                batch_size=_BATCH_SIZE,
-                num_workers=torch.get_num_threads(),
                 output=self.options.output / "samples" / f"{split}_{name}.jsonl",
                 description=f"answering {split}: {name}",
             )

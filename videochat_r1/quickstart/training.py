@@ -18,17 +18,20 @@ from transformers import (
     TrainingArguments,
 )
 
+from videochat_r1.evaluation.answering.harness import evaluate
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import load_rewards
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.modeling.families import FAMILIES
-from videochat_r1.modeling.load import load_config, load_model, load_processor
+from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, load_processor, vision_token_ids
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.saving import save_model_folder
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.progress import progress_bar
 from videochat_r1.quickstart.options import QuickstartOptions
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
+from videochat_r1.rollout.base import SamplingSettings
+from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.sample import Sample
 from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
 from videochat_r1.tasks import TASKS
@@ -45,6 +48,9 @@ SFT_STAGES = ("sft_questions", "sft_joint")
 
 # All frames of the corpus at the size that the model sees take about 200 MB.
 _CACHE_BYTES = 1 << 30
+
+_BATCH_SIZE = 64
+_MAX_NEW_TOKENS = 64
 
 _MANY_STEPS = 1_000_000
 
@@ -67,9 +73,9 @@ class TrainingRun:
 class Workshop:
     """Trains and prompts on one corpus, decoding each video once whatever uses it."""
 
-    def __init__(self, options: QuickstartOptions) -> None:
+    def __init__(self, options: QuickstartOptions, cache: FrameCache | None = None) -> None:
         self.options = options
-        self._cache = FrameCache(memory_bytes=_CACHE_BYTES)
+        self.cache = cache or FrameCache(memory_bytes=_CACHE_BYTES)
 
     def builder(self, model: Path) -> PromptBuilder:
         """Prompts as both recipes state them, for the model in this folder."""
@@ -84,6 +90,35 @@ class Workshop:
             built = pool.map(builder.build, first_of.values())
             for _ in progress_bar(built, total=len(first_of), desc=description, unit="video"):
                 pass
+
+    def answer(
+        self,
+        model_folder: Path,
+        samples: Sequence[Sample],
+        *,
+        output: Path | None = None,
+        builder: PromptBuilder | None = None,
+        description: str,
+    ) -> list[dict[str, Any]]:
+        """Greedy answers of a model, see `evaluate`; a builder of its own shows other frames than in training."""
+        model, processor = load_model(model_folder, dtype=torch.float32), load_processor(model_folder)
+        settings = SamplingSettings(
+            max_new_tokens=_MAX_NEW_TOKENS,
+            temperature=0.0,
+            eos_token_ids=eos_token_ids(model, processor),
+            suppressed_token_ids=vision_token_ids(processor),
+        )
+        return evaluate(
+            TransformersEngine(model, processor.tokenizer.pad_token_id),
+            builder or self.builder(model_folder),
+            processor.tokenizer,
+            samples,
+            settings,
+            batch_size=_BATCH_SIZE,
+            num_workers=torch.get_num_threads(),
+            output=output,
+            description=description,
+        )
 
     def make_init(self, folder: Path, samples: Sequence[Sample]) -> None:
         """Random weights, and a tokenizer trained on the prompts and answers of the samples."""
@@ -110,7 +145,7 @@ class Workshop:
     def train_grpo(self, start: Path, folder: Path) -> TrainingRun:
         """GRPO from `start`; rollouts go to `folder/rollouts.jsonl`."""
         model_args, data_args, args = self._grpo_arguments(start, folder)
-        rewards, args.reward_weights = load_rewards(args.rewards)  # type: ignore[arg-type]
+        rewards, args.reward_weights = load_rewards(args.rewards, bonuses=args.bonuses())  # type: ignore[arg-type]
         save_run_record(folder, model=model_args, data=data_args, grpo=args)
         model, _ = load_policy(model_args, args)
         source = data_args.load_mixture(args.seed)
@@ -205,7 +240,7 @@ class Workshop:
             data_args.budget(),
             layout=data_args.prompt_layout,  # type: ignore[arg-type]
             templates=data_args.prompts,  # type: ignore[arg-type]
-            load=self._cache.load,
+            load=self.cache.load,
         )
 
 

@@ -18,16 +18,16 @@ def release_accuracy(completion: str, task: str, target: ChoiceTarget | NumberTa
     rule = _RULES.get(task)
     if rule is None:
         return None
-    answer = _first_answer(completion)
+    answer = first_answer(completion) or ""
     truth = target.text if isinstance(target, NumberTarget) else target.answer
     return rule(answer, truth.strip()) if len(answer) <= MAX_ANSWER_CHARS else 0.0
 
 
-def _first_answer(completion: str) -> str:
-    start, end = completion.find("<answer>"), -1
-    if start >= 0:
-        end = completion.find("</answer>", start)
-    return completion[start + len("<answer>") : end].strip() if end >= 0 else ""
+def first_answer(completion: str) -> str | None:
+    """What stands in the first `<answer>` element, inside a thought too; stripped. None without one."""
+    _, _, rest = completion.partition("<answer>")
+    answer, closing, _ = rest.partition("</answer>")
+    return answer.strip() if closing else None
 
 
 def _same(answer: str, truth: str) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout.ended import Ended
 
@@ -42,19 +43,44 @@ class Rollout:
 
 
 class RolloutEngine(Protocol):
-    """Draws `num_generations` completions for each prompt."""
+    """Draws completions of prompts."""
 
     def generate(
         self,
         prompts: Sequence[PromptInputs],
         *,
-        num_generations: int,
+        num_generations: int | Sequence[int],
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Rollout]]:
-        """One list of `num_generations` rollouts per prompt.
+        """One list of rollouts per prompt, `num_generations` of each, or of prompt i `num_generations[i]`.
 
         `noise_seeds[i][g]` alone decides the sampling noise of rollout g of prompt i: it does not depend on the rank,
         the batch or the other rollouts. None only when greedy.
         """
         ...
+
+
+def rollouts_per_prompt(
+    num_prompts: int,
+    num_generations: int | Sequence[int],
+    settings: SamplingSettings,
+    noise_seeds: Sequence[Sequence[int]] | None,
+) -> list[int]:
+    """`num_generations` of each prompt.
+
+    Raises:
+        ConfigError: none of a prompt are asked for.
+        ValueError: numbers or seeds that do not fit the prompts, or no seeds where they are needed.
+    """
+    counts = [num_generations] * num_prompts if isinstance(num_generations, int) else list(num_generations)
+    if len(counts) != num_prompts:
+        raise ValueError(f"{len(counts)} numbers of generations for {num_prompts} prompts")
+    if min([num_generations] if isinstance(num_generations, int) else counts, default=1) < 1:
+        raise ConfigError(f"num_generations is {num_generations}, expected at least 1")
+    if noise_seeds is None:
+        if settings.temperature > 0:
+            raise ValueError("sampling needs noise_seeds; only greedy decoding (temperature 0) does without")
+    elif (given := [len(seeds) for seeds in noise_seeds]) != counts:
+        raise ValueError(f"expected {counts} noise seeds for {num_prompts} prompts, got {given}")
+    return counts

@@ -1,6 +1,7 @@
 """The rows of a batch while they are being decoded: their inputs, noise, tokens so far, and which of them go on.
 
-Letters: N groups, G rows per group, R = N G rows, C the most completion tokens.
+Letters: N groups, G rows per group, R = N G rows, C the most completion tokens. A group that wants fewer rows than another has
+rows at its end that have ended before they begin.
 """
 
 from collections.abc import Sequence
@@ -24,34 +25,38 @@ class DecodingRows:
 
     Args:
         prompts: one per group.
-        num_generations: G.
+        counts: rows that each group wants; G is the most of them.
         settings: length limit and ending tokens.
         pad_token_id: input of rows that have ended.
-        noise_seeds: G per group; None when greedy.
+        noise_seeds: one per row that is wanted, group by group; None when greedy.
         device: of the model.
     """
 
     def __init__(
         self,
         prompts: Sequence[PromptInputs],
-        num_generations: int,
+        counts: Sequence[int],
         settings: SamplingSettings,
         pad_token_id: int,
         noise_seeds: Sequence[Sequence[int]] | None,
         device: torch.device,
     ) -> None:
-        rows, limit = len(prompts) * num_generations, settings.max_new_tokens
+        num_generations, limit = max(counts), settings.max_new_tokens
+        rows = len(prompts) * num_generations
+        self._counts = counts
         self._num_generations = num_generations
         self._pad_token_id = pad_token_id
         self._eos = torch.tensor(settings.eos_token_ids, dtype=torch.long, device=device)
         self._noise: torch.Tensor | None = None
         if noise_seeds is not None:
-            self._noise = uniform_noise([seed for seeds in noise_seeds for seed in seeds], limit).to(device)
+            seeds = [seed for seeds in noise_seeds for seed in [*seeds, *[0] * (num_generations - len(seeds))]]
+            self._noise = uniform_noise(seeds, limit).to(device)
         self._tokens = torch.zeros(rows, limit, dtype=torch.long, device=device)
         self._logps = torch.zeros(rows, limit, device=device)
         self._active = torch.arange(rows, device=device)
         self._step = torch.zeros(1, dtype=torch.long, device=device)
-        self._ended = torch.zeros(rows, dtype=torch.bool, device=device)
+        unwanted = torch.arange(num_generations) >= torch.tensor(counts)[:, None]
+        self._ended = unwanted.flatten().to(device)
         self.token = _per_row([prompt.input_ids[-1] for prompt in prompts], num_generations, device)
         """(R,) the next step's input; at first the prompts' last tokens."""
         first, last = (edge(prompt.next_position for prompt in prompts) for edge in (min, max))
@@ -109,7 +114,7 @@ class DecodingRows:
         return width > 0
 
     def rollouts(self) -> list[list[Rollout]]:
-        """What was drawn, group by group."""
+        """What was drawn, group by group: what each wants."""
         tokens, logps = self._tokens.cpu(), self._logps.tolist()
         ending = torch.isin(tokens, self._eos.cpu())
         stopped = ending.any(1)
@@ -118,7 +123,8 @@ class DecodingRows:
             Rollout(row[:length], values[:length], Ended.STOP if stop else Ended.LENGTH)
             for row, values, length, stop in zip(tokens.tolist(), logps, lengths, stopped.tolist(), strict=True)
         ]
-        return [flat[i : i + self._num_generations] for i in range(0, len(flat), self._num_generations)]
+        begins = range(0, len(flat), self._num_generations)
+        return [flat[begin : begin + count] for begin, count in zip(begins, self._counts, strict=True)]
 
 
 def _per_row(per_group: Sequence[torch.Tensor], num_generations: int, device: torch.device) -> torch.Tensor:

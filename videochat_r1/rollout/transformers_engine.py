@@ -12,13 +12,12 @@ from dataclasses import replace
 import torch
 from transformers import DynamicCache
 
-from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.media_features import media_arguments, unwrap
 from videochat_r1.modeling.packed_attention import Branch, lay_out
 from videochat_r1.modeling.prefix_attention import install_prefix_attention
 from videochat_r1.modeling.prompt_tree import PromptBranch, plant, walk
-from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.base import Rollout, SamplingSettings, rollouts_per_prompt
 from videochat_r1.rollout.batches import batches, runs
 from videochat_r1.rollout.decoding_rows import DecodingRows
 from videochat_r1.rollout.decoding_step import DecodingStep, RecordedStep, can_record, check_decoder
@@ -69,7 +68,7 @@ class TransformersEngine:
         self,
         prompts: Sequence[PromptInputs],
         *,
-        num_generations: int,
+        num_generations: int | Sequence[int],
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
         media_features: Sequence[torch.Tensor | None] | None = None,
@@ -78,31 +77,32 @@ class TransformersEngine:
 
         Args:
             prompts: each of at least two tokens.
-            num_generations: G.
+            num_generations: of every prompt, or of each its own; all are decoded together.
             settings: how to draw.
-            noise_seeds: G per prompt; may be None only when greedy.
+            noise_seeds: one per rollout; may be None only when greedy.
             media_features: one per prompt as `encode_media` gives them, for a frozen vision tower; None computes them.
 
         Raises:
             ConfigError: settings out of range.
             DivergedError: the model's logits are NaN or infinite.
-            ValueError: seeds or features that do not fit the prompts, or a prompt of one token.
+            ValueError: numbers, seeds or features that do not fit the prompts, or a prompt of one token.
         """
-        _check_arguments(prompts, num_generations, settings, noise_seeds, media_features)
+        counts = rollouts_per_prompt(len(prompts), num_generations, settings, noise_seeds)
+        _check_prompts(prompts, media_features)
         sampler = TokenSampler(settings, self._model.config.get_text_config().vocab_size, self._model.device)
         drawn: dict[int, list[Rollout]] = {}
         with _eval_mode(self._model):
-            for batch in self._batches(prompts, num_generations):
+            for batch in self._batches(prompts, max(counts, default=1)):
                 forest = _in_order(plant([prompts[index] for index in batch]))
                 forest, batch = _renamed(forest), [batch[index] for tree in forest for index in tree.below]
-                part = [prompts[index] for index in batch]
+                part, wanted = [prompts[index] for index in batch], [counts[index] for index in batch]
                 features = None if media_features is None else [media_features[index] for index in batch]
                 seeds = None if sampler.greedy or noise_seeds is None else [noise_seeds[index] for index in batch]
-                rows = DecodingRows(part, num_generations, settings, self._pad_token_id, seeds, self._model.device)
+                rows = DecodingRows(part, wanted, settings, self._pad_token_id, seeds, self._model.device)
                 config = self._model.config.get_text_config()
                 cache = SharedPrefixCache(
                     config.num_hidden_layers,
-                    num_generations,
+                    max(wanted),
                     settings.max_new_tokens,
                     config.num_attention_heads // config.num_key_value_heads,
                 )
@@ -198,22 +198,7 @@ def _without_leaves(branch: PromptBranch) -> Branch:
     return Branch(branch.num_tokens, children=tuple(map(_without_leaves, branch.children)))
 
 
-def _check_arguments(
-    prompts: Sequence[PromptInputs],
-    num_generations: int,
-    settings: SamplingSettings,
-    noise_seeds: Sequence[Sequence[int]] | None,
-    media_features: Sequence[torch.Tensor | None] | None,
-) -> None:
-    if num_generations < 1:
-        raise ConfigError(f"num_generations is {num_generations}, expected at least 1")
-    if noise_seeds is None:
-        if settings.temperature > 0:
-            raise ValueError("sampling needs noise_seeds; only greedy decoding (temperature 0) does without")
-    elif [len(seeds) for seeds in noise_seeds] != [num_generations] * len(prompts):
-        raise ValueError(
-            f"expected {num_generations} noise seeds for each of {len(prompts)} prompts, got {[len(s) for s in noise_seeds]}"
-        )
+def _check_prompts(prompts: Sequence[PromptInputs], media_features: Sequence[torch.Tensor | None] | None) -> None:
     if media_features is not None and len(media_features) != len(prompts):
         raise ValueError(f"{len(media_features)} video features for {len(prompts)} prompts")
     if any(prompt.num_tokens < 2 for prompt in prompts):

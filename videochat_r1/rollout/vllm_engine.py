@@ -30,7 +30,7 @@ from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import load_config
 from videochat_r1.modeling.prompt_tree import plant
-from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.base import Rollout, SamplingSettings, rollouts_per_prompt
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.sampling import check_settings, refuse_diverged
 from videochat_r1.rollout.vllm_model import ModelControls, loadable_weights
@@ -115,7 +115,7 @@ class VLLMEngine:
         self,
         prompts: Sequence[PromptInputs],
         *,
-        num_generations: int,
+        num_generations: int | Sequence[int],
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
         media_features: Sequence[torch.Tensor | None] | None = None,
@@ -126,18 +126,21 @@ class VLLMEngine:
 
         Args:
             prompts: with placeholders expanded.
-            num_generations: G.
+            num_generations: of every prompt, or of each its own.
             settings: how to draw.
-            noise_seeds: G per prompt; may be None only when greedy.
+            noise_seeds: one per rollout; may be None only when greedy.
             media_features: one per prompt as `encode_media` gives them, for a frozen vision tower; None computes them.
 
         Raises:
             ConfigError: settings out of range, or a vLLM that does not do as this engine relies on.
             DivergedError: the model's logits are NaN or infinite.
-            ValueError: seeds or features that do not fit the prompts.
+            ValueError: numbers, seeds or features that do not fit the prompts.
         """
         check_settings(settings, self._vocabulary_size)
-        seeds = _seeds(len(prompts), num_generations, settings, noise_seeds)
+        counts = rollouts_per_prompt(len(prompts), num_generations, settings, noise_seeds)
+        seeds: Sequence[Sequence[int | None]] = noise_seeds or ()
+        if noise_seeds is None or settings.temperature == 0:
+            seeds = [[None] * count for count in counts]
         longest = max((prompt.num_tokens for prompt in prompts), default=0) + settings.max_new_tokens
         if longest > (limit := self.llm.model_config.max_model_len):
             raise ConfigError(f"prompt and completion may take {longest} tokens, vLLM was started for {limit}")
@@ -157,8 +160,7 @@ class VLLMEngine:
                     self.llm.llm_engine.add_request(next(self._request_ids), request, _sampling_params(settings, seed))
             outputs = iter(self.llm.wait_for_completion(RequestOutput, use_tqdm=False))
         drawn = {
-            index: [_rollout(next(outputs), prompts[index], settings) for _ in range(num_generations)]
-            for index in order
+            index: [_rollout(next(outputs), prompts[index], settings) for _ in range(counts[index])] for index in order
         }
         groups = [drawn[index] for index in range(len(prompts))]
         refuse_diverged(groups)
@@ -225,23 +227,6 @@ class VLLMEngine:
             identifiers.append(MultiModalHasher.hash_kwargs("blake3", values=part, grid=grid, timing=timing))
         self._controls.add_positions(identifiers, input_ids, positions)
         return mm_input(input_ids, items, {kind: identifiers}, {kind: ranges})
-
-
-def _seeds(
-    num_prompts: int, num_generations: int, settings: SamplingSettings, noise_seeds: Sequence[Sequence[int]] | None
-) -> Sequence[Sequence[int | None]]:
-    """A seed per request; None for greedy ones."""
-    if num_generations < 1:
-        raise ConfigError(f"num_generations is {num_generations}, expected at least 1")
-    if settings.temperature == 0:
-        return [[None] * num_generations] * num_prompts
-    if noise_seeds is None:
-        raise ValueError("sampling needs noise_seeds; only greedy decoding (temperature 0) does without")
-    if [len(seeds) for seeds in noise_seeds] != [num_generations] * num_prompts:
-        raise ValueError(
-            f"expected {num_generations} noise seeds for each of {num_prompts} prompts, got {[len(s) for s in noise_seeds]}"
-        )
-    return noise_seeds
 
 
 def _sampling_params(settings: SamplingSettings, seed: int | None) -> SamplingParams:

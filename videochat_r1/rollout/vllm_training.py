@@ -20,7 +20,7 @@ from trl.generation.vllm_generation import VLLMGeneration, empty_cache
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.media_features import has_frozen_tower, unwrap
-from videochat_r1.rollout.base import Rollout, SamplingSettings
+from videochat_r1.rollout.base import Rollout, SamplingSettings, rollouts_per_prompt
 from videochat_r1.rollout.vllm_engine import VLLMEngine
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -93,7 +93,7 @@ class VideoVLLMGeneration(VLLMGeneration):
         self,
         prompts: Sequence[PromptInputs],
         *,
-        num_generations: int,
+        num_generations: int | Sequence[int],
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
         media_features: Sequence[torch.Tensor | None] | None = None,
@@ -103,10 +103,13 @@ class VideoVLLMGeneration(VLLMGeneration):
             if self._llm_weights_sleeping:
                 self.sync_weights()
             self.llm.wake_up(tags=["kv_cache"])
+        counts = rollouts_per_prompt(len(prompts), num_generations, settings, noise_seeds)
         nothing = [None] * len(prompts)
         mine = [
-            (prompt.to("cpu"), seeds, None if features is None else features.cpu())
-            for prompt, seeds, features in zip(prompts, noise_seeds or nothing, media_features or nothing, strict=True)
+            (prompt.to("cpu"), count, seeds, None if features is None else features.cpu())
+            for prompt, count, seeds, features in zip(
+                prompts, counts, noise_seeds or nothing, media_features or nothing, strict=True
+            )
         ]
         everyone = [mine]
         rank = 0
@@ -119,11 +122,11 @@ class VideoVLLMGeneration(VLLMGeneration):
             torch.distributed.all_gather_object(everyone, mine, group=self.tp_group)
         rows = [row for part in everyone for row in part]
         groups = self.engine.generate(
-            [prompt for prompt, _, _ in rows],
-            num_generations=num_generations,
+            [prompt for prompt, _, _, _ in rows],
+            num_generations=[count for _, count, _, _ in rows],
             settings=settings,
-            noise_seeds=None if noise_seeds is None else [seeds for _, seeds, _ in rows if seeds is not None],
-            media_features=[features for _, _, features in rows],
+            noise_seeds=None if noise_seeds is None else [seeds for _, _, seeds, _ in rows if seeds is not None],
+            media_features=[features for _, _, _, features in rows],
         )
         if self.enable_sleep_mode:
             self.llm.sleep(level=2)

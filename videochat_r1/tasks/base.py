@@ -91,9 +91,31 @@ class Task(ABC, Generic[TargetT, ParsedT]):
 
     def is_well_formed(self, completion: str, target: TargetT, *, thinking: bool) -> bool:
         """Whether the completion is exactly the elements that the prompt asks for, each with a payload that can be read."""
+        payloads = self._payloads_in(completion, thinking=thinking)
+        return payloads is not None and self.accepts(payloads, target)
+
+    def why_unfit(self, response: str, target: TargetT, *, thinking: bool | None = None) -> str | None:
+        """Why supervised training cannot learn a response, as what follows "its response"; None where it can.
+
+        Args:
+            response: that somebody gave to the question.
+            target: see `parse`; whether the answer is right is not asked.
+            thinking: whether the prompt asks for a thought; None for a response that may have one or not.
+        """
+        if not response.strip():
+            return "is empty"
+        thoughts = (False, True) if thinking is None else (thinking,)
+        if all(self._payloads_in(response, thinking=each) is None for each in thoughts):
+            form = self.write(["..."] * len(self.answer_tags), thought="..." if thinking else None).replace("\n", "")
+            thought = " after a thought or without one" if thinking is None else ""
+            return f"is not of the form {form}{thought}"
+        return "has an answer that cannot be read" if self.parse(response, target) is None else None
+
+    def _payloads_in(self, completion: str, *, thinking: bool) -> list[str] | None:
+        """One payload per answer tag; None unless the completion is exactly the elements that the prompt asks for."""
         names = ("think", *self.answer_tags) if thinking else self.answer_tags
         parts = strict_parts(completion, names)
-        return parts is not None and self.accepts(parts[-len(self.answer_tags) :], target)
+        return None if parts is None else parts[-len(self.answer_tags) :]
 
     def target_of(self, sample: Sample) -> TargetT:
         """The sample's target, checked.

@@ -1,5 +1,6 @@
 """What a person at the console sees of a training run: a progress bar, and a short line per logged step."""
 
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -15,6 +16,7 @@ from transformers import (
 
 from videochat_r1.progress import progress_bar, write_line
 from videochat_r1.rollout.ended import Ended
+from videochat_r1.training.metrics_file import METRICS, append_metrics
 
 # Of every step of GRPO, whatever became of its rollouts.
 _GRPO_ONLY = "frac_reward_zero_std"
@@ -23,7 +25,7 @@ _GRPO_ONLY = "frac_reward_zero_std"
 class ConsoleLog(TrainerCallback):
     """A bar with the time left and, every `logging_steps`, the few numbers that say how training goes.
 
-    The complete set of metrics goes to `report_to` and to the trainer's state.
+    The complete set of metrics goes to `metrics.jsonl`, to `report_to` and to the trainer's state.
     """
 
     def __init__(self) -> None:
@@ -49,9 +51,10 @@ class ConsoleLog(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write the line above the bar."""
+        """Write the line above the bar, and all of it into the run's folder."""
         if state.is_world_process_zero and logs and "loss" in logs:
             write_line(summary_line(state.global_step, logs))
+            append_metrics(Path(str(args.output_dir)) / METRICS, state.global_step, logs)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -21,6 +21,7 @@ from videochat_r1.errors import ConfigError, VideoChatR1Error, counted, first_te
 from videochat_r1.file_lock import locked
 from videochat_r1.training import checkpoint
 from videochat_r1.training.damage import missing_part, sound_checkpoint
+from videochat_r1.training.metrics_file import METRICS
 from videochat_r1.training.record import save_run_record
 from videochat_r1.training.settings import refuse_changes
 
@@ -31,7 +32,7 @@ _T = TypeVar("_T")
 RECORD = "run.json"
 LOCK = "run.lock"
 
-_LOGS = ("rollouts.jsonl", "resolved_config.yaml", "environment.json", "README.md")
+_LOGS = ("rollouts.jsonl", METRICS, "resolved_config.yaml", "environment.json", "README.md")
 _MODEL = (
     *(
         "*.safetensors",

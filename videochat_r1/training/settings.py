@@ -161,7 +161,8 @@ def _digest_of_samples(source: Mixture) -> str:
             files = [Path(path).name for path in media.files]
             clip = (media.frame_times, media.start, media.end) if isinstance(media, Video) else ("pictures",)
             told = (sample.source, sample.id, sample.task, sample.query, sample.target, sample.duration)
-            digest.update(repr((*told, files, *clip)).encode("utf-8", "replace"))
+            learnt = () if sample.response is None else (sample.response,)
+            digest.update(repr((*told, *learnt, files, *clip)).encode("utf-8", "replace"))
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ wording of the question), the video's pixels may not. Spans also know the video'
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,20 @@ from numpy.typing import NDArray
 from videochat_r1.errors import DataError
 from videochat_r1.geometry import Box, Span
 from videochat_r1.sample import (
+    LETTERS,
     BoxesTarget,
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
+    NumberTarget,
     Sample,
     SpanTarget,
+    TextTarget,
 )
 from videochat_r1.tasks import TASKS
 from videochat_r1.tasks.grounded_qa import GroundedAnswer
 
+V = TypeVar("V")
 Answer = Callable[[Sample], Any]
 """What a blind answerer says to a sample: a parsed answer of its task."""
 
@@ -96,6 +100,8 @@ def blind_answers(train: Sequence[Sample]) -> list[BlindAnswer]:
         ChoiceTarget: _choice_answers,
         GroundedChoiceTarget: _grounded_answers,
         LabelTarget: _label_answers,
+        NumberTarget: _number_answers,
+        TextTarget: _text_answers,
     }
     make = makers.get(type(train[0].target))
     if make is None:
@@ -185,9 +191,9 @@ def _box_answers(train: Sequence[Sample]) -> list[BlindAnswer]:
 # --- choices --------------------------------------------------------------------------------------------------------
 
 
-def _majority(pairs: Sequence[tuple[str, str]]) -> Callable[[str], str]:
+def _majority(pairs: Sequence[tuple[str, V]]) -> Callable[[str], V]:
     """Key -> the most frequent value beside it; the overall favourite for a key never seen."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, Counter[V]] = defaultdict(Counter)
     for key, value in pairs:
         counts[key][value] += 1
     overall = Counter(value for _, value in pairs).most_common(1)[0][0]
@@ -200,7 +206,7 @@ def _letter_rules(train: Sequence[Sample]) -> dict[str, Callable[[Sample], str]]
     def text(sample: Sample) -> str:
         target = sample.target
         assert isinstance(target, ChoiceTarget | GroundedChoiceTarget)
-        return target.options["ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(target.answer)]
+        return target.options[LETTERS.index(target.answer)]
 
     favourite = Counter(sample.target.answer for sample in train).most_common(1)[0][0]  # type: ignore[union-attr]
     rank = Counter(text(sample) for sample in train)
@@ -211,7 +217,7 @@ def _letter_rules(train: Sequence[Sample]) -> dict[str, Callable[[Sample], str]]
     def most(sample: Sample, counts: Mapping[str, int]) -> str:
         options = sample.target.options  # type: ignore[union-attr]
         best = max(range(len(options)), key=lambda index: counts.get(options[index], 0))
-        return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[best]
+        return LETTERS[best]
 
     return {
         f"always {favourite}": lambda sample: favourite,
@@ -239,6 +245,34 @@ def _grounded_answers(train: Sequence[Sample]) -> list[BlindAnswer]:
         return lambda sample: GroundedAnswer(rule(sample), (clue(sample.target.duration),))  # type: ignore[union-attr]
 
     return [BlindAnswer(f"{name}; {clue_name}", both(rule)) for name, rule in _letter_rules(train).items()]
+
+
+def _number_answers(train: Sequence[Sample]) -> list[BlindAnswer]:
+    """The most frequent number and the middle one, of all questions and of those in the same words."""
+    numbers = [sample.target.value for sample in train if isinstance(sample.target, NumberTarget)]
+    by_query: dict[str, list[float]] = defaultdict(list)
+    for sample, number in zip(train, numbers, strict=True):
+        by_query[sample.query].append(number)
+    middle = float(np.median(numbers))
+    middles = {query: float(np.median(values)) for query, values in by_query.items()}
+    return [
+        *_same_answers(train, numbers),
+        BlindAnswer(f"always {middle:g}, the middle", lambda sample: middle),
+        BlindAnswer("the middle of the answers to the same question", lambda sample: middles.get(sample.query, middle)),
+    ]
+
+
+def _text_answers(train: Sequence[Sample]) -> list[BlindAnswer]:
+    return _same_answers(train, [sample.target.answer for sample in train if isinstance(sample.target, TextTarget)])
+
+
+def _same_answers(train: Sequence[Sample], truths: Sequence[Any]) -> list[BlindAnswer]:
+    favourite = Counter(truths).most_common(1)[0][0]
+    of_query = _majority([(sample.query, truth) for sample, truth in zip(train, truths, strict=True)])
+    return [
+        BlindAnswer(f"always {favourite!r:.40}", lambda sample: favourite),
+        BlindAnswer("the most frequent answer to the same question", lambda sample: of_query(sample.query)),
+    ]
 
 
 def _label_answers(train: Sequence[Sample]) -> list[BlindAnswer]:

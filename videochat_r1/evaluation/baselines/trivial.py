@@ -20,14 +20,17 @@ from videochat_r1.sample import (
     ChoiceTarget,
     GroundedChoiceTarget,
     LabelTarget,
+    NumberTarget,
     Sample,
     SpanTarget,
+    TextTarget,
 )
 from videochat_r1.tasks.grounded_qa import GroundedAnswer
 
 Means = dict[str, float | None]
 
 _CHOICE_METRICS = ("accuracy",)
+_ANSWERED = (ChoiceTarget, LabelTarget, NumberTarget, TextTarget)
 _NOT_SPAN_METRICS = ("accuracy", "Acc@GQA")
 NO_TRAIN_ANNOTATIONS = "needs the training annotations: --train-annotations PATH"
 NO_DURATIONS = "the annotations give no durations: --durations PATH"
@@ -46,35 +49,27 @@ def compute_baselines(benchmark: Benchmark, samples: Sequence[Sample], train: Se
 
     Args:
         benchmark: whose metrics are used.
-        samples: at least one; of several kinds of targets each baseline answers those of its own.
+        samples: at least one; those that only a judge can score are left out.
         train: the training split of the same corpus, for the best constant interval; None if it is not at hand.
     """
     baselines = Baselines()
-    for kind in dict.fromkeys(type(sample.target) for sample in samples):
-        _add_all(baselines, benchmark, [sample for sample in samples if type(sample.target) is kind], train)
-    return baselines
-
-
-def _add_all(
-    baselines: Baselines, benchmark: Benchmark, samples: Sequence[Sample], train: Sequence[Sample] | None
-) -> None:
-    """Those of samples with one kind of target."""
-    target = samples[0].target
-    if isinstance(target, SpanTarget | GroundedChoiceTarget):
-        _add_spans(baselines, benchmark, samples, train)
-    if isinstance(target, ChoiceTarget | GroundedChoiceTarget | LabelTarget):
-        _add_choices(baselines, benchmark, samples)
-    if isinstance(target, GroundedChoiceTarget) and baselines.metrics["whole_video"] is not None:
-        letter = majority_answer(samples)
-        baselines.metrics["whole_video_and_majority_answer"] = _scored(
-            benchmark, samples, lambda sample: GroundedAnswer(letter, (_whole(sample),))
-        )
-    if isinstance(target, BoxesTarget):
-        baselines.metrics["copied_box"] = copied_box(benchmark, samples)
-        baselines.notes["copied_box"] = "the given box in every frame"
-    if isinstance(target, CaptionTarget):
+    if any(isinstance(sample.target, CaptionTarget) for sample in samples):
         baselines.metrics["same_caption"] = None
         baselines.notes["same_caption"] = "one caption for every video takes a judge: score it with --predictions"
+    scored = [sample for sample in samples if not benchmark.is_judged(sample)]
+    if not scored:
+        return baselines
+    target = scored[0].target
+    if isinstance(target, SpanTarget | GroundedChoiceTarget):
+        _add_spans(baselines, benchmark, scored, train)
+    if isinstance(target, GroundedChoiceTarget):
+        _add_grounded(baselines, benchmark, scored)
+    elif isinstance(target, BoxesTarget):
+        baselines.metrics["copied_box"] = copied_box(benchmark, scored)
+        baselines.notes["copied_box"] = "the given box in every frame"
+    elif all(isinstance(sample.target, _ANSWERED) for sample in scored):
+        _add_answers(baselines, benchmark, scored)
+    return baselines
 
 
 def copied_box(benchmark: Benchmark, samples: Sequence[Sample]) -> Means:
@@ -92,15 +87,17 @@ def copied_box(benchmark: Benchmark, samples: Sequence[Sample]) -> Means:
     return means | dense
 
 
-def majority_answer(samples: Sequence[Sample]) -> str:
-    """The answer that is right most often; of several, the first in alphabetical order."""
-    answers = Counter(sample.target.answer for sample in samples)  # type: ignore[union-attr]
+def majority_answer(samples: Sequence[Sample]) -> Any:
+    """The answer that is right most often, as the task parses it; of several, the least."""
+    answers = Counter(_right_answer(sample) for sample in samples)
     return min(answers, key=lambda answer: (-answers[answer], answer))
 
 
 def chance(sample: Sample) -> float:
-    """The share of the sample's options that count as right."""
+    """The share of the sample's options that count as right; 0.0 where there are none to choose from."""
     target = sample.target
+    if isinstance(target, NumberTarget | TextTarget):
+        return 0.0
     if isinstance(target, LabelTarget):
         return 1.0 / len(target.choices)
     assert isinstance(target, ChoiceTarget | GroundedChoiceTarget)
@@ -162,14 +159,55 @@ def _add_spans(
     )
 
 
-def _add_choices(baselines: Baselines, benchmark: Benchmark, samples: Sequence[Sample]) -> None:
-    answer = majority_answer(samples)
-    parsed = GroundedAnswer(answer, ()) if isinstance(samples[0].target, GroundedChoiceTarget) else answer
-    baselines.metrics["majority_answer"] = _scored(benchmark, samples, lambda sample: parsed, only=_CHOICE_METRICS)
-    baselines.notes["majority_answer"] = f"always {answer}, the most frequent right answer of these annotations"
-    expected = [{"accuracy": chance(sample)} for sample in samples]
+def _add_grounded(baselines: Baselines, benchmark: Benchmark, samples: Sequence[Sample]) -> None:
+    letter = majority_answer(samples)
+    baselines.metrics["majority_answer"] = _scored(
+        benchmark, samples, lambda sample: GroundedAnswer(letter, ()), only=_CHOICE_METRICS
+    )
+    baselines.notes["majority_answer"] = f"always {letter}, the most frequent right answer of these annotations"
+    _add_chance(baselines, benchmark, samples, _CHOICE_METRICS)
+    if baselines.metrics["whole_video"] is not None:
+        baselines.metrics["whole_video_and_majority_answer"] = _scored(
+            benchmark, samples, lambda sample: GroundedAnswer(letter, (_whole(sample),))
+        )
+
+
+def _add_answers(baselines: Baselines, benchmark: Benchmark, samples: Sequence[Sample]) -> None:
+    """Of options, labels, numbers and texts: the most frequent one, of numbers and texts for each of the benchmark's tasks."""
+    parts: dict[tuple[type, str], list[Sample]] = {}
+    for sample in samples:
+        parts.setdefault(_part(benchmark, sample), []).append(sample)
+    answers = {part: majority_answer(own) for part, own in parts.items()}
+    baselines.metrics["majority_answer"] = _scored(benchmark, samples, lambda sample: answers[_part(benchmark, sample)])
+    said = [f"{answer!s:.40}{f' ({task})' if task else ''}" for (_, task), answer in answers.items()]
+    baselines.notes["majority_answer"] = (
+        f"always {', '.join(said)}, the most frequent right answer of these annotations"
+    )
+    if any(isinstance(sample.target, ChoiceTarget | LabelTarget) for sample in samples):
+        linear = dict.fromkeys((*_CHOICE_METRICS, benchmark.headline(samples[0].task)))
+        _add_chance(baselines, benchmark, samples, [name for name in linear if name not in benchmark.derived()])
+
+
+def _add_chance(baselines: Baselines, benchmark: Benchmark, samples: Sequence[Sample], metrics: Sequence[str]) -> None:
+    """Metrics that are means over samples of how right an answer is."""
+    expected = [dict.fromkeys(metrics, chance(sample)) for sample in samples]
     baselines.metrics["random_choice"] = ScoreTable.of(expected, benchmark.weights(samples)).means()
     baselines.notes["random_choice"] = "expected accuracy of a uniform choice"
+
+
+def _part(benchmark: Benchmark, sample: Sample) -> tuple[type, str]:
+    """What one answer is given to: all questions with options or labels, the numbers and texts of one task."""
+    if isinstance(sample.target, ChoiceTarget | LabelTarget):
+        return type(sample.target), ""
+    return type(sample.target), str(benchmark.groups(sample).get("task", ""))
+
+
+def _right_answer(sample: Sample) -> Any:
+    target = sample.target
+    if isinstance(target, NumberTarget):
+        return target.value
+    assert isinstance(target, ChoiceTarget | GroundedChoiceTarget | LabelTarget | TextTarget)
+    return target.answer
 
 
 def _scored(
@@ -181,7 +219,7 @@ def _scored(
     leave_out: Sequence[str] = (),
 ) -> Means:
     rows = [benchmark.score(answer(sample), sample) for sample in samples]
-    means = ScoreTable.of(rows, benchmark.weights(samples)).means()
+    means = ScoreTable.of(rows, benchmark.weights(samples), benchmark.derived()).means()
     unwanted = (*leave_out, "parse_rate")
     return {name: mean for name, mean in means.items() if name not in unwanted and (only is None or name in only)}
 

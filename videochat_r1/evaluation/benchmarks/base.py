@@ -85,7 +85,7 @@ class Benchmark(ABC):
     judged: ClassVar[bool] = False
     """Whether answers are scored by `judge`; `score` then only says what can be told without one."""
     partly_judged: ClassVar[bool] = False
-    """Whether only some are, those that `is_judged` names: without a judge the others make the result."""
+    """Whether only some are, those that `is_judged` or `is_left_to_judge` names: without a judge the others make the result."""
 
     def load(self, source: Source) -> list[Sample]:
         """The samples in file order, with unique ids and video paths joined to the videos folder.
@@ -148,6 +148,18 @@ class Benchmark(ABC):
             UnscoredError: the judge gives no usable answer.
         """
         raise NotImplementedError(f"benchmark {self.name} is not judged")
+
+    def is_left_to_judge(self, completion: str, sample: Sample) -> bool:
+        """Whether the authors let a language model read this answer, so that `official_scores` is not their last word."""
+        return False
+
+    async def read_with_judge(self, judge: Judge, completion: str, sample: Sample) -> Judgement:
+        """The official scores of such an answer, in place of those without a judge.
+
+        Raises:
+            UnscoredError: the judge gives no usable answer.
+        """
+        raise NotImplementedError(f"the answers of benchmark {self.name} are read by rules")
 
     def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
         """Metric -> weight of every sample, for metrics that are no plain mean over samples."""
@@ -235,6 +247,10 @@ class ChoiceBenchmark(Benchmark):
     def is_officially_right(self, text: str, target: ChoiceTarget) -> bool:
         """Whether the benchmark's authors take an answer for right."""
         return official_letter(text, len(target.options)) == target.answer
+
+    def headline(self, task: str) -> str:
+        """Accuracy, of its questions without options too."""
+        return "accuracy"
 
     def distributions(self, task: str) -> tuple[str, ...]:
         """None: an option is right or wrong."""

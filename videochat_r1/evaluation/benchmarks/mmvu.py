@@ -1,20 +1,14 @@
 """MMVU, validation: questions of experts on videos of 27 subjects, with options and open (Zhao et al. 2025)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from videochat_r1.datasets.annotation_files import Row
 from videochat_r1.datasets.choices import answer_letter
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows
-from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Judgement, Source
-from videochat_r1.evaluation.benchmarks.video_r1 import (
-    ACCURACY_DEFINITION,
-    VIDEO_R1_ACCURACY,
-    is_video_r1,
-    video_r1_accuracy,
-    video_r1_samples,
-)
+from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, Judgement, Source
+from videochat_r1.evaluation.benchmarks.video_r1 import ACCURACY_DEFINITION, VIDEO_R1_ACCURACY, VideoR1Benchmark
 from videochat_r1.judge import Judge
 from videochat_r1.judge.answers import same_answer_question
 from videochat_r1.parsing import option_texts
@@ -22,13 +16,29 @@ from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 from videochat_r1.tasks import TASKS
 
 CHOICE, OPEN = "multiple-choice", "open-ended"
+_SUBJECTS: Mapping[str, tuple[str, ...]] = {
+    "Science": (
+        *("Astronomy", "Biology", "Chemistry", "Electromagnetism", "Geography", "Materials Science", "Mechanics"),
+        *("Modern Physics", "Neurobiology", "Thermodynamics"),
+    ),
+    "Engineering": (
+        *("Biomedical Engineering", "Civil Engineering", "Computer Science", "Electrical Engineering"),
+        *("Electronics and Communication", "Mechanical Engineering"),
+    ),
+    "Healthcare": ("Basic Medicine", "Clinical Medicine", "Dentistry", "Pharmacy", "Preventive Medicine"),
+    "Humanities and Social Science": ("Art", "Economics", "History", "Law", "Literature", "Management"),
+}
+DISCIPLINES = {subject: discipline for discipline, subjects in _SUBJECTS.items() for subject in subjects}
+"""Of each subject."""
 _VIDEOS = "/videos/"
 
 
-class MMVU(ChoiceBenchmark):
+class MMVU(VideoR1Benchmark):
     """The authors' `validation.json` or Video-R1's `eval_mmvu.json`; videos `<subject>/<n>.mp4`."""
 
     name = "mmvu"
+    video_r1_file = "eval_mmvu.json"
+    video_r1_columns = ("subject",)
     num_samples: ClassVar = {ALL: 1000, CHOICE: 625, OPEN: 375}
     judged = True
     partly_judged = True
@@ -38,13 +48,15 @@ class MMVU(ChoiceBenchmark):
         VIDEO_R1_ACCURACY: ACCURACY_DEFINITION,
     }
 
-    def questions(self, source: Source) -> Iterator[Sample]:
+    def authors_questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question, `id` its id."""
-        rows = list(read_rows(source.annotations))
-        samples = video_r1_samples(rows, self.name, ("subject",)) if is_video_r1(rows) else map(self._sample, rows)
-        for sample in samples:
-            if source.subset in (ALL, CHOICE if isinstance(sample.target, ChoiceTarget) else OPEN):
+        for sample in map(self._sample, read_rows(source.annotations)):
+            if source.subset in (ALL, self.video_r1_subset(sample)):
                 yield sample
+
+    def video_r1_subset(self, sample: Sample) -> str:
+        """By the kind of question, in either form."""
+        return CHOICE if isinstance(sample.target, ChoiceTarget) else OPEN
 
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
         """Of an open question only what can be told without a judge."""
@@ -63,19 +75,19 @@ class MMVU(ChoiceBenchmark):
         return Judgement({"accuracy": float(right), "parse_rate": 1.0}, {"same": right})
 
     def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
-        """Video-R1's, of options; the authors have no rule but a judge."""
-        if not isinstance(sample.target, ChoiceTarget):
-            return {}
-        return {VIDEO_R1_ACCURACY: video_r1_accuracy(completion, sample.target)}
-
-    def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
-        """Video-R1 has no open questions."""
-        return {VIDEO_R1_ACCURACY: [float(isinstance(sample.target, ChoiceTarget)) for sample in samples]}
+        """Video-R1's; the authors have no rule but a judge."""
+        scores = super().official_scores(completion, sample)
+        scores.pop(OFFICIAL_ACCURACY, None)
+        return scores
 
     def groups(self, sample: Sample) -> dict[str, str]:
-        """By kind of question and subject."""
-        kind = CHOICE if isinstance(sample.target, ChoiceTarget) else OPEN
-        return {"question_type": kind} | {key: sample.extra[key] for key in ("subject",) if key in sample.extra}
+        """By kind of question, discipline and subject."""
+        groups, subject = {"question_type": self.video_r1_subset(sample)}, sample.extra.get("subject")
+        if subject is not None:
+            groups["subject"] = subject
+        if subject in DISCIPLINES:
+            groups["discipline"] = DISCIPLINES[subject]
+        return groups
 
     def _sample(self, row: Row) -> Sample:
         kind = row.text("question_type")

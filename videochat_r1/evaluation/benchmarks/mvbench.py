@@ -10,7 +10,8 @@ from videochat_r1.datasets.base import inside
 from videochat_r1.datasets.choices import answer_letter
 from videochat_r1.errors import DataError, first_ten
 from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows
-from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, ChoiceBenchmark, Source
+from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, Source
+from videochat_r1.evaluation.benchmarks.video_r1 import ACCURACY_DEFINITION, VIDEO_R1_ACCURACY, VideoR1Benchmark
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 from videochat_r1.text import listing
 
@@ -52,18 +53,21 @@ TASKS = {
 """Task -> its place in the authors' `video` folder, by the names of their annotation files."""
 
 
-class MVBench(ChoiceBenchmark):
-    """`json/<task>.json`; annotations may be that folder, its parent, or one task's file."""
+class MVBench(VideoR1Benchmark):
+    """`json/<task>.json`; annotations may be that folder, its parent, or one task's file, or Video-R1's JSON, of whole videos."""
 
     name = "mvbench"
+    video_r1_file = "eval_mvbench.json"
+    video_r1_columns = ("task", "task_type")
     num_samples: ClassVar = {ALL: 4000}
     definitions: ClassVar = {
         "accuracy": "unweighted mean of the accuracies of the 20 tasks (Li et al. 2024; paper, Table 1, Avg)",
         OFFICIAL_ACCURACY: "the same mean, an answer being right if its first word is part of the right letter in brackets or "
         "holds it, be it an opening bracket alone (MVBench's own check)",
+        VIDEO_R1_ACCURACY: f"{ACCURACY_DEFINITION}; every question weighs the same",
     }
 
-    def questions(self, source: Source) -> Iterator[Sample]:
+    def authors_questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question; ids are `<task>/<video>_<row of the task's file>`."""
         files = _files(source.annotations)
         if source.annotations.is_dir() and len(files) < len(TASKS):
@@ -89,16 +93,21 @@ class MVBench(ChoiceBenchmark):
                     extra={"task": name},
                 )
 
-    def files(self, annotations: Path) -> list[Path]:
+    def authors_files(self, annotations: Path) -> list[Path]:
         """The tasks' files."""
         return _files(annotations)
 
     def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
-        """Every task weighs the same, however many of its questions are scored."""
-        names = [sample.extra["task"] for sample in samples]
+        """Every task weighs the same, however many of its questions are scored; one where the questions do not tell theirs."""
+        names = [self.groups(sample).get("task", "") for sample in samples]
         sizes = {name: names.count(name) for name in set(names)}
         shares = [1.0 / sizes[name] for name in names]
-        return dict.fromkeys(("accuracy", OFFICIAL_ACCURACY, "parse_rate"), shares)
+        return {**super().weights(samples), **dict.fromkeys(("accuracy", OFFICIAL_ACCURACY, "parse_rate"), shares)}
+
+    def groups(self, sample: Sample) -> dict[str, str]:
+        """By task."""
+        task = sample.extra.get("task") or sample.extra.get("task_type")
+        return {} if task is None else {"task": task}
 
     def is_officially_right(self, text: str, target: ChoiceTarget) -> bool:
         """Whether the first word, without full stops, is part of `(a)` if A is right, or holds it; no word is no answer."""

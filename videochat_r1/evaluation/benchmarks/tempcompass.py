@@ -1,7 +1,7 @@
 """TempCompass: action, direction, speed, order and change of attributes, asked in four ways (Liu et al. 2024)."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,52 +9,41 @@ from videochat_r1.datasets.annotation_files import Row, read_json
 from videochat_r1.datasets.base import VideoFinder
 from videochat_r1.datasets.choices import answer_letter
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, ChoiceBenchmark, Judgement, Source
-from videochat_r1.evaluation.benchmarks.video_r1 import (
-    ACCURACY_DEFINITION,
-    VIDEO_R1_ACCURACY,
-    is_video_r1,
-    video_r1_accuracy,
-    video_r1_samples,
-)
+from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, Judgement, Source
+from videochat_r1.evaluation.benchmarks.video_r1 import ACCURACY_DEFINITION, VIDEO_R1_ACCURACY, VideoR1Benchmark
 from videochat_r1.judge import Judge
-from videochat_r1.judge.answers import choose_question
+from videochat_r1.judge.answers import choose_question, final_option_question
 from videochat_r1.parsing import answer_text, option_texts
 from videochat_r1.sample import LETTERS, CaptionTarget, ChoiceTarget, Sample, Video
 from videochat_r1.text import listing
 
 MULTI_CHOICE, YES_NO, MATCHING, CAPTIONING = PARTS = ("multi-choice", "yes_no", "caption_matching", "captioning")
 """The four tasks, by the names of their files."""
+META = "meta_info.json"
 _OPTION = re.compile(r"\s*[A-D]\.\s?")
 _ANSWER = re.compile(r"[A-D](?=[.)]|\Z)")
 
 
-class TempCompass(ChoiceBenchmark):
+class TempCompass(VideoR1Benchmark):
     """The four files of the authors' `questions`, their folder, or Video-R1's `eval_tempcompass.json`; videos `<id>.mp4`."""
 
     name = "tempcompass"
+    video_r1_file = "eval_tempcompass.json"
+    video_r1_columns = ("dim", "task")
     num_samples: ClassVar = {ALL: 7540, MULTI_CHOICE: 1580, YES_NO: 2453, MATCHING: 1503, CAPTIONING: 2004}
     judged = True
     partly_judged = True
     definitions: ClassVar = {
         "accuracy": "share of questions answered rightly; a caption is right if a judge who reads it alone gives the right answer to "
         "the first multi-choice question about the same aspect of the video (Liu et al. 2024)",
-        OFFICIAL_ACCURACY: "the same by the authors' matching rules; what these cannot tell, and the authors ask an LLM about, is "
-        "wrong (TempCompass, --disable_llm)",
+        OFFICIAL_ACCURACY: "the same by the authors' matching rules; what these cannot tell, and the authors ask a language model about, "
+        "a judge reads, and without one it is wrong (TempCompass, --disable_llm)",
         VIDEO_R1_ACCURACY: f"{ACCURACY_DEFINITION}; in its own form, which has options for all four tasks",
     }
 
-    def questions(self, source: Source) -> Iterator[Sample]:
+    def authors_questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question; ids are `<task>/<video>/<aspect>/<number>`."""
-        if source.annotations.is_file() and isinstance(value := read_json(source.annotations), list):
-            rows = Row.all_of((f"{source.annotations}, row {number}", row) for number, row in enumerate(value, start=1))
-            if not is_video_r1(rows):
-                raise DataError(
-                    f"{source.annotations} is neither one of TempCompass's {', '.join(PARTS)} nor Video-R1's"
-                )
-            yield from video_r1_samples(rows, self.name, ("dim", "task"))
-            return
-        find = VideoFinder(source.videos)
+        find, types = VideoFinder(source.videos), _types(source.annotations)
         for file in _files(source.annotations):
             if source.subset in (ALL, file.stem):
                 asked = _first_questions(file.parent) if file.stem == CAPTIONING else {}
@@ -67,10 +56,10 @@ class TempCompass(ChoiceBenchmark):
                         query=query,
                         target=target,
                         source=self.name,
-                        extra={"part": file.stem, "aspect": aspect, **extra},
+                        extra={"part": file.stem, "aspect": aspect, **types.get((video, aspect), {}), **extra},
                     )
 
-    def files(self, annotations: Path) -> list[Path]:
+    def authors_files(self, annotations: Path) -> list[Path]:
         """The tasks' files, and the questions that captions are judged by."""
         files = _files(annotations)
         questions = annotations.parent / f"{MULTI_CHOICE}.json"
@@ -89,41 +78,64 @@ class TempCompass(ChoiceBenchmark):
         right = float(found == sample.extra["answer"])
         return Judgement({"accuracy": right, OFFICIAL_ACCURACY: right, "parse_rate": 1.0}, {"option": found})
 
+    def is_left_to_judge(self, completion: str, sample: Sample) -> bool:
+        """What the rules cannot match."""
+        part, target = sample.extra.get("part"), sample.target
+        if part is None or not isinstance(target, ChoiceTarget):
+            return False
+        return official_option(completion, part, target) is None
+
+    async def read_with_judge(self, judge: Judge, completion: str, sample: Sample) -> Judgement:
+        """By the option that the judge reads."""
+        assert isinstance(sample.target, ChoiceTarget)
+        text = written_answer(completion)[-judge.config.max_description_chars :]
+        found = await judge.ask(final_option_question(sample.query, text, sample.target.options))
+        return Judgement({OFFICIAL_ACCURACY: float(found == sample.target.answer)}, {"option": found})
+
     def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
-        """By the rules of the question's task; in Video-R1's form by Video-R1's alone."""
-        if not isinstance(sample.target, ChoiceTarget):
-            return {}
-        part = sample.extra.get("part")
-        if part is None:
-            return {VIDEO_R1_ACCURACY: video_r1_accuracy(completion, sample.target)}
-        text = None if completion is None else answer_text(completion, untagged=True)
-        return {
-            OFFICIAL_ACCURACY: float(official_option((text or "").strip(), part, sample.target) == sample.target.answer)
-        }
+        """By the rules of the question's task, which Video-R1's form does not have, and by Video-R1's."""
+        scores = super().official_scores(completion, sample)
+        scores.pop(OFFICIAL_ACCURACY, None)
+        if isinstance(sample.target, ChoiceTarget) and (part := sample.extra.get("part")) is not None:
+            found = None if completion is None else official_option(completion, part, sample.target)
+            scores[OFFICIAL_ACCURACY] = float(found == sample.target.answer)
+        return scores
+
+    def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
+        """Captions have an official accuracy too, by a judge."""
+        return {**super().weights(samples), OFFICIAL_ACCURACY: [1.0] * len(samples)}
 
     def groups(self, sample: Sample) -> dict[str, str]:
-        """By task, and by aspect."""
-        names = {"part": "task", "task": "task", "aspect": "aspect", "dim": "aspect"}
+        """By task, by aspect, and by the finer types of these."""
+        names = {"part": "task", "task": "task", "aspect": "aspect", "dim": "aspect", "type": "type"}
         return {name: sample.extra[key] for key, name in names.items() if key in sample.extra}
 
 
-def official_option(text: str, part: str, target: ChoiceTarget) -> str | None:
-    """The letter of the option that the authors' rules find in an answer; None where they ask an LLM.
+def written_answer(completion: str) -> str:
+    """The text of the last answer tag; without one the completion as it is, but for the mark of its end."""
+    tagged = answer_text(completion)
+    return completion.replace("</s>", "") if tagged is None else tagged.strip()
 
-    A letter of our prompt's stands for its option where the authors' words name none.
+
+def official_option(completion: str, part: str, target: ChoiceTarget) -> str | None:
+    """The letter of the option that the authors' rules find in an answer; None where they ask a language model.
+
+    Between tags, which only our prompt asks for, the letter that it asks for too stands for its option.
     """
-    letters = LETTERS[: len(target.options)]
+    text, letters = written_answer(completion), tuple(LETTERS[: len(target.options)])
+    if text in letters and answer_text(completion) is not None:
+        return text
     if part == YES_NO:
         word = next((word for word in ("yes", "no") if text.lower().startswith(word)), None)
-        return text if word is None and text in letters else None if word is None else "AB"[word == "no"]
+        return None if word is None else "AB"[word == "no"]
     if part == MULTI_CHOICE:
         match = _ANSWER.match(text)
         return None if match is None else match[0]
     for letter, option in zip(letters, target.options, strict=True):
-        label, _, sentence = option.partition(": ")
+        label, sentence, *_ = [*option.split(": "), ""]
         if text in (option, sentence) or sentence in text.split(") ")[1:2] or label in (text, text.replace(".", "")):
             return letter
-    return text if text in letters else None
+    return None
 
 
 def _question(
@@ -169,9 +181,22 @@ def _first_questions(folder: Path) -> Mapping[tuple[str, str], tuple[str, Choice
     return {(video, aspect): _choice(row, lettered=True) for video, aspect, number, row in rows if number == 0}
 
 
+def _types(annotations: Path) -> Mapping[tuple[str, str], dict[str, str]]:
+    """Video and aspect -> its finer type, of `meta_info.json` beside the questions or above them; empty without that file."""
+    folder = annotations if annotations.is_dir() else annotations.parent
+    file = next((file for place in (folder, folder.parent) if (file := place / META).is_file()), None)
+    types: dict[tuple[str, str], dict[str, str]] = {}
+    for video, value in {} if file is None else Row.of(read_json(file), str(file)).values.items():
+        aspects = Row.of(Row.of(value, f"{file}, {video}").get("eval_dim"), f"{file}, {video}")
+        for aspect, told in aspects.values.items():
+            kind = told.get("type") if isinstance(told, dict) else None
+            types[video, aspect] = {"type": kind if isinstance(kind, str) else aspect}
+    return types
+
+
 def _files(annotations: Path) -> list[Path]:
     if annotations.is_file():
-        if annotations.stem in PARTS or isinstance(read_json(annotations), list):
+        if annotations.stem in PARTS:
             return [annotations]
         raise DataError(f"{annotations} is none of TempCompass's files {', '.join(f'{part}.json' for part in PARTS)}")
     found = [file for part in PARTS if (file := annotations / f"{part}.json").is_file()]

@@ -9,19 +9,27 @@ from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, ChoiceBenchmark, Source
 from videochat_r1.evaluation.benchmarks.subtitles import SubtitleFiles, quote, read_srt
+from videochat_r1.evaluation.benchmarks.video_r1 import ACCURACY_DEFINITION, VIDEO_R1_ACCURACY, VideoR1Benchmark
 from videochat_r1.parsing import option_texts
 from videochat_r1.sample import ChoiceTarget, Sample, Video
 from videochat_r1.text import listing
 
 
-class VideoMME(ChoiceBenchmark):
-    """Rows of the authors' Parquet or its JSON; videos `<videoID>.mp4`, subtitles `<videoID>.srt`. The paper uses `short`."""
+class VideoMME(VideoR1Benchmark):
+    """Rows of the authors' Parquet or its JSON, or Video-R1's JSON; videos `<videoID>.mp4`, subtitles `<videoID>.srt`. The paper uses `short`."""
 
     name = "videomme"
     num_samples: ClassVar = {ALL: 2700, "short": 900, "medium": 900, "long": 900}
     takes_subtitles = True
+    video_r1_file = "eval_videomme.json"
+    video_r1_columns = ("duration", "domain", "sub_category", "task_type")
+    definitions: ClassVar = {**ChoiceBenchmark.definitions, VIDEO_R1_ACCURACY: ACCURACY_DEFINITION}
 
-    def questions(self, source: Source) -> Iterator[Sample]:
+    def video_r1_subset(self, sample: Sample) -> str | None:
+        """By the video's length."""
+        return sample.extra.get("duration")
+
+    def authors_questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question; ids are the benchmark's `question_id`."""
         find, subtitles = VideoFinder(source.videos), SubtitleFiles(read_srt)
         if source.subtitles is not None and not any(source.subtitles.glob("*.srt")):

@@ -1,21 +1,14 @@
 """Video-MMMU: what is learned from lectures, in three tracks of 300 questions (Hu et al. 2025)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from videochat_r1.datasets.annotation_files import Row, read_json
 from videochat_r1.datasets.choices import answer_letter
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, ChoiceBenchmark, Source
-from videochat_r1.evaluation.benchmarks.video_r1 import (
-    ACCURACY_DEFINITION,
-    VIDEO_R1_ACCURACY,
-    is_video_r1,
-    video_r1_accuracy,
-    video_r1_samples,
-)
-from videochat_r1.parsing import answer_text
+from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, Source
+from videochat_r1.evaluation.benchmarks.video_r1 import ACCURACY_DEFINITION, VIDEO_R1_ACCURACY, VideoR1Benchmark
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.text import listing
@@ -40,10 +33,12 @@ _FORMS = ("{}.", "{}:", "({})", "{} ")
 _LEAST_OPTIONS = 4
 
 
-class VideoMMMU(ChoiceBenchmark):
+class VideoMMMU(VideoR1Benchmark):
     """The authors' `<track>_video.json`, their folder, or Video-R1's JSON; videos `<domain>/<id>.mp4`."""
 
     name = "videommmu"
+    video_r1_file = "eval_videommmu.json"
+    video_r1_columns = ("question_type",)
     num_samples: ClassVar = {ALL: 900, **dict.fromkeys(TRACKS, 300)}
     definitions: ClassVar = {
         "accuracy": "share of questions answered with the right option, or the right number in two decimals (Hu et al. 2025)",
@@ -52,15 +47,9 @@ class VideoMMMU(ChoiceBenchmark):
         VIDEO_R1_ACCURACY: ACCURACY_DEFINITION,
     }
 
-    def questions(self, source: Source) -> Iterator[Sample]:
+    def authors_questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question; ids are `<track>/<id>`."""
-        if source.annotations.is_file() and isinstance(value := read_json(source.annotations), list):
-            rows = Row.all_of((f"{source.annotations}, row {number}", row) for number, row in enumerate(value, start=1))
-            if not is_video_r1(rows):
-                raise DataError(f"{source.annotations} is neither a track of Video-MMMU nor in Video-R1's form")
-            yield from video_r1_samples(rows, self.name, ("question_type",))
-            return
-        for file in self.files(source.annotations):
+        for file in self.authors_files(source.annotations):
             tracks = Row.of(read_json(file), str(file))
             for name in tracks.values:
                 if source.subset in (ALL, name.lower()):
@@ -68,7 +57,7 @@ class VideoMMMU(ChoiceBenchmark):
                     for number, row in Row.of(tracks.get(name), where).values.items():
                         yield _sample(Row.of(row, f"{where}, question {number}"), name.lower())
 
-    def files(self, annotations: Path) -> list[Path]:
+    def authors_files(self, annotations: Path) -> list[Path]:
         """The tracks' files."""
         if not annotations.is_dir():
             return [annotations]
@@ -77,21 +66,9 @@ class VideoMMMU(ChoiceBenchmark):
             raise DataError(f"{annotations} has no {TRACKS[0]}_video.json; it holds {listing(annotations)}")
         return found
 
-    def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
-        """Of questions with options, by the authors' rule and by Video-R1's."""
-        if not isinstance(sample.target, ChoiceTarget):
-            return {}
-        text = None if completion is None else answer_text(completion, untagged=True)
-        found = official_option(text or "", sample.target.options)
-        return {
-            OFFICIAL_ACCURACY: float(found == sample.target.answer),
-            VIDEO_R1_ACCURACY: video_r1_accuracy(completion, sample.target),
-        }
-
-    def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
-        """The rules of letters are about questions with options."""
-        has_options = [float(isinstance(sample.target, ChoiceTarget)) for sample in samples]
-        return dict.fromkeys((OFFICIAL_ACCURACY, VIDEO_R1_ACCURACY), has_options)
+    def is_officially_right(self, text: str, target: ChoiceTarget) -> bool:
+        """Whether the authors read the right letter."""
+        return official_option(text, target.options) == target.answer
 
 
 def official_option(text: str, options: tuple[str, ...]) -> str | None:

@@ -10,14 +10,13 @@ from videochat_r1.datasets.base import inside
 from videochat_r1.datasets.choices import answer_letter
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.annotation_rows import columns, read_rows
-from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, ChoiceBenchmark, Source
+from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, Source
 from videochat_r1.evaluation.benchmarks.video_r1 import (
     ACCURACY_DEFINITION,
     VIDEO_R1_ACCURACY,
-    is_video_r1,
+    VideoR1Benchmark,
     video_r1_accuracy,
     video_r1_mra,
-    video_r1_samples,
 )
 from videochat_r1.parsing import answer_text, option_texts
 from videochat_r1.sample import ChoiceTarget, Sample, Video
@@ -30,10 +29,12 @@ OPTIONS = ("object_rel_distance", "obj_appearance_order", "route_planning", *DIR
 _THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
-class VSIBench(ChoiceBenchmark):
+class VSIBench(VideoR1Benchmark):
     """The authors' `test.jsonl`, its Parquet, or `eval_vsibench.json` of Video-R1; videos `<dataset>/<scene_name>.mp4`."""
 
     name = "vsi_bench"
+    video_r1_file = "eval_vsibench.json"
+    video_r1_columns = ("question_type", "original_question_type", "dataset")
     num_samples: ClassVar = {ALL: 5130}
     definitions: ClassVar = {
         "average": "unweighted mean of the eight tasks: MRA for the four of numbers, accuracy for the four of options, the three "
@@ -49,20 +50,15 @@ class VSIBench(ChoiceBenchmark):
     }
 
     def questions(self, source: Source) -> Iterator[Sample]:
+        """One sample per question, of options or of regression."""
+        for sample in super().questions(source):
+            if sample.task not in ("multi_choice_qa", "regression"):
+                raise DataError(f"{source.annotations}: question {sample.id} is neither of options nor of regression")
+            yield sample
+
+    def authors_questions(self, source: Source) -> Iterator[Sample]:
         """One sample per question, `id` its id."""
-        rows = list(read_rows(source.annotations))
-        if is_video_r1(rows):
-            kept = ("question_type", "original_question_type", "dataset")
-            for sample in video_r1_samples(rows, self.name, kept):
-                if sample.task in ("multi_choice_qa", "regression"):
-                    yield sample
-                else:
-                    raise DataError(
-                        f"{source.annotations}: question {sample.id} is neither of options nor of regression"
-                    )
-            return
-        for row in rows:
-            yield self._sample(row)
+        yield from map(self._sample, read_rows(source.annotations))
 
     def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
         """Accuracy or MRA, and the same as `average`."""
@@ -79,7 +75,7 @@ class VSIBench(ChoiceBenchmark):
         word = (text or "").strip().split(" ")[0].rstrip(".").strip()
         if isinstance(sample.target, ChoiceTarget):
             official = float(word.lower() == sample.target.answer.lower())
-            other = video_r1_accuracy(completion, sample.target)
+            other = video_r1_accuracy(completion, sample)
             return {
                 "average_official": official,
                 OFFICIAL_ACCURACY: official,

@@ -84,6 +84,9 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
         sections.append(section("Failures", _failures(results["failures"]), "Each counts 0."))
     if results.get("unscored"):
         sections.append(section("Unscored", _failures(results["unscored"]), "Left out of all means."))
+    if results.get("unread"):
+        note = "Answers that only a judge can read by the authors' rule; their official scores are those without one."
+        sections.append(section("Unread", _failures(results["unread"]), note))
     sections.append(section("Settings", _settings(settings)))
     for heading, chosen in _choose(rows, ranked_by).items():
         shown = "".join(_example(samples[i], rows[i], ranked_by) for i in chosen)

@@ -5,32 +5,16 @@ wrote cannot become markup.
 """
 
 from collections.abc import Container, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 
 from videochat_r1.evaluation.reports.drawing import escaped
 
-_STYLE = """
-:root { color-scheme: light dark; --ground: #fff; --text: #1d2127; --soft: #667080; --line: #d9dde3; --panel: #f5f6f8; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #15181c; --text: #e6e8eb; --soft: #98a1ad; --line: #343a43; --panel: #1d2126; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1080px; padding: 2rem 1.25rem 4rem; background: var(--ground); color: var(--text);
-  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2.6rem 0 .4rem; }
-h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; } p { margin: .3rem 0 .8rem; max-width: 46rem; } .soft { color: var(--soft); }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .55rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; } th.text, td.text { text-align: left; } tr.strong td { font-weight: 650; }
-td.text:not(:first-child) { white-space: normal; overflow-wrap: break-word; }
-.grid { display: flex; flex-wrap: wrap; gap: 1rem; }
-.card { background: var(--panel); border: 1px solid var(--line); border-radius: 10px; padding: .9rem 1.1rem; flex: 1 1 15rem; }
-.card .value { font-size: 1.6rem; font-weight: 650; font-variant-numeric: tabular-nums; }
-.example { border-top: 1px solid var(--line); padding: .9rem 0; } .example p { margin: .1rem 0 .5rem; max-width: none; }
-.key { display: inline-flex; align-items: center; gap: .35rem; margin-right: 1rem; white-space: nowrap; }
-.key i { width: .8rem; height: .8rem; border-radius: 3px; display: inline-block; }
-code { font: .86em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
-svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
-svg .axis { stroke: var(--line); stroke-width: 1; } svg .frame { image-rendering: auto; }
-"""
+
+@cache
+def look() -> str:
+    """The style sheet that reports and the window share."""
+    return files(__package__).joinpath("look.css").read_text(encoding="utf-8")
 
 
 def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
@@ -39,7 +23,7 @@ def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escaped(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>{escaped(title)}</title><style>{look()}</style></head>\n<body>\n"
         f'<h1>{escaped(title)}</h1>\n<p class="soft">{escaped(subtitle)}</p>\n{body}\n</body></html>\n'
     )
 

@@ -129,7 +129,7 @@ def _answer_all(
 ) -> None:
     """Ask every sample (as `asked` has it) and write every answer as soon as its batch is done; a bar shows the time left."""
     clues, by_id = options.clue_perception, {sample.id: sample for sample in samples}
-    headline = "parse_rate" if benchmark.judged else benchmark.headline(samples[0].task)
+    headline = "parse_rate" if any(map(benchmark.is_judged, samples)) else benchmark.headline(samples[0].task)
     total, done = 0.0, 0
     show = os.environ.get("LOCAL_RANK", "0") == "0"
     with ExitStack() as stack:

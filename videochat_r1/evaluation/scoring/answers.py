@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from videochat_r1.errors import ConfigError, DataError, first_ten
 from videochat_r1.evaluation.baselines.trivial import Baselines, compute_baselines
-from videochat_r1.evaluation.benchmarks.base import Benchmark, Groups, Judgement
+from videochat_r1.evaluation.benchmarks.base import Benchmark, Groups
 from videochat_r1.evaluation.metrics.score_table import ScoreTable
-from videochat_r1.evaluation.scoring.judged import judge_answers, judge_record
-from videochat_r1.evaluation.scoring.predictions import Prediction
+from videochat_r1.evaluation.scoring.judged import Ask, judge_answers, judge_record
+from videochat_r1.evaluation.scoring.predictions import PARSING_FAILURES, Prediction
 from videochat_r1.evaluation.scoring.strict_json import finite
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.parsing.box_units import BoxFormat, BoxUnits, check_box_format
@@ -75,7 +76,7 @@ def score_answers(
 
     Args:
         benchmark: whose metrics are used.
-        samples: at least one; `task` of the result is that of the first.
+        samples: at least one; `task` of the result is theirs, of several tasks the benchmark's first.
         predictions: one per sample, in the same order.
         options: how they are read.
         train: the training split, for a baseline; None if it is not at hand.
@@ -92,8 +93,7 @@ def score_answers(
         _check_frame_sizes(predictions)
     passes = any(_first_completion(one) is not None for one in predictions)
     rows = [_score(benchmark, sample, one, options, passes) for sample, one in zip(samples, predictions, strict=True)]
-    places = [place for place, sample in enumerate(samples) if benchmark.is_judged(sample)]
-    judged = _judge(benchmark, [(samples[place], rows[place]) for place in places], options) if places else {}
+    judged = _judge(benchmark, list(zip(samples, rows, strict=True)), options)
     scored = [place for place, row in enumerate(rows) if row["scores"] is not None]
     own_weights = benchmark.weights([samples[place] for place in scored])
     weights = dict(own_weights)
@@ -102,7 +102,7 @@ def score_answers(
     table = ScoreTable.of([rows[place]["scores"] for place in scored], weights, benchmark.derived())
     failures = _failures(rows)
     ended = [row["ended"] for row in rows if "ended" in row]
-    task = samples[0].task
+    task = samples[0].task if len({sample.task for sample in samples}) == 1 else benchmark.tasks[0]
     results = {
         "benchmark": benchmark.name,
         "task": task,
@@ -177,21 +177,40 @@ def _read(
 
 
 def _judge(
-    benchmark: Benchmark, asked: Sequence[tuple[Sample, dict[str, Any]]], options: ScoringOptions
+    benchmark: Benchmark, pairs: Sequence[tuple[Sample, dict[str, Any]]], options: ScoringOptions
 ) -> dict[str, Any]:
-    """Ask the judge for the scores of samples, put them into their rows, and say what the result tells about that."""
-    samples, parsed = [sample for sample, _ in asked], [row["parsed"] for _, row in asked]
-    judgements: list[Judgement] = judge_answers(benchmark, samples, parsed, options.judge)
-    reasons: dict[str, list[str]] = {}
-    for (_, row), judgement in zip(asked, judgements, strict=True):
-        row |= {"scores": judgement.scores, "unscored": judgement.unscored, "verdicts": judgement.verdicts}
-        if judgement.unscored is not None:
-            reasons.setdefault(judgement.unscored, []).append(row["id"])
+    """Ask the judge what it is to score or to read, put that into the rows, and say what the result tells about it."""
+    asked: list[tuple[dict[str, Any], Ask]] = []
+    for sample, row in pairs:
+        if benchmark.is_judged(sample):
+            row["scores"] = None
+            asked.append((row, partial(benchmark.judge, parsed=row["parsed"], sample=sample)))
+        elif (text := _answered(row)) is not None and benchmark.is_left_to_judge(text, sample):
+            asked.append((row, partial(benchmark.read_with_judge, completion=text, sample=sample)))
+    if not asked:
+        return {}
+    reasons: dict[str, dict[str, list[str]]] = {"unscored": {}, "unread": {}}
+    judgements = judge_answers([ask for _, ask in asked], options.judge)
+    for (row, _), judgement in zip(asked, judgements, strict=True):
+        row |= {"unscored": None, "verdicts": judgement.verdicts}
+        if judgement.unscored is None:
+            row["scores"] = {**(row["scores"] or {}), **(judgement.scores or {})}
+            continue
+        # What only a judge can score has no scores; what it was to read has those of the rules.
+        what = "unscored" if row["scores"] is None else "unread"
+        row[what] = judgement.unscored
+        reasons[what].setdefault(judgement.unscored, []).append(row["id"])
     return {
         "judge": None if options.judge is None else judge_record(options.judge),
-        "num_unscored": sum(map(len, reasons.values())),
-        "unscored": {reason: {"count": len(ids), "first": ids[:10]} for reason, ids in sorted(reasons.items())},
+        "num_unscored": sum(map(len, reasons["unscored"].values())),
+        **{what: _kinds(found) for what, found in reasons.items()},
     }
+
+
+def _answered(row: Mapping[str, Any]) -> str | None:
+    """The completion of a row that was not failed by something else than its text."""
+    completion = row["completion"] if row["failure"] in (None, *PARSING_FAILURES) else None
+    return completion if isinstance(completion, str) else None
 
 
 def _first_completion(prediction: Prediction) -> str | None:
@@ -222,11 +241,16 @@ def _failures(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     for row in rows:
         if row["failure"] is not None:
             kinds.setdefault(row["failure"], []).append(row["id"])
-    return {kind: {"count": len(ids), "first": ids[:10]} for kind, ids in sorted(kinds.items())}
+    return _kinds(kinds)
+
+
+def _kinds(ids: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """Kind -> how many ids, and the first ten of them."""
+    return {kind: {"count": len(found), "first": found[:10]} for kind, found in sorted(ids.items())}
 
 
 def _breakdowns(table: ScoreTable, groups: Sequence[Groups]) -> dict[str, Any]:
-    names = sorted({name for group in groups for name in group})
+    names = sorted({name for group in groups for name, own in group.items() if own})
     return {name: table.by_group([group.get(name) for group in groups]) for name in names}
 
 

@@ -1,15 +1,16 @@
 """Scoring without a model: a prediction file, or a finished run once more."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.errors import ConfigError, DataError
+from videochat_r1.errors import ConfigError, DataError, counted
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.benchmarks.base import SUBTITLE_CHARS, Benchmark, Source
 from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
 from videochat_r1.evaluation.scoring.judged import check_judge, judge_settings
-from videochat_r1.evaluation.scoring.predictions import match, read_predictions
+from videochat_r1.evaluation.scoring.predictions import Prediction, match, read_predictions
 from videochat_r1.evaluation.scoring.results import (
     RESULTS,
     RUN_SETTINGS,
@@ -22,6 +23,8 @@ from videochat_r1.evaluation.scoring.settings import environment, hash_files, re
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.parsing.box_units import BoxFormat
 from videochat_r1.sample import Sample
+
+logger = logging.getLogger(__name__)
 
 SOURCE_KEYS = ("benchmark", "task", "subset", "limit", "annotations_sha256", "subtitles", "subtitle_chars")
 """Settings that decide which questions are asked: equal for all answers in a folder."""
@@ -48,10 +51,7 @@ def score_predictions(
     """
     benchmark = BENCHMARKS[benchmark_name]
     samples = benchmark.load(source)
-    wanted = samples[:limit]
-    answers = match(
-        read_predictions(predictions), [one.id for one in wanted], [one.id for one in samples], str(predictions)
-    )
+    wanted, answers = _matched(benchmark, samples, limit, predictions, options.judge)
     settings = {
         "mode": "predictions",
         **source_settings(benchmark, source, limit),
@@ -100,17 +100,14 @@ def rescore(
             "with: --annotations PATH"
         )
     samples = benchmark.load(source)
-    wanted = samples[: settings["limit"]]
-    answers = match(
-        read_predictions(folder / SAMPLES), [one.id for one in wanted], [one.id for one in samples], str(folder)
-    )
+    options = recorded_options(settings) if options is None else options
+    wanted, answers = _matched(benchmark, samples, settings["limit"], folder / SAMPLES, options.judge)
     if output.resolve() != folder.resolve():
         refuse_foreign(output)
         if (output / RUN_SETTINGS).is_file():
             raise ConfigError(f"{output} holds the answers of another model; name another --output for {folder}")
         if (output / RESULTS).is_file():
             refuse_changes(read_results(output)["settings"], settings, ("mode", *SOURCE_KEYS), output)
-    options = recorded_options(settings) if options is None else options
     check_judge(benchmark, options.judge, required=True)
     train = train_annotations or _path(settings.get("train_annotations"))
     evaluation = score_answers(benchmark, wanted, answers, options, read_train(benchmark, source, train))
@@ -121,6 +118,26 @@ def rescore(
         "rescored_with": environment(),
     }
     return write_results(output, evaluation, renewed, wanted)
+
+
+def _matched(
+    benchmark: Benchmark, samples: Sequence[Sample], limit: int | None, file: Path, judge: JudgeConfig | None
+) -> tuple[Sequence[Sample], list[Prediction]]:
+    """The samples to score, and their answers. Without a judge those that take one are left out where they have none.
+
+    Raises:
+        DataError: the predictions are malformed, or do not fit the samples.
+    """
+    wanted, predictions = samples[:limit], read_predictions(file)
+    if judge is None and benchmark.partly_judged:
+        given = {one.id for one in predictions}
+        answered = [one for one in wanted if one.id in given or not benchmark.is_judged(one)]
+        if answered and (count := len(wanted) - len(answered)):
+            logger.warning(
+                "%s that only a judge can score and that have no answer are left out", counted(count, "question")
+            )
+            wanted = answered
+    return wanted, match(predictions, [one.id for one in wanted], [one.id for one in samples], str(file))
 
 
 def read_train(benchmark: Benchmark, source: Source, annotations: Path | None) -> list[Sample] | None:

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from videochat_r1.errors import ConfigError
@@ -11,24 +11,22 @@ from videochat_r1.evaluation.benchmarks.base import Benchmark, Judgement
 from videochat_r1.judge import Judge, JudgeConfig, UnscoredError
 from videochat_r1.judge.prompts import PROMPT_VERSION
 from videochat_r1.progress import progress_bar
-from videochat_r1.sample import Sample
 
 logger = logging.getLogger(__name__)
 
 NO_JUDGE = "no judge was named"
+Ask = Callable[[Judge], Awaitable[Judgement]]
 
 
-def judge_answers(
-    benchmark: Benchmark, samples: Sequence[Sample], parsed: Sequence[Any], config: JudgeConfig | None
-) -> list[Judgement]:
-    """One judgement per sample, in their order; without a judge all are unscored.
+def judge_answers(asked: Sequence[Ask], config: JudgeConfig | None) -> list[Judgement]:
+    """One judgement for each, in their order; without a judge all are unscored.
 
     Raises:
         ConfigError, JudgeError: the judge cannot be used.
     """
-    if config is None:
-        return [Judgement(None, unscored=NO_JUDGE)] * len(samples)
-    return asyncio.run(_judge_all(benchmark, samples, parsed, config))
+    if config is None or not asked:
+        return [Judgement(None, unscored=NO_JUDGE)] * len(asked)
+    return asyncio.run(_judge_all(asked, config))
 
 
 def check_judge(benchmark: Benchmark, config: JudgeConfig | None, *, required: bool) -> None:
@@ -49,8 +47,8 @@ def check_judge(benchmark: Benchmark, config: JudgeConfig | None, *, required: b
                 f"a judge scores the captions of {benchmark.name}: name one with --judge YAML (docs/judge.md)"
             )
         if benchmark.judged:
-            which = "that only a judge can score" if benchmark.partly_judged else "of the model"
-            logger.warning("no --judge: the answers %s will be unscored until --rescore DIR --judge YAML", which)
+            which = "that only a judge can score or read are" if benchmark.partly_judged else "of the model are"
+            logger.warning("no --judge: the answers %s left out until --rescore DIR --judge YAML", which)
         return
     if not benchmark.judged:
         raise ConfigError(f"benchmark {benchmark.name} is scored without a judge; leave --judge out")
@@ -78,19 +76,17 @@ def judge_settings(config: JudgeConfig) -> dict[str, Any]:
     return {**dataclasses.asdict(config), "extra_body": dict(config.extra_body)}
 
 
-async def _judge_all(
-    benchmark: Benchmark, samples: Sequence[Sample], parsed: Sequence[Any], config: JudgeConfig
-) -> list[Judgement]:
+async def _judge_all(asked: Sequence[Ask], config: JudgeConfig) -> list[Judgement]:
     async with Judge(config) as judge:
         await judge.check()
-        with progress_bar(total=len(samples), desc=f"judged by {config.model}", unit="answer") as bar:
+        with progress_bar(total=len(asked), desc=f"judged by {config.model}", unit="answer") as bar:
 
-            async def one(answer: Any, sample: Sample) -> Judgement:
+            async def one(ask: Ask) -> Judgement:
                 try:
-                    return await benchmark.judge(judge, answer, sample)
+                    return await ask(judge)
                 except UnscoredError as error:
                     return Judgement(None, unscored=error.reason)
                 finally:
                     bar.update()
 
-            return await asyncio.gather(*(one(*pair) for pair in zip(parsed, samples, strict=True)))
+            return await asyncio.gather(*map(one, asked))

@@ -24,6 +24,7 @@ SCORED_KEYS = (
     "failure",
     "by",
     "unscored",
+    "unread",
     "verdicts",
 )
 """Keys of a result's row that scoring computes: what a row to be scored says under them is no news."""

@@ -48,6 +48,24 @@ class Family(ABC):
         """Pixels of a token's side: frames and pictures are multiples of it."""
         return int(config.vision_config.patch_size) * int(config.vision_config.spatial_merge_size)
 
+    def reordered(self, medium: Medium, order: Sequence[int], config: PretrainedConfig) -> Medium:
+        """A video whose frames had come in another order: what is paired into a temporal step changes, times stay.
+
+        Patches are a temporal step after the other, and the values of one are of each colour, frame, row and column in turn.
+
+        Args:
+            medium: a video.
+            order: its own frames, each once; a repeated last frame repeats the new last one.
+            config: of the model.
+        """
+        size = int(config.vision_config.temporal_patch_size)
+        repeated = [order[-1]] * (medium.steps * size - len(order))
+        frames = torch.tensor([*order, *repeated], device=medium.patches.device)
+        # (steps, patches of a step, colours, frames of a step, pixels), with all frames as one dimension in front.
+        by_step = medium.patches.view(medium.steps, -1, 3, size, int(config.vision_config.patch_size) ** 2)
+        by_frame = by_step.movedim(3, 1).flatten(0, 1)[frames].unflatten(0, (medium.steps, size))
+        return medium.remade(by_frame.movedim(1, 3).reshape(medium.patches.shape), f"frames {order}")
+
     # --- text ------------------------------------------------------------------------------------------------------
 
     def mark(self, kind: MediumKind, processor: ProcessorMixin) -> str:

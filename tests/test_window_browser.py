@@ -1,0 +1,324 @@
+"""The window's page in a real browser: what a person sees, clicks, drags and types."""
+
+import json
+import time
+
+import pytest
+
+from tests.window_runs import BOXES, CHROMIUM, NASTY, SECONDS, grounding, wait_for, window, write_evaluation, write_run
+from videochat_r1.cli import main
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="Playwright is not installed: training_scripts/setup.sh dev"
+)
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("window"))
+
+
+@pytest.fixture(scope="module")
+def address(run):
+    with window([run], [run.parent / "videos"]) as where:
+        yield where
+
+
+@pytest.fixture
+def open_page(chromium, address):
+    """Opens a place of the window; the page may ask its own server only, and may not fail."""
+    context = chromium.new_context(viewport={"width": 1300, "height": 850})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    failures, asked = [], []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+
+    def go(place, where=address):
+        page.goto(f"{where}/#/{place}")
+        page.wait_for_selector("main > *")
+        return page
+
+    yield go
+    context.close()
+    assert not failures, failures
+    assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in asked), asked
+
+
+def until(page, expression):
+    """Waits for it to hold. The page's policy lets Playwright's own waiting run no code in it."""
+    wait_for(lambda: page.evaluate(expression), 20.0)
+
+
+def playing(page):
+    """Waits for the video, and gives back what reads its time."""
+    until(page, "document.querySelector('video')?.readyState >= 2")
+    return lambda: page.evaluate("document.querySelector('video').currentTime")
+
+
+def test_from_the_list_to_a_group_whose_video_is_sought_by_its_time_line(open_page):
+    page = open_page("0/groups")
+    page.get_by_text("when", exact=True).click()
+    time_of = playing(page)
+    labels = page.locator(".timeline .row > text").all_text_contents()
+    assert [label.split()[0] for label in labels] == ["truth", "#1", "#3", "#2"], "by their rewards"
+    bar = page.locator(".timeline .row[data-key='1'] .bar").bounding_box()
+    page.mouse.click(bar["x"] + bar["width"] / 2, bar["y"] + bar["height"] / 2)
+    until(page, "!document.querySelector('video').seeking")
+    assert time_of() == pytest.approx(2.0, abs=0.05), "in the middle of 1 to 3 s"
+    assert page.locator(".answers .picked strong").inner_text() == "answer 2"
+    axis = page.locator(".timeline .row[data-key='truth'] .axis").bounding_box()
+    page.mouse.move(axis["x"] + axis["width"] / 4, axis["y"])
+    page.mouse.down()
+    page.mouse.move(axis["x"] + axis["width"] * 3 / 4, axis["y"], steps=4)
+    page.mouse.up()
+    assert time_of() == pytest.approx(SECONDS * 3 / 4, abs=0.05)
+    assert float(page.get_by_role("slider").get_attribute("aria-valuenow")) == pytest.approx(3.0, abs=0.05)
+    thought = page.locator(".answers li").first.locator(".part.think")
+    assert thought.inner_text().split() == ["thought", "from", "0"]
+
+
+def test_boxes_stand_at_the_right_pixels_as_the_video_goes_on(open_page):
+    page = open_page("0/groups/2")
+    playing(page)
+    frame = page.locator("video").bounding_box()
+    for seconds, boxes in ((0.0, BOXES[0]), (SECONDS / 2, BOXES[1]), (SECONDS / 4, [0.3, 0.2, 0.5, 0.6])):
+        page.evaluate("seconds => { document.querySelector('video').currentTime = seconds; }", seconds)
+        until(page, "!document.querySelector('video').seeking")
+        for key, shift in (("truth", 0.0), ("0", 0.1)):
+            drawn = page.evaluate(
+                f"(() => {{ const b = document.querySelector('.box[data-key=\"{key}\"]').getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; }})()"
+            )
+            sides = [boxes[0] + shift, boxes[1], boxes[2] + shift, boxes[3]]
+            expected = [
+                frame["xy"[place % 2]] + side * frame[("width", "height")[place % 2]]
+                for place, side in enumerate(sides)
+            ]
+            assert drawn == pytest.approx(expected, abs=2.0), (seconds, key)
+    assert page.locator(".box").count() == 2, "an answer without boxes has none"
+
+
+def test_choices_numbers_pictures_and_a_video_that_browsers_do_not_play(open_page):
+    page = open_page("0/groups/3")
+    playing(page)
+    page.get_by_text("shown as a copy").wait_for()
+    assert page.locator(".options .right").inner_text().startswith("✓") and page.locator(".options li").count() == 2
+    page = open_page("0/groups/4")
+    until(page, "[...document.querySelectorAll('.pictures img')].filter(i => i.naturalWidth === 60).length === 2")
+    assert "truth 12; answers 10, 12" in page.locator(".numbers").get_attribute("aria-label")
+    page = open_page("0/groups/6")
+    page.get_by_text("not in the folders").wait_for()
+    assert page.locator(".timeline .bar").count() == 4, "answers are drawn without their video too"
+
+
+def test_no_text_of_model_file_or_annotation_becomes_markup(open_page):
+    for place in (
+        "0/groups/5",
+        "0/groups/3",
+        "0/groups?text=onerror",
+        "0/groups?sample=<img src=x onerror=broken=1>",
+        "0/<script>",
+    ):
+        page = open_page(place)
+        page.wait_for_timeout(150)
+        assert page.evaluate(
+            "window.broken === undefined && document.querySelectorAll('main script, main [onerror], main img[src=\"x\"]').length === 0"
+        )
+    page = open_page("0/groups/5")
+    assert page.locator(".answers code").first.inner_text() == NASTY, "it is shown as it was written"
+
+
+def test_filters_orders_and_search(open_page):
+    page = open_page("0/groups")
+
+    def samples(count):
+        until(page, f"document.querySelectorAll('.list a').length === {count}")
+        return page.locator(".list .sample").all_inner_texts()
+
+    assert samples(6)[0] == "when"
+    page.get_by_label("order").select_option("disagreement")
+    until(page, "document.querySelector('.list .sample')?.textContent === 'where'")
+    page.get_by_label("all equal").check()
+    assert sorted(samples(2)) == ["stolen", "tell"]
+    page.get_by_label("all equal").uncheck()
+    page.get_by_label("task").select_option("tracking")
+    assert samples(1) == ["where"]
+    page.get_by_label("task").select_option("")
+    page.keyboard.press("Escape")
+    page.locator("h1").click()
+    page.keyboard.press("/")
+    page.keyboard.type("FROM 2\n")
+    assert samples(2) == ["when", "stolen"]
+
+
+def test_curves_alarms_and_the_map_of_groups_lead_on(open_page, tmp_path):
+    runs = []
+    for name, top in (("first", 1.9), ("second", 1.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        lines = [
+            grounding(step, f"s{step}-{place}", "none.mp4", [1.0, top, 1.0])
+            for step in range(1, 25)
+            for place in range(3)
+        ]
+        (folder / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / "metrics.jsonl").write_text(
+            "".join(json.dumps({"step": step, "kl": step / 100}) + "\n" for step in range(1, 25))
+        )
+        runs.append(folder)
+    with window(runs) as where:
+        page = open_page("1/training", where)
+        page.get_by_text("60 of 60 groups all equal over 20 updates").wait_for()
+        assert page.get_by_role("img", name="reward: second").count() == 0 == page.locator(".line.dashed").count()
+        page.get_by_label("first").check()
+        page.locator(".line.dashed").first.wait_for(state="attached")
+        assert (
+            page.get_by_role(
+                "img", name="KL to the reference: second from 0.01 at 1 to 0.24 at 24; first from 0.01"
+            ).count()
+            == 1
+        )
+        assert page.locator(".map rect.blind").count() == 72, "all groups of the run are equal"
+        page.locator(".map rect").nth(4).click()
+        page.get_by_role("heading", name="Update 2").wait_for()
+        page = open_page("0/training", where)
+        plot = page.locator(".plot.picks").first.bounding_box()
+        page.mouse.click(plot["x"] + plot["width"] - 12, plot["y"] + plot["height"] / 2)
+        page.get_by_role("button", name="update 24").wait_for()
+
+
+def test_groups_sent_as_one_file_need_no_server(chromium, run, tmp_path):
+    file = tmp_path / "odd.html"
+    assert (
+        main(["view", str(run), "--videos", str(run.parent / "videos"), "--export", str(file), "--groups", "2,5,4"])
+        == 0
+    )
+    assert str(run.parent) not in file.read_text()
+    context = chromium.new_context(offline=True)
+    page = context.new_page()
+    failures = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.on(
+        "request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or failures.append(request.url)
+    )
+    page.goto(file.as_uri())
+    page.get_by_text("where", exact=True).click()
+    playing(page)
+    assert page.locator(".box[data-key='truth']").count() == 1
+    page.keyboard.press("l")
+    page.get_by_role("heading", name="captioning").wait_for()
+    page.keyboard.press("l")
+    until(
+        page,
+        "document.querySelectorAll('.pictures img').length === 2 && document.querySelector('.pictures img').naturalWidth === 60",
+    )
+    assert page.evaluate("window.broken === undefined") and failures == []
+    context.close()
+    assert main(["view", str(run), "--export", str(file)]) == 2, "a file that is there is not replaced"
+
+
+def test_an_evaluation_is_compared_with_another_sample_by_sample(open_page, tmp_path):
+    write_evaluation(tmp_path / "old", tmp_path / "clip.mp4", [[0.0, 1.0], [1.0, 3.0], None])
+    write_evaluation(tmp_path / "new", tmp_path / "clip.mp4", [[1.0, 3.0], [2.0, 3.0], None])
+    with window([tmp_path]) as where:
+        page = open_page("0/evaluation", where)
+        assert page.locator("tr.strong").inner_text().split()[:2] == ["mIoU", "50.00"]
+        page.get_by_label("compared with").select_option("old")
+        page.get_by_text("3 samples in both").wait_for()
+        better, worse = page.get_by_role("region", name="better here"), page.get_by_role("region", name="worse here")
+        assert better.get_by_role("link").all_inner_texts() == ["s0"] and worse.get_by_role(
+            "link"
+        ).all_inner_texts() == ["s1"]
+        better.get_by_role("link").click()
+        page.locator(".answers li").first.wait_for()
+        assert page.locator(".answers strong").all_inner_texts() == ["new", "old"], "the better one first"
+        until(page, "document.querySelectorAll('.timeline .bar').length === 3")
+
+
+def test_what_was_learned_and_one_sample_through_training(open_page, tmp_path):
+    lines = [
+        grounding(step, sample, "none.mp4", [gain * step, 1.0])
+        for step in (1, 5, 9)
+        for sample, gain in (("up", 1), ("down", -1))
+    ]
+    (tmp_path / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with window([tmp_path]) as where:
+        page = open_page("0/changes", where)
+        page.get_by_text("2 samples in both").wait_for()
+        assert page.get_by_role("region", name="forgotten").get_by_role("link").all_inner_texts() == ["down"]
+        page.get_by_role("region", name="learned").get_by_role("link", name="up").click()
+        page.get_by_role("heading", name="Update 9").wait_for()
+        page.get_by_role("link", name="update 5: 3.00").click()
+        page.get_by_role("heading", name="Update 5").wait_for()
+        page.keyboard.press("l")
+        page.get_by_role("heading", name="Update 9").wait_for()
+        assert page.locator(".heading").get_by_text("up · toy").count() == 1, "the next one of the same sample"
+
+
+def test_all_by_keyboard(open_page):
+    page = open_page("0/groups")
+    page.wait_for_selector(".list a")
+    while page.evaluate("document.activeElement.closest('.list a') === null"):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    time_of = playing(page)
+    page.keyboard.press("j")
+    assert page.locator(".answers .picked strong").inner_text() == "answer 3"
+    page.keyboard.press(".")
+    assert time_of() == pytest.approx(0.5, abs=0.05)
+    page.get_by_role("slider").focus()
+    page.keyboard.press("ArrowRight")
+    assert time_of() == pytest.approx(1.0, abs=0.05)
+    page.keyboard.press("l")
+    page.get_by_role("heading", name="tracking").wait_for()
+    page.keyboard.press("n")
+    page.get_by_role("heading", name="numerical").wait_for()
+    page.keyboard.press("h")
+    page.get_by_role("heading", name="multiple choice").wait_for()
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog").is_visible()
+    page.keyboard.press("Escape")
+
+
+def test_a_live_run_with_200_000_rollouts_and_more_coming(open_page, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    line = json.dumps(grounding(1, "SAMPLE", "none.mp4", [1.0 + place / 8 for place in range(8)]))
+    text = "".join(
+        line.replace('"step": 1', f'"step": {1 + number // 8}').replace("SAMPLE", f"s{number}") + "\n"
+        for number in range(25_000)
+    )
+    (run / "rollouts.jsonl").write_text(text)
+    begin = time.monotonic()
+    with window([run]) as where:
+        page = open_page("0/groups", where)
+        page.get_by_text("25,000 groups").first.wait_for()
+        assert page.locator(".list a").count() < 100, "only those in sight are in the page"
+        page.locator(".list").evaluate("list => { list.scrollTop = list.scrollHeight; }")
+        page.get_by_text("s24999", exact=True).wait_for()
+        with (run / "rollouts.jsonl").open("a") as file:
+            file.write(line.replace("SAMPLE", "fresh").replace('"step": 1', '"step": 4000') + "\n")
+        page.get_by_text("25,001 groups up to update 4000").wait_for()
+        page.locator(".list").evaluate("list => { list.scrollTop = list.scrollHeight; }")
+        page.get_by_text("fresh", exact=True).click()
+        page.get_by_role("heading", name="Update 4000").wait_for()
+    assert time.monotonic() - begin < 100.0
+
+
+@pytest.mark.parametrize("width", [360, 1300])
+def test_nothing_is_wider_than_the_screen(open_page, width):
+    page = open_page("0/groups/2")
+    page.set_viewport_size({"width": width, "height": 700})
+    for place in ("0/groups/2", "0/groups/3", "0/groups/5", "0/groups"):
+        page = open_page(place)
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place

@@ -1,0 +1,127 @@
+"""A group as the page shows it: question, truth and answers in one form for all tasks, without a path of this machine."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from videochat_r1.grpo.tally import is_number
+from videochat_r1.parsing.tags import parts_of
+from videochat_r1.window.media import Shown
+
+_MARKUP = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
+_OPTION_KEYS = ("options", "choices")
+
+
+def group_view(number: int, group: Mapping[str, Any], shown: Shown) -> dict[str, Any]:
+    """What the page is sent of a group.
+
+    `truth` and each rollout's `answer` hold, where they have them, `spans` ([start, end] in seconds), `boxes` ([x0, y0, x1, y1]
+    in fractions, or null), `choice` (a letter or an option's text) and `text`.
+    """
+    target = group.get("target")
+    target = target if isinstance(target, dict) else {}
+    options: list[Any] = next((target[key] for key in _OPTION_KEYS if isinstance(target.get(key), list)), [])
+    return {
+        "number": number,
+        "step": group["step"],
+        "task": str(group["task"]),
+        "source": str(group.get("source") or ""),
+        "sample": str(group["sample_id"]),
+        "question": plain_question(str(group.get("prompt") or "")),
+        "media": {"kind": shown.kind, "name": shown.name, "count": len(shown.files), "problem": shown.problem},
+        "duration": _number(target.get("duration")),
+        "options": [str(option) for option in options],
+        "lettered": "options" in target,
+        "events": [str(event) for event in target.get("events") or ()],
+        "truth": truth_of(target),
+        "rollouts": [_rollout_view(one, target) for one in group["rollouts"]],
+    }
+
+
+def plain_question(prompt: str) -> str:
+    """The words of a chat prompt, without the marks of turns and media."""
+    for mark in _MARKUP:
+        prompt = prompt.replace(mark, "\n")
+    lines = [line.strip() for line in prompt.split("\n")]
+    if "user" in lines:
+        lines = lines[lines.index("user") + 1 :]
+    if lines and "assistant" in lines:
+        lines = lines[: len(lines) - 1 - lines[::-1].index("assistant")]
+    return "\n".join(line for line in lines if line)
+
+
+def truth_of(target: Mapping[str, Any]) -> dict[str, Any]:
+    """A target's JSON form as what can be drawn and read."""
+    truth: dict[str, Any] = {}
+    if "boxes" in target:
+        truth["boxes"] = _boxes(target["boxes"])
+    if spans := _spans(target.get("spans", target.get("span"))):
+        truth["spans"] = spans
+    if any(key in target for key in _OPTION_KEYS):
+        truth["choice"] = str(target.get("answer"))
+    elif "answer" in target:
+        truth["text"] = str(target["answer"])
+    if "caption" in target:
+        truth["text"] = str(target["caption"])
+    return truth
+
+
+def answer_of(parsed: Any, target: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A parsed answer's JSON form likewise, read as its target is; None for none."""
+    if parsed is None:
+        return None
+    if isinstance(parsed, dict) and ("answer" in parsed or "spans" in parsed):
+        answer: dict[str, Any] = {"choice": None if parsed.get("answer") is None else str(parsed["answer"])}
+        return {**answer, "spans": _spans(parsed.get("spans"))}
+    if "boxes" in target:
+        return {"boxes": _boxes(parsed)}
+    if "span" in target or "spans" in target:
+        return {"spans": _spans(parsed)}
+    if any(key in target for key in _OPTION_KEYS):
+        return {"choice": str(parsed)}
+    return {"text": str(parsed)}
+
+
+def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
+    completion = str(one.get("completion") or "")
+    rewards = one.get("rewards")
+    return {
+        "generation": one.get("generation"),
+        "name": one.get("name"),
+        "parts": [{"kind": kind, "text": text} for kind, text in parts_of(completion)],
+        "answer": answer_of(one.get("parsed"), target),
+        "reward": _number(one.get("reward")),
+        "advantage": _number(one.get("advantage")),
+        "rewards": {str(name): _number(value) for name, value in rewards.items()} if isinstance(rewards, dict) else {},
+        "tokens": _number(one.get("num_tokens")),
+        "ended": str(one.get("ended") or ""),
+        "whole_video": one.get("whole_video") is True,
+        "past_end": one.get("past_end") is True,
+        "problem": None if one.get("problem") is None else str(one["problem"]),
+        "verdicts": one.get("verdicts"),
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if is_number(value) else None
+
+
+def _spans(value: Any) -> list[list[float]]:
+    """Pairs of seconds of one span or of several; what is none is left out."""
+    if not isinstance(value, list):
+        return []
+    spans = [value] if len(value) == 2 and all(_number(part) is not None for part in value) else value
+    return [_numbers(span) for span in spans if _is_list_of_numbers(span, 2)]
+
+
+def _boxes(value: Any) -> list[list[float] | None]:
+    """A box or None for each place of the list."""
+    boxes: Sequence[Any] = value if isinstance(value, list) else []
+    return [_numbers(box) if _is_list_of_numbers(box, 4) else None for box in boxes]
+
+
+def _is_list_of_numbers(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length and all(_number(part) is not None for part in value)
+
+
+def _numbers(value: Sequence[Any]) -> list[float]:
+    return [float(part) for part in value]

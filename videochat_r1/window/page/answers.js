@@ -1,0 +1,67 @@
+// The completions of a group, thought and answer told apart, with what they earned.
+
+import { el } from "window/dom";
+import { endedText, number, signed, spansText } from "window/format";
+
+const KINDS = { think: "thought", answer: "answer", glue: "clues", text: "outside of tags" };
+
+/** Ranked completions; onPick(key) is called for the one that is clicked. `pick(key)` marks one and brings it into view. */
+export function answers({ ranked, onPick }) {
+  const items = new Map(ranked.map((one) => [String(one.key), item(one, onPick)]));
+  const element = el("ol", { class: "answers" }, [...items.values()]);
+  return {
+    element,
+    pick: (key, { scroll = true } = {}) => {
+      for (const [own, one] of items) {
+        const isPicked = own === String(key);
+        one.classList.toggle("picked", isPicked);
+        one.firstChild.setAttribute("aria-pressed", isPicked);
+        if (isPicked && scroll) one.scrollIntoView({ block: "nearest" });
+      }
+    },
+  };
+}
+
+function item(one, onPick) {
+  const rewards = Object.entries(one.rewards).filter(([, value]) => value !== null);
+  const flags = [
+    one.answer === null ? "no answer could be read" : null,
+    one.ended !== "stop" && one.ended !== "" ? endedText(one.ended) : null,
+    one.whole_video ? "covers the whole video" : null,
+    one.past_end ? "ends after the video" : null,
+  ].filter((flag) => flag !== null);
+  return el(
+    "li",
+    { "data-key": one.key },
+    el(
+      "button",
+      { type: "button", "aria-pressed": false, on: { click: () => onPick(one.key) } },
+      el("strong", {}, one.name),
+      el("span", { class: "reward" }, number(one.reward)),
+      one.advantage === null ? null : el("span", { class: one.advantage < 0 ? "before" : "after", title: "advantage" }, signed(one.advantage)),
+      el("span", { class: "soft" }, rewards.map(([name, value]) => `${name} ${number(value)}`).join("  ")),
+    ),
+    one.parts.map((part) =>
+      el(
+        "div",
+        { class: `part ${part.kind}` },
+        el("span", { class: "label" }, KINDS[part.kind] ?? part.kind),
+        el("code", {}, part.text),
+      ),
+    ),
+    one.parts.length === 0 ? el("p", { class: "soft" }, "an empty completion") : null,
+    el(
+      "p",
+      { class: "soft" },
+      [
+        one.answer?.spans?.length ? spansText(one.answer.spans) : null,
+        one.tokens === null ? null : `${one.tokens} tokens`,
+        flags.includes(endedText(one.ended)) || one.ended === "" ? null : endedText(one.ended),
+      ]
+        .filter((text) => text !== null)
+        .join(" · "),
+    ),
+    flags.length > 0 ? el("p", { class: "flags" }, flags.map((flag) => el("span", { class: "flag" }, flag))) : null,
+    one.problem === null ? null : el("p", { class: "flags" }, el("span", { class: "flag" }, one.problem)),
+  );
+}

@@ -1,0 +1,113 @@
+// The video or the pictures of a group, with boxes drawn on the frame as it plays.
+
+import { el, fill, svg } from "window/dom";
+import { isExported, mediaAddress } from "window/source";
+
+/**
+ * A player. onTime(seconds) is called as it plays and seeks, onLength(seconds) once its length is known.
+ *
+ * tracks: [{key, colour, boxes: [[x0, y0, x1, y1] or null]}] of boxes at evenly spaced instants from the start.
+ */
+export function player({ address, media, tracks, onTime, onLength }) {
+  const boxes = svg("svg", { class: "boxes", viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
+  const video = el("video", { controls: true, muted: true, playsinline: true, preload: "auto", tabindex: 0 });
+  video.muted = true;
+  const note = el("p", { class: "soft", role: "status" });
+  const stage = el("div", { class: "stage" }, video, boxes);
+  const element = el("div", { class: "player" }, stage, note);
+  let picked = null;
+  let usesCopy = media.kind === "frames";
+
+  function load() {
+    const source = mediaAddress(`${address}/${usesCopy && !isExported ? "copy" : "video"}`);
+    if (source === null) return fail("This page was sent without the video.");
+    video.src = source;
+    if (media.kind === "frames") note.textContent = `${media.count} image files, shown at 10 a second`;
+  }
+
+  function fail(why) {
+    stage.hidden = true;
+    note.textContent = why;
+  }
+
+  function useCopy() {
+    if (usesCopy || isExported) return fail("This video cannot be played: it cannot be decoded.");
+    usesCopy = true;
+    note.textContent = "This browser does not play the file itself; making a copy that it plays …";
+    load();
+  }
+
+  video.addEventListener("error", useCopy);
+  video.addEventListener("loadedmetadata", () => {
+    if (video.videoWidth === 0) return useCopy();
+    stage.style.setProperty("--ratio", video.videoWidth / video.videoHeight);
+    if (usesCopy && media.kind !== "frames") note.textContent = "shown as a copy that this browser plays";
+    onLength(video.duration);
+    draw();
+  });
+  for (const event of ["timeupdate", "seeking", "seeked"]) video.addEventListener(event, tell);
+  video.addEventListener("play", function follow() {
+    tell();
+    if (!video.paused && video.isConnected) requestAnimationFrame(follow);
+  });
+
+  function tell() {
+    onTime(video.currentTime);
+    draw();
+  }
+
+  function draw() {
+    if (tracks.length === 0 || !video.duration) return;
+    const share = video.currentTime / video.duration;
+    const drawn = [];
+    for (const track of [...tracks].sort((a, b) => order(a) - order(b))) {
+      const box = boxAt(track.boxes, share);
+      if (box === null) continue;
+      const [x0, y0, x1, y1] = box;
+      const place = { x: Math.min(x0, x1), y: Math.min(y0, y1), width: Math.abs(x1 - x0), height: Math.abs(y1 - y0) };
+      const shown = track.key === "truth" ? "truth" : String(track.key) === String(picked) ? "picked" : "other";
+      drawn.push(svg("rect", { ...place, class: `halo ${shown}` }), svg("rect", { ...place, class: `box ${track.colour} ${shown}`, "data-key": track.key }));
+    }
+    fill(boxes, drawn);
+  }
+
+  // The truth on top, and dashed, so that a box which is exactly right shows through it.
+  const order = (track) => (track.key === "truth" ? 2 : String(track.key) === String(picked) ? 1 : 0);
+
+  if (media.problem !== null) fail(media.problem);
+  else load();
+  return {
+    element,
+    video,
+    seek: (time) => {
+      video.currentTime = time;
+      tell();
+    },
+    pick: (key) => {
+      picked = key;
+      draw();
+    },
+  };
+}
+
+/** The box at a share of the video's length: between two instants, what lies between their boxes. */
+export function boxAt(boxes, share) {
+  const place = Math.min(Math.max(share, 0) * boxes.length, boxes.length - 1);
+  const before = boxes[Math.floor(place)] ?? null;
+  const after = boxes[Math.ceil(place)] ?? null;
+  if (before === null || after === null) return before;
+  const part = place - Math.floor(place);
+  return before.map((value, side) => value + part * (after[side] - value));
+}
+
+/** The pictures of a group side by side. */
+export function pictures({ address, media }) {
+  if (media.problem !== null) return el("p", { class: "soft" }, media.problem);
+  return el(
+    "div",
+    { class: "pictures" },
+    Array.from({ length: media.count }, (_, place) =>
+      el("img", { src: mediaAddress(`${address}/pictures/${place}`), alt: `picture ${place + 1} of ${media.count}` }),
+    ),
+  );
+}

@@ -1,0 +1,58 @@
+// What the model saw: its frames at the size it saw them, their times, and how many tokens they were.
+
+import { el, fill } from "window/dom";
+import { seconds, spansText } from "window/format";
+import { ask } from "window/source";
+
+/** A button that shows the frames below it; clicking one seeks there. */
+export function sawSection({ address, onSeek }) {
+  const inner = el("div", {});
+  const button = el("button", { type: "button", "aria-expanded": false, title: "key s", on: { click: toggle } }, "what the model saw");
+  let open = false;
+
+  async function toggle() {
+    open = !open;
+    button.setAttribute("aria-expanded", open);
+    if (!open) return fill(inner);
+    fill(inner, el("p", { class: "soft", role: "status" }, "decoding as the run did … (the first time, torch is loaded)"));
+    let made;
+    try {
+      const passes = await ask(`${address}/saw`);
+      made = passes.map((one, place) => onePass(one, passes.length > 1 ? `pass ${place + 1}` : null, onSeek));
+    } catch (error) {
+      made = [el("p", { role: "alert" }, error.message)];
+    }
+    if (open) fill(inner, made);
+  }
+
+  return { element: el("section", { class: "saw", "aria-label": "what the model saw" }, button, inner), toggle };
+}
+
+function onePass(one, title, onSeek) {
+  const facts = [
+    `${one.num_frames} ${one.fps === null ? "pictures" : "frames"} of ${one.size.join(" × ")} (${one.original.join(" × ")} in the file)`,
+    one.fps === null ? null : `${Number(one.fps.toFixed(2))} a second`,
+    `${one.tokens} tokens: ${one.tokens_of_step} for each ${one.fps === null ? "picture" : "pair of frames"}`,
+    one.prompt_tokens === null ? null : `${one.prompt_tokens} of the whole prompt`,
+    one.positions ?? null,
+    one.segments.length > 0 ? `of ${spansText(one.segments)}` : null,
+    one.frames.length < one.num_frames ? `${one.frames.length} of them are shown` : null,
+  ];
+  const written = one.frames.length === one.num_frames ? one.written : [];
+  return el(
+    "div",
+    {},
+    title === null ? null : el("h3", {}, title),
+    el("p", { class: "soft" }, facts.filter((fact) => fact !== null).join(" · ")),
+    el(
+      "ol",
+      { class: "frames" },
+      one.frames.map((frame, place) => {
+        const told = written[Math.floor(place / 2)];
+        const label = [frame.seconds === null ? `${place + 1}` : seconds(frame.seconds), told && place % 2 === 0 ? told : null].filter((text) => text !== null).join(" ");
+        const image = el("img", { src: frame.image, alt: `frame at ${label}` });
+        return el("li", {}, frame.seconds === null ? image : el("button", { type: "button", on: { click: () => onSeek(frame.seconds) } }, image), el("span", { class: "soft" }, label));
+      }),
+    ),
+  );
+}

@@ -1,0 +1,150 @@
+"""Copies that every browser plays, of videos that it cannot: H.264 in MP4, made with PyAV in a process of their own. No torch.
+
+Run as a program, `python -m videochat_r1.window.playable` with the copy's path and the rate of image files as arguments, it makes
+one copy of the files that standard input names.
+"""
+
+import itertools
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+
+from videochat_r1.errors import VideoError
+
+logger = logging.getLogger(__name__)
+
+FRAMES_PER_SECOND = 10
+"""Of a video of image files, whose own times are not in the log."""
+_MOST_BYTES = 2 << 30
+_MOST_SECONDS = 300.0
+_LONGEST_SIDE = 960
+_X264 = {"preset": "veryfast", "crf": "23", "g": "24", "bf": "0"}
+
+
+class Copies:
+    """Made when they are asked for, kept in a temporary folder until the end, the longest unused one dropped above a limit.
+
+    Args:
+        most_bytes: of all copies together.
+    """
+
+    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._folder = tempfile.TemporaryDirectory(prefix="videochat_r1-playable-")
+        # One at a time: a second decoder would take the first one's core, and perhaps make the same copy.
+        self._making = threading.Lock()
+        self._numbers = itertools.count()
+        self._made: dict[tuple[str, ...], Path] = {}
+        self._failed: dict[tuple[str, ...], str] = {}
+
+    def of(self, files: Sequence[Path]) -> Path:
+        """The copy of a video file, or of image files in order.
+
+        Raises:
+            VideoError: they cannot be read, or not within some minutes; it names no path.
+        """
+        key = (*map(str, files), str(files[0].stat().st_mtime_ns))
+        with self._making:
+            if key in self._failed:
+                raise VideoError(self._failed[key])
+            copy = self._made.pop(key, None)
+            if copy is None:
+                copy = Path(self._folder.name) / f"{next(self._numbers)}.mp4"
+                try:
+                    _make_apart(files, copy)
+                except VideoError as error:
+                    self._failed[key] = str(error)
+                    raise
+            self._made[key] = copy
+            self._drop_oldest()
+            return copy
+
+    def close(self) -> None:
+        """Remove all copies."""
+        self._folder.cleanup()
+
+    def _drop_oldest(self) -> None:
+        sizes = {key: copy.stat().st_size for key, copy in self._made.items()}
+        while len(sizes) > 1 and sum(sizes.values()) > self._most_bytes:
+            oldest = next(iter(sizes))
+            self._made.pop(oldest).unlink()
+            del sizes[oldest]
+
+
+def _make_apart(files: Sequence[Path], copy: Path) -> None:
+    """A decoder that hangs or dies takes the window with it no more than a copy."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "videochat_r1.window.playable", str(copy)],
+            input=json.dumps([str(file) for file in files]),
+            capture_output=True,
+            text=True,
+            timeout=_MOST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        copy.unlink(missing_ok=True)
+        raise VideoError(f"making a copy that browsers play took more than {_MOST_SECONDS:g} s") from None
+    if done.returncode:
+        logger.warning("%s cannot be shown: %s", files[0], done.stderr.strip()[-500:])
+        copy.unlink(missing_ok=True)
+        raise VideoError("the video cannot be decoded")
+
+
+def make_copy(files: Sequence[Path], copy: Path) -> None:
+    """Write the copy: of a video at its own times from 0, of image files at `FRAMES_PER_SECOND`; long sides are scaled down."""
+    with av.open(str(copy), "w", options={"movflags": "+faststart"}) as output:
+        stream, clock = None, Fraction(1, 90_000)
+        for image, seconds in _images(files):
+            if stream is None:
+                stream = output.add_stream("libx264", rate=Fraction(30), options=_X264)
+                stream.width, stream.height = _size(image.width, image.height)
+                stream.pix_fmt, stream.codec_context.time_base = "yuv420p", clock
+            frame = image.reformat(stream.width, stream.height, "yuv420p")
+            frame.pts, frame.time_base = round(seconds / clock), clock
+            output.mux(stream.encode(frame))
+        if stream is None:
+            raise VideoError(f"{files[0]} has no pictures")
+        output.mux(stream.encode())
+
+
+def _images(files: Sequence[Path]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    """Images with their seconds from the first."""
+    if len(files) == 1:
+        with av.open(str(files[0])) as container:
+            stream = container.streams.video[0]
+            first, last = None, Fraction(-1)
+            for frame in container.decode(stream):
+                if frame.pts is None:
+                    continue
+                seconds = frame.pts * Fraction(frame.time_base or 0)
+                first = seconds if first is None else first
+                if seconds - first > last:
+                    last = seconds - first
+                    yield frame, last
+        return
+    for number, file in enumerate(files):
+        with av.open(str(file)) as container:
+            yield next(container.decode(video=0)), Fraction(number, FRAMES_PER_SECOND)
+
+
+def _size(width: int, height: int) -> tuple[int, int]:
+    """Even sides, the longer one within a limit."""
+    scale = min(1.0, _LONGEST_SIDE / max(width, height))
+    return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
+
+
+if __name__ == "__main__":
+    try:
+        make_copy([Path(name) for name in json.load(sys.stdin)], Path(sys.argv[1]))
+    except (FFmpegError, OSError, IndexError, ValueError, VideoError) as problem:
+        sys.exit(f"{type(problem).__name__}: {problem}")

@@ -1,0 +1,199 @@
+"""What the model saw of a group's video or pictures: the frames as they were decoded and sized, with their times, tokens and positions.
+
+Made anew from the run's recipe and model folder by the code that made it then. With torch, so imported where it is asked for.
+"""
+
+import base64
+import io
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from videochat_r1.errors import ConfigError, DataError, VideoError
+from videochat_r1.evaluation.clue_perception.segments import segment_times
+from videochat_r1.geometry import Span
+from videochat_r1.modeling.inputs import Medium
+from videochat_r1.modeling.load import load_config, load_processor
+from videochat_r1.modeling.prompts import PromptBuilder
+from videochat_r1.sample import Media, Pictures, Video
+from videochat_r1.video.frames import VideoBudget, load_frames, resize
+from videochat_r1.video.stills import PictureBudget, load_pictures
+from videochat_r1.window.media import Shown
+from videochat_r1.window.playable import FRAMES_PER_SECOND
+
+logger = logging.getLogger(__name__)
+
+_MOST_IMAGES = 96
+_WRITTEN = re.compile(r"<[\d.]+ seconds>")
+_JPEG_PIXELS = 128 * 128
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What of a run's settings decides what its model saw; values as `resolved_config.yaml` and `results.json` hold them."""
+
+    model: str
+    family: str | None
+    video: Mapping[str, Any]
+    picture: Mapping[str, Any]
+    max_prompt_length: int | None
+
+
+class Sight:
+    """Of one run: its model's processor is loaded once. Raises ConfigError, without a path, where that cannot be."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        try:
+            config = load_config(recipe.model, recipe.family)
+            self._builder = PromptBuilder(
+                load_processor(recipe.model),
+                config,
+                VideoBudget(**recipe.video),
+                pictures=PictureBudget(**recipe.picture),
+                max_prompt_length=recipe.max_prompt_length,
+            )
+        except (ConfigError, OSError, TypeError) as error:
+            logger.warning("what the model saw cannot be shown: %s", error)
+            raise ConfigError(
+                "what the model saw depends on its processor, and the run's model folder cannot be read on this machine"
+            ) from error
+
+    def look(self, group: Mapping[str, Any], shown: Shown) -> list[dict[str, Any]]:
+        """What every pass saw, for the page; one pass where there was no second look.
+
+        Raises:
+            VideoError: what is shown cannot be read; it names no path.
+        """
+        media = _media(shown)
+        passes = group["rollouts"][0].get("passes") if group["rollouts"] else None
+        try:
+            first = self._first(media, str(group.get("prompt") or ""))
+            later = [self._closer(media, one["saw"]) for one in (passes or [])[1:] if isinstance(media, Video)]
+        except (VideoError, DataError, KeyError, TypeError, ValueError) as error:
+            logger.warning("what the model saw of %s cannot be shown: %s", shown.files[0], error)
+            raise VideoError("the video cannot be decoded as the run did") from error
+        return [first, *later]
+
+    def _first(self, media: Media, prompt: str) -> dict[str, Any]:
+        builder = self._builder
+        seen = builder.media(media)
+        mark = builder.family.mark(seen[0].kind, builder.processor)
+        if prompt.count(mark) != len(seen):
+            return {**self._told(media, seen), "prompt_tokens": None}
+        inputs = builder.from_media(seen, prompt)
+        limit = builder.max_prompt_length
+        if limit is not None and inputs.num_tokens > limit:
+            # As the run made it fit.
+            seen = builder.media(media, limit - inputs.num_tokens + sum(one.num_tokens for one in seen))
+            inputs = builder.from_media(seen, prompt)
+        return {
+            **self._told(media, seen),
+            "prompt_tokens": inputs.num_tokens,
+            "positions": f"positions 0 to {inputs.next_position - 1}",
+        }
+
+    def _told(self, media: Media, seen: Sequence[Medium]) -> dict[str, Any]:
+        factor = self._builder.factor
+        sizes = [(one.columns * factor, one.rows * factor) for one in seen]
+        if isinstance(media, Pictures):
+            least, most = self._builder.pictures.limits(self._builder.family.picture_pixels)
+            stills = load_pictures(media, (least, most), factor=factor)
+            pictures = [_image(still.pixels, size) for still, size in zip(stills, sizes, strict=True)]
+            frames = [{"seconds": None, "image": image} for image in pictures]
+            original, fps = stills[0].original_size, None
+        else:
+            decoded = self._builder.frames(media)
+            frames = _frames(decoded.pixels, decoded.timestamps[: decoded.num_frames], sizes[0])
+            original, fps = decoded.original_size, decoded.sample_fps
+        return {
+            "frames": frames,
+            "num_frames": len(seen[0].frame_seconds) or len(seen),
+            "fps": fps,
+            "size": sizes[0],
+            "original": original,
+            "tokens": sum(one.num_tokens for one in seen),
+            "tokens_of_step": seen[0].rows * seen[0].columns,
+            "steps": seen[0].steps if isinstance(media, Video) else len(seen),
+            "written": [
+                time
+                for one in seen
+                for time in _WRITTEN.findall(self._builder.family.medium_text(one, self._builder.processor))
+            ],
+            "segments": [],
+        }
+
+    def _closer(self, video: Video, saw: Mapping[str, Any]) -> dict[str, Any]:
+        """A later pass, as its record tells it."""
+        segments = [Span(float(start), float(end)) for start, end in saw["segments"]]
+        width, height = (int(side) for side in saw["frame_size"])
+        times = segment_times(segments, float(saw["fps"]), int(saw["num_frames"]))
+        decoded = load_frames(video, self._builder.budget, factor=self._builder.factor, times=times)
+        steps = -(-len(times) // 2)
+        return {
+            "frames": _frames(decoded.pixels, times, (width, height)),
+            "num_frames": len(times),
+            "fps": float(saw["fps"]),
+            "size": (width, height),
+            "original": decoded.original_size,
+            "tokens": int(saw["num_tokens"]),
+            "tokens_of_step": int(saw["num_tokens"]) // steps,
+            "steps": steps,
+            "written": [],
+            "segments": [list(segment) for segment in segments],
+            "prompt_tokens": None,
+        }
+
+
+def _media(shown: Shown) -> Media:
+    files = tuple(map(str, shown.files))
+    if shown.kind == "pictures":
+        return Pictures(files)
+    if shown.kind == "frames":
+        return Video(frames=files, frame_times=tuple(place / FRAMES_PER_SECOND for place in range(len(files))))
+    return Video(path=files[0])
+
+
+def _frames(pixels: torch.Tensor, times: Sequence[float], size: tuple[int, int]) -> list[dict[str, Any]]:
+    """At most so many frames, from everywhere in the video."""
+    count = min(len(times), _MOST_IMAGES)
+    places = [place * len(times) // count for place in range(count)]
+    return [{"seconds": times[place], "image": _image(pixels[place], size)} for place in places]
+
+
+def _image(pixels: torch.Tensor, size: tuple[int, int]) -> str:
+    """(3, H, W) pixels of that width and height as an address that holds them."""
+    array = pixels.permute(1, 2, 0).numpy()
+    if array.shape[1::-1] != size:
+        array = resize(array, *size).permute(1, 2, 0).numpy()
+    kind = "PNG" if size[0] * size[1] <= _JPEG_PIXELS else "JPEG"
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, format=kind, quality=88)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def recipe_of_training(config: Mapping[str, Any]) -> Recipe:
+    """Of what `resolved_config.yaml` holds."""
+    model, data = config["model"], config["data"]
+    return Recipe(
+        str(model["model_name_or_path"]),
+        model.get("model_family"),
+        data.get("video") or {},
+        data.get("picture") or {},
+        data.get("max_prompt_length"),
+    )
+
+
+def recipe_of_evaluation(settings: Mapping[str, Any]) -> Recipe:
+    """Of the settings of `results.json`."""
+    return Recipe(
+        str(settings["model"]),
+        settings.get("model_family"),
+        settings.get("video") or {},
+        settings.get("picture") or {},
+        settings.get("max_prompt_length"),
+    )
