@@ -100,9 +100,19 @@ VIDEO_R1_GRPO = {
     "lr_scheduler_type": "cosine",
     "weight_decay": 0.01,
     "max_grad_norm": 5.0,
+    "save_strategy": "steps",
     "save_steps": 100,
+    "per_device_train_batch_size": 8,  # one group
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
 }
-VIDEO_R1_SFT = {"learning_rate": 1e-6, "max_grad_norm": 5.0, "save_steps": 1000}
+VIDEO_R1_SFT = {
+    "learning_rate": 1e-6,
+    "max_grad_norm": 5.0,
+    "save_strategy": "steps",
+    "save_steps": 1000,
+    "per_device_train_batch_size": 1,
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+}
 BUDGET = VideoBudget(fps=2.0, min_frames=4, max_frames=768, backend="pyav", timeout_seconds=60.0)
 TOKENS = {"total_pixels": 3584, "min_pixels": 16, "max_pixels": 768}
 
@@ -244,6 +254,11 @@ def test_the_learning_rate_of_video_r1_is_the_begin_of_an_epochs_cosine(path: Pa
     rate = scheduler.lr_lambdas[0](1000)
     assert rate == pytest.approx(0.5 * (1 + math.cos(math.pi * 1000 / math.ceil(samples / 4))), abs=1e-8)
     assert samples != 263071 or rate == pytest.approx(0.9994, abs=5e-5)
+
+
+def test_four_processes_make_video_r1s_updates_as_its_release_does() -> None:
+    assert resolve(CONFIGS / "sft" / "video_r1_cot.yaml")[2].accumulation(4) == 2
+    assert resolve(CONFIGS / "grpo" / "video_r1.yaml")[2].accumulation(4) == 1
 
 
 def test_a_frame_of_video_r1_has_the_pixels_of_its_release() -> None:
