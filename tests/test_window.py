@@ -23,8 +23,9 @@ from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.training.metrics_file import MetricsReader, append_metrics
 from videochat_r1.window.group_view import answer_of, group_view, plain_question, truth_of
-from videochat_r1.window.index import Index, Query
+from videochat_r1.window.index import Index
 from videochat_r1.window.media import Folders
+from videochat_r1.window.query import Query
 from videochat_r1.window.runs import open_runs, whole_group
 from videochat_r1.window.training_view import training_view
 
@@ -89,7 +90,7 @@ def test_a_file_of_somebody_elses_is_not_replaced(tmp_path, content, caplog):
     path = tmp_path / "rollouts.jsonl"
     path.write_text(lines_of(grounding(1, "a", "a.mp4")))
     path.with_suffix(".index").write_bytes(content)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         assert indexed(path).count() == 1
     assert path.with_suffix(".index").read_bytes() == content and "kept until the end only" in caplog.text
 

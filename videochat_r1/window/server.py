@@ -26,10 +26,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.window.export import exported_groups
 from videochat_r1.window.group_view import group_view
-from videochat_r1.window.index import FLAGS, ORDERS, Query
 from videochat_r1.window.media import Shown, media_type
 from videochat_r1.window.page_text import MODULES, module_text, served_page, style_text
 from videochat_r1.window.playable import Copies
+from videochat_r1.window.query import FLAGS, ORDERS, Query
 from videochat_r1.window.results_view import changes, results_view
 from videochat_r1.window.runs import Run, recorded_settings
 from videochat_r1.window.training_view import training_view
