@@ -213,12 +213,11 @@ class _Pages:
 
     def _about(self, run: Run) -> dict[str, Any]:
         index = run.index
-        steps = index.distinct("step")
         return {
             "name": run.name,
             "kind": run.kind,
             "groups": index.count(),
-            "steps": [steps[0], steps[-1]] if steps else None,
+            "steps": index.updates(),
             "tasks": index.distinct("task"),
             "sources": index.distinct("source"),
             "read": index.known / index.size if index.size else 1.0,
