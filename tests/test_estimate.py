@@ -274,6 +274,24 @@ def test_recipe_flags_change_what_is_computed(capsys: pytest.CaptureFixture[str]
     assert lora["policy"] == pytest.approx(2 * lora["reference"])
 
 
+def test_shuffled_frames_cost_a_prefill_and_their_own_completions(capsys: pytest.CaptureFixture[str]) -> None:
+    plain, contrast = run(capsys), run(capsys, "--temporal_contrast", "release")
+    shared, without = contrast["shared"], plain["shared"]
+    assert shared["tokens"]["prefill"] == 2 * without["tokens"]["prefill"]
+    assert shared["flops"]["prefill"] == pytest.approx(2 * without["flops"]["prefill"])
+    assert contrast["repeated"]["tokens"]["prefill"] == 1.5 * plain["repeated"]["tokens"]["prefill"]
+    for way in ("shared", "repeated"):
+        for quantity in ("tokens", "flops"):
+            assert contrast[way][quantity]["decode"] == pytest.approx(1.5 * plain[way][quantity]["decode"])
+        # Nothing is learned from them.
+        for phase in ("reference", "policy", "recomputation"):
+            assert contrast[way]["flops"][phase] == plain[way]["flops"][phase]
+        assert contrast[way]["gigabytes"]["rollout"] > plain[way]["gigabytes"]["rollout"]
+    # They are decoded with the others: as many steps, each over more keys.
+    launched = [run(capsys, "--launch_ms", "2", *flags) for flags in ((), ("--temporal_contrast", "release"))]
+    assert launched[0]["shared"]["seconds"]["decode"] == launched[1]["shared"]["seconds"]["decode"]
+
+
 def test_text_and_sft(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", JOINT]) == 0
     text = capsys.readouterr().out

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from peft import LoraConfig
 
 from tests.tiny_prompts import make_media_prompt, plain_arguments
-from tests.tiny_runs import make_trainer
+from tests.tiny_runs import logged_rollouts, make_trainer
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
@@ -446,6 +446,7 @@ def test_grpo_with_vllm(tmp_path: Path, kind: str, family: str) -> None:
         max_steps=3,
         learning_rate=1e-2,
         num_iterations=1,
+        temporal_contrast={"accuracy": ["chatty_parse_reward"], "shuffled_generations": 3},
     )
     try:
         before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
@@ -457,5 +458,7 @@ def test_grpo_with_vllm(tmp_path: Path, kind: str, family: str) -> None:
         for row in log:
             assert row["sampling/sampling_logp_difference/max"] < 1e-4
             assert row["sampling/importance_sampling_ratio/mean"] == pytest.approx(1.0, abs=1e-4)
+            assert 0.0 < row["temporal_contrast/shuffled_accuracy"] < 1.0
+        assert {len(row["shuffled_accuracy"]) for row in logged_rollouts(tmp_path / "run")} == {3}
     finally:
         trainer.vllm_generation.engine.close()

@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -178,16 +180,97 @@ def test_decoding_threads_do_not_change_the_frames(folder: Path) -> None:
         assert np.array_equal(one, three)
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "flv", "ts"])
+NO_DISPLAY_TIMES = {
+    "closed.avi": {},
+    "open.avi": {"options": OPEN_GROUPS},
+    "part4.avi": {"codec": "mpeg4", "options": {"g": "20", "bf": "2", "b": "2M"}},
+    "only_keys.avi": {"codec": "ffv1", "options": {}},
+    "program.mpg": {"codec": "mpeg2video", "options": {"g": "20", "bf": "2", "b": "2M"}},
+}
+
+
+class Counted:
+    """A decoder that counts what it is given; all else is the one behind it."""
+
+    def __init__(self, behind: Any) -> None:
+        self.__dict__.update(behind=behind, packets=0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.behind, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.behind, name, value)
+
+    def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        self.__dict__["packets"] += packet is not None
+        return list(self.behind.decode(packet))
+
+
+@pytest.mark.parametrize("backend", ["decord", "pyav"])
+@pytest.mark.parametrize("name", ["plain.mp4", "open_groups.mkv", "flash.flv", "part4.mp4", *NO_DISPLAY_TIMES])
 def test_a_clip_late_in_a_file_costs_no_more_than_an_early_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, backend: str
+) -> None:
+    how = KINDS.get(name) or NO_DISPLAY_TIMES.get(name, {})
+    path = str(write_video(tmp_path / name, 600, **how))  # type: ignore[arg-type]
+    timeline = read_timeline(path)
+    contexts: list[Counted] = []
+
+    class Stream:
+        def __init__(self, behind: av.VideoStream) -> None:
+            self.codec_context = Counted(behind.codec_context)
+            contexts.append(self.codec_context)
+
+    open_near = backends._open_near
+
+    def opened(*arguments: Any) -> tuple[Any, Any, Any]:
+        container, stream, packets = open_near(*arguments)
+        return container, Stream(stream), packets
+
+    monkeypatch.setattr(backends, "PACKETS_WORTH_SEEKING", 20)
+    monkeypatch.setattr(backends, "_open_near", opened)
+    decoded = []
+    for first in (40, 590):
+        contexts.clear()
+        images = list(BACKENDS[backend](path, timeline, range(first, first + 8), 1))
+        assert len(images) == 8 and number_of(images[0]) == first % 256
+        decoded.append(sum(context.packets for context in contexts))
+    assert decoded[1] <= max(60, 3 * decoded[0])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lands"), [("mp4", True), ("mkv", True), ("flv", True), ("avi", True), ("ts", False)]
+)
+def test_packets_before_a_clip_are_not_even_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, lands: bool
 ) -> None:
     monkeypatch.setattr(backends, "PACKETS_WORTH_SEEKING", 20)
     path = str(write_video(tmp_path / f"a.{suffix}", 120))
     timeline = read_timeline(path)
     _, _, packets = backends._open_near(path, timeline, 80)
     number, packet = next(packets)
-    assert number == (0 if suffix == "ts" else 80) and packet.pts == timeline.packet_pts[number]
+    stamp = packet.pts if timeline.pts is not None else packet.dts
+    assert number == (80 if lands else 0) and stamp == timeline.packet_pts[number]
+
+
+@pytest.mark.parametrize("name", NO_DISPLAY_TIMES)
+def test_frames_without_display_times_are_found_wherever_decoding_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(backends, "PACKETS_WORTH_SEEKING", 0)
+    path = str(write_video(tmp_path / name, 120, **NO_DISPLAY_TIMES[name]))  # type: ignore[arg-type]
+    timeline = read_timeline(path)
+    for first in range(0, 120, 3):
+        images = decode_with_pyav(path, timeline, [first, 119], 1)
+        assert [number_of(image) for image in images] == [first, 119][: 1 + (first < 119)]
+
+
+def test_a_key_frame_that_is_none_is_not_begun_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "PACKETS_WORTH_SEEKING", 0)
+    path = str(write_video(tmp_path / "a.avi", 120))
+    timeline = read_timeline(path)
+    wrong = replace(timeline, packet_is_key=np.ones(120, dtype=np.bool_))
+    assert [number_of(image) for image in decode_with_pyav(path, wrong, WANTED[-5:], 1)] == WANTED[-5:]
 
 
 def test_only_the_groups_of_wanted_frames_are_decoded() -> None:

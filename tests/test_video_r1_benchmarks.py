@@ -161,6 +161,8 @@ def test_open_questions_of_mmvu_take_a_judge(tmp_path: Path) -> None:
     assert BENCHMARKS["mmvu"].groups(samples[0]) == groups
     results = evaluate("mmvu", samples, ["a dolly zoom", "C"])
     assert results["metrics"]["accuracy"] == 1.0 and results["num_unscored"] == 1
+    assert (results["task"], results["headline"]) == ("multi_choice_qa", "accuracy")
+    assert evaluate("mmvu", samples[:1], ["a dolly zoom"])["headline"] == "accuracy"
     benchmark = BENCHMARKS["mmvu"]
     judged = asyncio.run(benchmark.judge(ScriptedJudge(same=True), "a dolly zoom", samples[0]))
     assert judged.scores == {"accuracy": 1.0, "parse_rate": 1.0}

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.video_files import number_of, numbered_image, write_sound, write_video
 from videochat_r1.errors import VideoError
 from videochat_r1.sample import Video
+from videochat_r1.video import timeline
 from videochat_r1.video.backends import DEFAULT_BACKEND
 from videochat_r1.video.decode import SamplingRequest, decode
 from videochat_r1.video.frames import VideoBudget, load_frames
@@ -201,3 +202,20 @@ def test_animated_webp_is_named(tmp_path: Path) -> None:
     for suffix in ("png", "gif"):
         shown = load(tmp_path / f"a.{suffix}")
         assert [number_of(image.permute(1, 2, 0).numpy()) for image in shown] == [0, 1, 2, 3]
+
+
+def test_a_file_is_gone_through_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", 20)
+    opened: list[str] = []
+    open_stream = timeline.open_stream
+    monkeypatch.setattr(timeline, "open_stream", lambda name: opened.append(name) or open_stream(name))
+    for frames, expected in ((20, [2, 2, 3]), (30, [2, 2, 3])):
+        write_video(path, frames)
+        opened.clear()
+        # Twice while it is new, and then once for all.
+        found = [timeline.read_timeline(str(path)).num_frames for _ in range(2)]
+        counts = [len(opened)]
+        os.utime(path, (1.0, float(frames)))
+        counts.append(len(opened))
+        found += [timeline.read_timeline(str(path)).num_frames for _ in range(3)]
+        assert [*counts, len(opened)] == expected and found == [frames] * 5

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.window_runs import BOXES, grounding, window, write_run
+from tests.window_runs import BOXES, grounding, window, write_evaluation, write_run
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.alarms import alarms
@@ -23,8 +23,9 @@ from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.training.metrics_file import MetricsReader, append_metrics
 from videochat_r1.window.group_view import answer_of, group_view, plain_question, truth_of
-from videochat_r1.window.index import Index, Query
+from videochat_r1.window.index import Index
 from videochat_r1.window.media import Folders
+from videochat_r1.window.query import Query
 from videochat_r1.window.runs import open_runs, whole_group
 from videochat_r1.window.training_view import training_view
 
@@ -63,7 +64,7 @@ def test_an_index_goes_on_where_it_was_and_waits_for_the_end_of_a_line(tmp_path)
     index.close()
     path.write_text(whole + lines_of(grounding(2, "c", "c.mp4")))
     again = indexed(path)
-    assert again.count() == 3 and again.group(3)["sample_id"] == "c" and again.distinct("step") == [1, 2]
+    assert again.count() == 3 and again.group(3)["sample_id"] == "c" and again.updates() == (1, 2)
     assert list((tmp_path).iterdir()) != [path], "it lies beside the log"
 
 
@@ -89,7 +90,7 @@ def test_a_file_of_somebody_elses_is_not_replaced(tmp_path, content, caplog):
     path = tmp_path / "rollouts.jsonl"
     path.write_text(lines_of(grounding(1, "a", "a.mp4")))
     path.with_suffix(".index").write_bytes(content)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         assert indexed(path).count() == 1
     assert path.with_suffix(".index").read_bytes() == content and "kept until the end only" in caplog.text
 
@@ -287,6 +288,30 @@ def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
         ["<0.2 seconds>", "<1.2 seconds>", "<2.2 seconds>", "<3.2 seconds>"] if "3" in family else []
     )
     assert len(pictures["frames"]) == 2 and refused.status_code == 422 and str(tmp_path) not in refused.text
+
+
+def test_both_passes_of_clue_perception_are_shown_with_what_they_saw(tmp_path):
+    build_tiny(tmp_path / "model", hidden=32)
+    write_evaluation(tmp_path / "scored", tmp_path / "clip.mp4", [[1.0, 3.0]])
+    saw = {"segments": [[1.0, 2.0]], "num_frames": 4, "fps": 4.0, "frame_size": [84, 56], "num_tokens": 12}
+    passes = [
+        {"completion": "<answer>A</answer><glue>[(1, 2)]</glue>", "clues": [[1, 2]], "saw": {**saw, "segments": []}},
+        {"completion": "<think>closer</think><answer>B</answer>", "clues": [], "saw": saw},
+    ]
+    file, results = tmp_path / "scored" / "samples.jsonl", tmp_path / "scored" / "results.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "clue_perception": {"passes": passes}}) + "\n")
+    recorded = json.loads(results.read_text())
+    recorded["settings"] |= {"mode": "run", "model": str(tmp_path / "model"), "video": {"isolation": "none"}}
+    results.write_text(json.dumps(recorded))
+    with window([tmp_path / "scored"]) as where:
+        view = httpx.get(f"{where}/api/runs/0/groups/1").json()
+        first, second = httpx.get(f"{where}/api/runs/0/groups/1/saw", timeout=120).json()
+    told = view["rollouts"][0]["passes"]
+    assert told[0]["clues"] == [[1.0, 2.0]] and told[0]["segments"] == [] and told[1]["segments"] == [[1.0, 2.0]]
+    assert told[1]["parts"] == [{"kind": "think", "text": "closer"}, {"kind": "answer", "text": "B"}]
+    assert len(first["frames"]) == 8 and first["segments"] == []
+    assert [frame["seconds"] for frame in second["frames"]] == [1.0, 1.25, 1.5, 1.75]
+    assert (second["size"], second["tokens"], second["tokens_of_step"]) == ([84, 56], 12, 6)
 
 
 def test_without_the_models_folder_it_says_so_and_names_no_path(tmp_path):

@@ -133,7 +133,7 @@ def random_model(config: PretrainedConfig, dtype: torch.dtype, device: str) -> P
     return model
 
 
-def write_video(path: Path, preset: Preset, side: int, seed: int) -> None:
+def write_video(path: Path, preset: Preset, side: int, *, seed: int = 0) -> None:
     """A video of exactly the preset's frames of that side, two a second."""
     generator = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:

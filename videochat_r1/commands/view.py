@@ -12,8 +12,8 @@ from videochat_r1.commands.logs import show_library_logs
 from videochat_r1.errors import ConfigError
 from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.window.export import exported_groups
-from videochat_r1.window.index import Query
 from videochat_r1.window.playable import Copies
+from videochat_r1.window.query import Query
 from videochat_r1.window.runs import Run, open_runs
 from videochat_r1.window.server import WindowServer, window_app
 from videochat_r1.window.watcher import Watcher

@@ -16,7 +16,8 @@ Update of one micro-batch (`update_bytes`):
   The head (`head_bytes`): logits and their gradient share a tile of at most 4,096 tokens x 32,768 words, b each; the head's weight
   is gathered, b V H, and where it is trained its gradient is added up in fp32, 4 V H.
 Rollout (`rollout_bytes`):
-  whole weights b N under ZeRO-3 (gathered for generation), keys and values 2 b L K (P + G C) for each group.
+  whole weights b N under ZeRO-3 (gathered for generation), keys and values 2 b L K (P + G C) for each group, and as many for
+  that of its shuffled frames where `temporal_contrast` draws them.
 With vLLM (`engine_bytes`) instead: its weights b N over `vllm_tensor_parallel_size` and its keys and values, for which it
   takes `vllm_gpu_memory_utilization` of the GPU for the whole run; with sleep mode only while it draws.
 The loaders' prompts lie in shared memory (`loader_bytes`).

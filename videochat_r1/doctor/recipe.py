@@ -96,6 +96,12 @@ def rows_per_process(recipe: Recipe) -> int:
     return size // recipe.args.num_generations if recipe.kind == "grpo" else size
 
 
+def shuffled_generations(recipe: Recipe) -> int:
+    """Completions that a video's frames in another order are drawn for, beside a group; every prompt is taken to show one."""
+    contrast = recipe.args.temporal_contrast if recipe.kind == "grpo" else None
+    return 0 if contrast is None else int(contrast["shuffled_generations"])
+
+
 def accumulation(args: VideoGRPOConfig | VideoSFTConfig, processes: int) -> int:
     """Forward passes of each process per update.
 

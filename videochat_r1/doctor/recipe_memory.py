@@ -12,7 +12,7 @@ from videochat_r1.doctor.memory import (
     state_bytes,
     update_bytes,
 )
-from videochat_r1.doctor.recipe import PROMPT_TEXT_TOKENS, Recipe, rows_per_process
+from videochat_r1.doctor.recipe import PROMPT_TEXT_TOKENS, Recipe, rows_per_process, shuffled_generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,14 @@ def memory_parts(
         vllm = vllm_bytes(recipe, shape, video, gpu_bytes)
     elif grpo:
         # The completions of a whole update are drawn together, unless rollout_batch_rows says how many at a time.
-        together = args.rollout_batch_rows or rows * passes * completions
-        groups = -(-together // completions)
+        shuffled = shuffled_generations(recipe)
+        together = args.rollout_batch_rows or rows * passes * (completions + shuffled)
+        groups = -(-together // (completions + shuffled))
         tokens = shared if share_rollout else repeated
+        if shuffled:
+            # A group of its own, with room for as many rows as the larger of both.
+            width = max(completions, shuffled)
+            tokens = 2 * (prompt + width * args.max_completion_length) if share_rollout else 2 * repeated
         rollout = rollout_bytes(shape, strategy, tokens=tokens, groups=groups, bf16=bf16)
     sleeps = grpo and args.use_vllm and args.vllm_enable_sleep_mode
     return MemoryParts(state, update, head, rollout, host, vllm, sleeps)

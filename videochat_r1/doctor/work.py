@@ -7,7 +7,7 @@ from videochat_r1.doctor import flops
 from videochat_r1.doctor.data import grid_of_clip
 from videochat_r1.doctor.gpus import Gpu
 from videochat_r1.doctor.memory import ModelShape
-from videochat_r1.doctor.recipe import PROMPT_TEXT_TOKENS, REFERENCE_CLIP, Recipe
+from videochat_r1.doctor.recipe import PROMPT_TEXT_TOKENS, REFERENCE_CLIP, Recipe, shuffled_generations
 from videochat_r1.errors import ConfigError
 
 # Qwen's resizing refuses more.
@@ -90,6 +90,8 @@ class Work:
         self.length = assumptions.completion_tokens
         self.groups = groups
         self.completions: int = args.num_generations if grpo else 1
+        # Of each video, beside them: drawn from the same prompt with its frames shuffled.
+        self.shuffled = shuffled_generations(recipe)
         self.frozen_vision = lora or bool(model.freeze_vision_tower)
         # With adapters only activations have a gradient; the adapters' own products are small.
         self.backward = 1 if lora else 2
@@ -114,7 +116,9 @@ class Work:
         prompt = self.prompt - self.spared * self.video.prompt_tokens if shared else self.prompt * self.completions
         completions = self.completions * self.length
         row = prompt + completions
-        return self._per_update(Phases(prompt, completions, row, row, row, row))
+        prefilled = prompt + self._shuffled_prompts(shared) * self.prompt
+        drawn = completions + self.shuffled * self.length
+        return self._per_update(Phases(prefilled, drawn, row, row, row, row))
 
     def flops(self, shared: bool) -> Phases:
         """Operations, the vision tower's included."""
@@ -125,24 +129,31 @@ class Work:
         """Those of the vision tower alone."""
         return self._per_update(self._vision(shared)).total
 
+    def _shuffled_prompts(self, shared: bool) -> int:
+        return min(self.shuffled, 1) if shared else self.shuffled
+
     def _language(self, shared: bool) -> Phases:
         sizes = (self.decoder, self.prompt, self.completions, self.length)
         if shared:
             # A question after its video costs what both cost without the video alone.
             spared = self.spared * flops.prefill(self.decoder, self.video.prompt_tokens)
-            prefill, forward = flops.prefill(self.decoder, self.prompt) - spared, flops.logps_shared(*sizes) - spared
+            forward = flops.logps_shared(*sizes) - spared
+            prefill = (1 + self._shuffled_prompts(shared)) * flops.prefill(self.decoder, self.prompt) - spared
         else:
-            prefill = flops.prefill_repeated(self.decoder, self.prompt, self.completions)
             forward = flops.logps_repeated(*sizes)
-        return Phases(prefill, flops.decode(*sizes), forward, forward, (1 + self.backward) * forward, forward)
+            prefill = flops.prefill_repeated(self.decoder, self.prompt, self.completions + self.shuffled)
+        drawn = flops.decode(self.decoder, self.prompt, self.completions + self.shuffled, self.length)
+        return Phases(prefill, drawn, forward, forward, (1 + self.backward) * forward, forward)
 
     def _vision(self, shared: bool) -> Phases:
-        forward = flops.vision_forward(self.tower, self.video) * (1 - self.spared if shared else self.completions)
+        video = flops.vision_forward(self.tower, self.video)
+        forward = video * (1 - self.spared if shared else self.completions)
+        prefill = forward + video * self._shuffled_prompts(shared)
         if not self.frozen_vision:
-            return Phases(forward, 0.0, forward, forward, 3 * forward, forward)
+            return Phases(prefill, 0.0, forward, forward, 3 * forward, forward)
         # Features of a frozen tower are kept where prompts are shared.
         again = 0.0 if shared else forward
-        return Phases(forward, 0.0, again, again, again, 0.0)
+        return Phases(prefill, 0.0, again, again, again, 0.0)
 
     def _per_update(self, group: Phases) -> Phases:
         times = asdict(self.times)
@@ -160,16 +171,17 @@ def decode_seconds(
         return 0.0
     drawn = work.groups / processes / work.iterations
     together = drawn * work.updates_per_generation
+    rows = work.completions + work.shuffled
     if recipe.args.rollout_batch_rows:
-        together = min(together, max(1, recipe.args.rollout_batch_rows // work.completions))
+        together = min(together, max(1, recipe.args.rollout_batch_rows // rows))
     width = 2 if recipe.args.bf16 else 4
     # Of the input embedding, unless it is the head too, a step reads a few rows only.
     sizes = shape.decoder
     unread = shape.vision_parameters + (0 if shape.tied else sizes.vocabulary * sizes.hidden)
-    prompt = work.prompt - work.spared * work.video.prompt_tokens if shared else work.completions * work.prompt
-    keys = prompt + work.completions * work.length / 2
+    prompt = work.prompt * (1 + min(work.shuffled, 1)) - work.spared * work.video.prompt_tokens
+    keys = (prompt if shared else rows * work.prompt) + rows * work.length / 2
     read = width * (shape.parameters - unread + together * 2 * sizes.layers * sizes.key_width * keys)
-    computed = together * flops.decode(sizes, work.prompt, work.completions, work.length) / work.length
+    computed = together * flops.decode(sizes, work.prompt, rows, work.length) / work.length
     launching = 0.0 if recipe.args.use_vllm else sizes.layers * assumptions.launch_ms / 1e3
     step = max(
         launching,

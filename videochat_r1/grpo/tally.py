@@ -25,7 +25,7 @@ class Sum:
 
 
 def tally(group: Mapping[str, Any]) -> dict[str, Sum]:
-    """Name -> its sum over the group: `rewards/{name}`, `ended/{reason}` and the constants above.
+    """Name -> its sum over the group: `rewards/{name}` and the constants above.
 
     `all_equal` is of the group itself: 1 where no two of its rewards differ, so that it teaches nothing. What no rollout has
     (a reward of another task, the share of the video of an answer without time) is left out.

@@ -11,16 +11,26 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.named import Table
 from videochat_r1.video.pictures import Image, on_white, upright
-from videochat_r1.video.timeline import FFMPEG_ERRORS, Timeline, groups_to_decode, open_stream, reason, regular_file
+from videochat_r1.video.timeline import (
+    FFMPEG_ERRORS,
+    MOST_REORDERED,
+    Timeline,
+    groups_to_decode,
+    keys_before,
+    open_stream,
+    reason,
+    regular_file,
+)
 
 if TYPE_CHECKING:
     import decord
@@ -43,7 +53,8 @@ def decode_with_pyav(path: str, timeline: Timeline, wanted: Sequence[int], num_t
     """
     wanted_pts = [] if timeline.pts is None else timeline.pts[list(wanted)].tolist()
     ranges = groups_to_decode(timeline, wanted_pts)
-    container, stream, packets = _open_near(path, timeline, ranges[0][0] if ranges else 0)
+    begin, anchor = (ranges[0][0], 0) if ranges else keys_before(timeline, wanted[0])
+    container, stream, packets = _open_near(path, timeline, begin)
     with container:
         context = stream.codec_context
         context.thread_count = num_threads
@@ -51,7 +62,7 @@ def decode_with_pyav(path: str, timeline: Timeline, wanted: Sequence[int], num_t
         frames = (
             _last_of_each_time(path, _frames_by_time(packets, context, ranges, set(wanted_pts)))
             if ranges
-            else _frames_in_order(container, stream, wanted)
+            else _frames_by_place(path, _decoded(packets, context, begin), wanted, begin, anchor)
         )
         picture = _Pictures(stream)
         try:
@@ -108,7 +119,8 @@ def _open_near(
     except FFMPEG_ERRORS:
         landed = None
     # Containers differ in where they land, so the packet found says which one it is.
-    places = [] if landed is None else np.flatnonzero(timeline.packet_pts == landed.pts).tolist()
+    stamp = None if landed is None else landed.pts if timeline.pts is not None else landed.dts
+    places = [] if stamp is None else np.flatnonzero(timeline.packet_pts == stamp).tolist()
     if landed is not None and len(places) == 1 and places[0] <= first:
         return container, stream, enumerate(itertools.chain([landed], packets), places[0])
     container.close()
@@ -151,18 +163,56 @@ def _last_of_each_time(path: str, frames: Iterator[av.VideoFrame]) -> Iterator[a
         yield deque(same, maxlen=1).pop()
 
 
-def _frames_in_order(
-    container: av.container.InputContainer, stream: av.VideoStream, wanted: Sequence[int]
+def _decoded(
+    packets: Iterator[tuple[int, av.Packet]], context: av.VideoCodecContext, begin: int
 ) -> Iterator[av.VideoFrame]:
+    """Every frame from a packet on, each with its packet's number as `opaque`."""
+    context.copy_opaque = True
+    for number, packet in packets:
+        if number >= begin:
+            packet.opaque = number
+            yield from context.decode(packet)
+    yield from context.decode(None)
+
+
+def _frames_by_place(
+    path: str, decoded: Iterator[av.VideoFrame], wanted: Sequence[int], begin: int, anchor: int
+) -> Iterator[av.VideoFrame]:
+    """Frames by their place in the order of display, from a file that stores no display times.
+
+    Of what is decoded from the packet `begin` on, frames of earlier packets are shown before the key frame `anchor`, and so are
+    those later ones that come out before it; the rest follow it one by one. Where that does not hold (the key frame is none,
+    or packets are not frames) the file is read from its start.
+    """
+    place = 0 if begin == anchor else None
+    before = leading = 0
     left = iter(wanted)
     index = next(left)
-    for number, frame in enumerate(container.decode(stream)):
-        if number == index:
+    for frame in decoded:
+        if place is None:
+            packet = cast(int, frame.opaque)
+            if packet != anchor:
+                before, leading = before + (packet < anchor), leading + (packet > anchor)
+                continue
+            is_whole = before >= anchor - begin - MOST_REORDERED
+            if not is_whole or leading > MOST_REORDERED or frame.pict_type != PictureType.I:
+                break
+            place = anchor + leading
+        if place == index:
             yield frame
             following = next(left, None)
             if following is None:
                 return
             index = following
+        place += 1
+    if place is None:
+        yield from _from_the_start(path, wanted)
+
+
+def _from_the_start(path: str, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
+    container, stream = open_stream(path)
+    with container:
+        yield from _frames_by_place(path, container.decode(stream), wanted, 0, 0)
 
 
 def decode_with_decord(path: str, timeline: Timeline, wanted: Sequence[int], num_threads: int) -> Iterator[Image]:

@@ -1,5 +1,7 @@
 """The display times of all frames of a file, read from its packets without decoding, and whether the file is whole."""
 
+import functools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +22,10 @@ FORMATS_WITH_DISPLAY_TIMES = frozenset({"mov", "mp4", "matroska", "webm", "mpegt
 # These state one duration for all streams, and FFmpeg gives it to each of them.
 FORMATS_WITH_ONE_DURATION = frozenset({"asf"})
 DURATION_TOLERANCE_SECONDS = 0.5
+# A file that has just been written may be written again without another time of its own.
+SETTLED_SECONDS = 2.0
+MOST_REORDERED = 16
+"""Frames that may be decoded before one that is shown first; no codec allows more."""
 # `ValueError` and `MemoryError` come from PyAV itself: text, formats and sizes that it cannot hold.
 FFMPEG_ERRORS = (av.FFmpegError, OSError, ValueError, MemoryError)
 
@@ -119,9 +125,24 @@ def read_timeline(path: str) -> Timeline:
     A file is refused as truncated when its header promises more than its packets hold: the last packet of the video
     is incomplete, or the video ends more than half a second before the end that the header states.
 
+    The timelines of the last few files are kept, as reading that of a long film takes longer than decoding a clip of it.
+
     Raises:
         VideoError: as `open_stream`, and for a file that is truncated or holds no frame.
     """
+    state = Path(regular_file(path)).stat()
+    if time.time() - state.st_mtime < SETTLED_SECONDS:
+        return _read(path)
+    return _read_once(path, (state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=8)
+def _read_once(path: str, version: tuple[int, ...]) -> Timeline:
+    """Of a file that is told from another one of the same name by its version."""
+    return _read(path)
+
+
+def _read(path: str) -> Timeline:
     container, stream = open_stream(path)
     with container:
         formats = set(container.format.name.split(","))
@@ -286,3 +307,10 @@ def groups_to_decode(timeline: Timeline, wanted_pts: Sequence[int]) -> list[tupl
         else:
             ranges.append((first, own))
     return ranges
+
+
+def keys_before(timeline: Timeline, index: int) -> tuple[int, int]:
+    """Two successive key frames' packets surely shown before the frame with a display index; (0, 0) where there are none."""
+    keys = np.flatnonzero(timeline.packet_is_key)
+    earlier = keys[keys + MOST_REORDERED <= index]
+    return (int(earlier[-2]), int(earlier[-1])) if len(earlier) > 1 else (0, 0)

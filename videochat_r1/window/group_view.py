@@ -97,7 +97,19 @@ def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str
         "whole_video": one.get("whole_video") is True,
         "past_end": one.get("past_end") is True,
         "problem": None if one.get("problem") is None else str(one["problem"]),
-        "verdicts": one.get("verdicts"),
+        "passes": [_pass_view(each) for each in one.get("passes") or () if isinstance(each, dict)],
+    }
+
+
+def _pass_view(one: Mapping[str, Any]) -> dict[str, Any]:
+    """A pass of clue-perception: what it wrote, its clues, and the parts of the video that it looked at (none: the whole)."""
+    saw = one.get("saw")
+    return {
+        "parts": [{"kind": kind, "text": text} for kind, text in parts_of(str(one.get("completion") or ""))],
+        "clues": _spans(one.get("clues")),
+        "segments": _spans(saw.get("segments")) if isinstance(saw, dict) else [],
+        "frames": _number(saw.get("num_frames")) if isinstance(saw, dict) else None,
+        "tokens": _number(saw.get("num_tokens")) if isinstance(saw, dict) else None,
     }
 
 

@@ -14,11 +14,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from videochat_r1.grpo.tally import ALL_EQUAL, CUT_OFF, READ, REWARD, UNSCORED, WHOLE_VIDEO, Sum, is_number, tally
+from videochat_r1.window.query import ORDERS, Query
 
 logger = logging.getLogger(__name__)
 
@@ -54,46 +54,6 @@ _ROW = (
     "unscored",
 )
 
-FLAGS = {
-    "unparsable": "unread > 0",
-    "truncated": "cut > 0",
-    "whole_video": "whole > 0",
-    "all_equal": "equal = 1",
-    "unscored": "unscored > 0",
-}
-"""What a list of groups can be narrowed down to, with its condition."""
-ORDERS = {
-    "log": "number",
-    "newest": "number desc",
-    "disagreement": "spread desc, number",
-    "best": "mean is null, mean desc, number",
-    "worst": "mean is null, mean, number",
-}
-"""What it can be ordered by."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which groups a list shows, and in which order; None and empty values narrow nothing."""
-
-    task: str | None = None
-    source: str | None = None
-    sample: str | None = None
-    flags: tuple[str, ...] = ()
-    steps: tuple[int, int] | None = None
-    order: str = "log"
-
-    def condition(self) -> tuple[str, list[Any]]:
-        """SQL and its values."""
-        named = {"task": self.task, "source": self.source, "sample": self.sample}
-        parts = [f"{name} = ?" for name, value in named.items() if value]
-        values: list[Any] = [value for value in named.values() if value]
-        parts += [FLAGS[flag] for flag in self.flags]
-        if self.steps is not None:
-            parts.append("step between ? and ?")
-            values += self.steps
-        return " and ".join(parts) or "1", values
-
 
 class Index:
     """Of one log. Any thread may ask; one at a time reads on.
@@ -125,7 +85,9 @@ class Index:
         A log that was replaced, as a resumed run does, is read from its start.
         """
         with self._reading:
-            self.size = self.log.stat().st_size if self.log.is_file() else 0
+            if not self.log.is_file():
+                return  # not begun, or moved away; what was known of it stays
+            self.size = self.log.stat().st_size
             if not self._is_of_this_log():
                 with self._changing() as connection:
                     for table in ("facts", "groups", "sums"):
@@ -243,9 +205,9 @@ class Index:
         ]
 
     def line(self, number: int) -> bytes | None:
-        """The line of a group; None for a number that none has."""
+        """The line of a group; None for a number that none has, and where the log is gone."""
         found = self._ask("select start, length from groups where number = ?", [number])
-        if not found:
+        if not found or not self.log.is_file():
             return None
         [(start, length)] = found
         with self.log.open("rb") as file:
@@ -282,9 +244,14 @@ class Index:
         return found, max(after, self.count())
 
     def distinct(self, column: str) -> list[Any]:
-        """The values of `task`, `source` or `step`, in order."""
-        assert column in ("task", "source", "step"), column
+        """The values of `task` or `source`, in order."""
+        assert column in ("task", "source"), column
         return [row[0] for row in self._ask(f"select distinct {column} from groups order by 1", [])]
+
+    def updates(self) -> tuple[int, int] | None:
+        """The first and the last update; None before there is a group."""
+        [(first, last)] = self._ask("select min(step), max(step) from groups", [])
+        return None if first is None else (first, last)
 
     def means(self, until: int | None = None) -> dict[str, tuple[float, int, str]]:
         """Sample -> (mean reward, number, task) of its last group, or its last one not after an update; unscored ones are left out."""
@@ -345,11 +312,13 @@ class Index:
     def _open(self) -> sqlite3.Connection:
         path = self.log.with_suffix(".index")
         try:
+            if not self.log.is_file():
+                raise sqlite3.DatabaseError("there is no log yet")
             if path.exists() and not _is_own(path):
-                raise sqlite3.DatabaseError("it is a file of somebody else's")
+                raise sqlite3.DatabaseError(f"{path} is a file of somebody else's")
             return _connect(path)
         except sqlite3.DatabaseError as error:
-            logger.warning("the index of %s is kept until the end only: %s: %s", self.log.name, path, error)
+            logger.info("the index of %s is kept until the end only: %s", self.log.name, error)
         self._temporary = tempfile.TemporaryDirectory(prefix="videochat_r1-index-")
         return _connect(Path(self._temporary.name) / path.name)
 

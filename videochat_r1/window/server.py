@@ -26,10 +26,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.window.export import exported_groups
 from videochat_r1.window.group_view import group_view
-from videochat_r1.window.index import FLAGS, ORDERS, Query
 from videochat_r1.window.media import Shown, media_type
 from videochat_r1.window.page_text import MODULES, module_text, served_page, style_text
 from videochat_r1.window.playable import Copies
+from videochat_r1.window.query import FLAGS, ORDERS, Query
 from videochat_r1.window.results_view import changes, results_view
 from videochat_r1.window.runs import Run, recorded_settings
 from videochat_r1.window.training_view import training_view
@@ -213,12 +213,11 @@ class _Pages:
 
     def _about(self, run: Run) -> dict[str, Any]:
         index = run.index
-        steps = index.distinct("step")
         return {
             "name": run.name,
             "kind": run.kind,
             "groups": index.count(),
-            "steps": [steps[0], steps[-1]] if steps else None,
+            "steps": index.updates(),
             "tasks": index.distinct("task"),
             "sources": index.distinct("source"),
             "read": index.known / index.size if index.size else 1.0,

@@ -5,7 +5,8 @@ from typing import Any
 
 from videochat_r1.grpo.alarms import UPDATES, alarms, with_example
 from videochat_r1.grpo.tally import READ
-from videochat_r1.window.index import Index, Query
+from videochat_r1.window.index import Index
+from videochat_r1.window.query import Query
 from videochat_r1.window.runs import Run
 
 _MOST_POINTS = 500

@@ -248,6 +248,10 @@ class ChoiceBenchmark(Benchmark):
         """Whether the benchmark's authors take an answer for right."""
         return official_letter(text, len(target.options)) == target.answer
 
+    def headline(self, task: str) -> str:
+        """Accuracy, of its questions without options too."""
+        return "accuracy"
+
     def distributions(self, task: str) -> tuple[str, ...]:
         """None: an option is right or wrong."""
         return ()

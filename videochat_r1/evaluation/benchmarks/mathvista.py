@@ -114,6 +114,10 @@ class MathVista(Benchmark):
         """By the authors' attributes; a question may take several skills."""
         return {name: sample.extra[name] for name in BREAKDOWNS if name in sample.extra}
 
+    def headline(self, task: str) -> str:
+        """Accuracy, of all kinds of answers."""
+        return "accuracy"
+
     def distributions(self, task: str) -> tuple[str, ...]:
         """None: an answer is right or wrong."""
         return ()

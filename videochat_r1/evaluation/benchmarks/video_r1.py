@@ -10,11 +10,12 @@ import numpy as np
 
 from videochat_r1.datasets.annotation_files import Row, number
 from videochat_r1.datasets.choices import answer_letter
+from videochat_r1.datasets.video_r1 import TASK_OF
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks.annotation_rows import columns
 from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, ChoiceBenchmark, Source
 from videochat_r1.parsing import option_texts
-from videochat_r1.rewards.video_r1 import release_accuracy
+from videochat_r1.rewards.video_r1 import first_answer, release_accuracy
 from videochat_r1.sample import ChoiceTarget, Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.text import parse_json, read_text
@@ -24,14 +25,6 @@ ACCURACY_DEFINITION = (
     "share of questions with options or numbers whose first answer tag, without one the whole completion, holds the right letter and "
     "nothing else, or the number as Video-R1 compares it (Video-R1, eval_bench.py)"
 )
-TASK_OF = {
-    "multiple choice": "multi_choice_qa",
-    "numerical": "numerical_qa",
-    "regression": "regression",
-    "free-form": "free_form_qa",
-    "OCR": "text_recognition",
-}
-"""`problem_type` -> task."""
 _RIGHT_OR_WRONG = ("multi_choice_qa", "numerical_qa")
 _THRESHOLDS = (0.5 + 0.05 * np.arange(10)).astype(np.float32)
 
@@ -130,9 +123,8 @@ def video_r1_samples(rows: Sequence[Row], source: str, kept: Sequence[str] = ())
 
 def video_r1_text(completion: str) -> str:
     """The text of the first answer tag wherever it stands, without one the whole completion; stripped."""
-    _, opening, rest = completion.partition("<answer>")
-    answer, closing, _ = rest.partition("</answer>")
-    return (answer if opening and closing else completion).strip()
+    answer = first_answer(completion)
+    return completion.strip() if answer is None else answer
 
 
 def video_r1_accuracy(completion: str | None, sample: Sample) -> float:

@@ -76,7 +76,7 @@ def score_answers(
 
     Args:
         benchmark: whose metrics are used.
-        samples: at least one; `task` of the result is that of the first.
+        samples: at least one; `task` of the result is theirs, of several tasks the benchmark's first.
         predictions: one per sample, in the same order.
         options: how they are read.
         train: the training split, for a baseline; None if it is not at hand.
@@ -102,7 +102,7 @@ def score_answers(
     table = ScoreTable.of([rows[place]["scores"] for place in scored], weights, benchmark.derived())
     failures = _failures(rows)
     ended = [row["ended"] for row in rows if "ended" in row]
-    task = samples[0].task
+    task = samples[0].task if len({sample.task for sample in samples}) == 1 else benchmark.tasks[0]
     results = {
         "benchmark": benchmark.name,
         "task": task,
