@@ -223,7 +223,7 @@ def test_log_probabilities_of_questions_as_counted(family: str) -> None:
     model = make_model(family)
     install_prefix_attention(model)
     grid = (GRID.steps, 2 * GRID.rows, 2 * GRID.columns)
-    first, second = make_questions(model, 1, (20, 20), grids=[grid])
+    first, second = make_questions(model, 1, (4, 4), grids=[grid])
     prompts = [prompt for prompt in (first, second) for _ in range(COMPLETIONS)]
     rows = pack_rows(prompts, *make_completions([LENGTH] * 2 * COMPLETIONS))
 
@@ -240,7 +240,7 @@ def test_log_probabilities_of_questions_as_counted(family: str) -> None:
     head = 2 * sizes.hidden * sizes.vocabulary * LENGTH * COMPLETIONS
     tower = flops.vision_forward(family_of(model.config).tower_sizes(model.config), GRID)
     expected = 2 * (flops.logps_shared(sizes, first.num_tokens, COMPLETIONS, LENGTH) - head)
-    expected += tower - flops.prefill(sizes, first.num_tokens - 20)
+    expected += tower - flops.prefill(sizes, first.num_tokens - 4)
     assert expected == pytest.approx(counted(forward), rel=0.02)
 
 
