@@ -114,8 +114,8 @@ def test_lists_are_narrowed_ordered_and_searched(run):
     def names(**asked):
         return [row["sample"] for row in index.rows(Query(**asked), 0, 9)]
 
-    assert names(task="tracking") == ["where"] and names(flags=("unparsable", "truncated")) == ["where"]
-    assert names(flags=("all_equal",)) == ["tell", "stolen"] and names(steps=(2, 2))[0] == "how many"
+    assert names(task="tracking") == ["where", "listed"] and names(flags=("unparsable", "truncated")) == ["where"]
+    assert names(flags=("all_equal",)) == ["tell", "stolen", "clip", "listed"] and names(steps=(2, 2))[0] == "how many"
     assert names(order="disagreement")[0] == "where" and names(sample="when") == ["when"]
     assert index.neighbours(1, Query(steps=(1, 2))) == {
         "previous": None,
@@ -123,9 +123,9 @@ def test_lists_are_narrowed_ordered_and_searched(run):
         "previous_step": None,
         "next_step": 4,
     }
-    assert index.search(Query(), "FROM 2", 0, 9, 9.0) == ([1, 6], 6)
-    assert index.search(Query(), "from 2", 1, 9, 9.0) == ([6], 6)
-    assert index.search(Query(task="tracking"), '"x', 0, 9, 9.0) == ([], 6)
+    assert index.search(Query(), "FROM 2", 0, 9, 9.0) == ([1, 6], 8)
+    assert index.search(Query(), "from 2", 1, 9, 9.0) == ([6], 8)
+    assert index.search(Query(task="tracking"), '"x', 0, 9, 9.0) == ([], 8)
     assert index.search(Query(), "a", 0, 1, 9.0) == ([1], 1), "a search that has enough says where it came to"
 
 
@@ -164,7 +164,7 @@ def test_the_page_and_the_console_tell_the_same_alarms(tmp_path, caplog):
     log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou"], [1.0], 8)
     drawn = [
         Drawn.of(
-            {**grounding(1, "a", "a.mp4"), "generation": place, "pictures": None},
+            {**grounding(1, "a", "a.mp4"), "generation": place, "pictures": None, "video_parts": None},
             f"no idea {place}",
             Rollout([1], [0.0], Ended("stop")),
             Outcome(judged=False, reason=None, stop=False),
@@ -337,7 +337,7 @@ def test_who_may_look(run, address):
         assert httpx.get(where).status_code == 403 == httpx.get(f"{where}/api/runs").status_code
         assert httpx.get(f"{where}/?token=wrong").status_code == 403
         assert browser.get(f"{where}/?token=secret").status_code == 200
-        assert browser.get(f"{where}/api/runs").json()[0]["groups"] == 6 and "secret" not in browser.get(where).text
+        assert browser.get(f"{where}/api/runs").json()[0]["groups"] == 8 and "secret" not in browser.get(where).text
 
 
 def test_outputs_that_are_no_runs_are_refused(tmp_path, run):

@@ -27,7 +27,7 @@ def group_view(number: int, group: Mapping[str, Any], shown: Shown) -> dict[str,
         "source": str(group.get("source") or ""),
         "sample": str(group["sample_id"]),
         "question": plain_question(str(group.get("prompt") or "")),
-        "media": {"kind": shown.kind, "name": shown.name, "count": len(shown.files), "problem": shown.problem},
+        "media": _media_view(shown),
         "duration": _number(target.get("duration")),
         "options": [str(option) for option in options],
         "lettered": "options" in target,
@@ -35,6 +35,12 @@ def group_view(number: int, group: Mapping[str, Any], shown: Shown) -> dict[str,
         "truth": truth_of(target),
         "rollouts": [_rollout_view(one, target) for one in group["rollouts"]],
     }
+
+
+def _media_view(shown: Shown) -> dict[str, Any]:
+    """`start` and `end` are seconds of what is played, where that is more than was shown."""
+    about = {"kind": shown.kind, "name": shown.name, "count": len(shown.files), "problem": shown.problem}
+    return {**about, "start": shown.start, "end": shown.end}
 
 
 def plain_question(prompt: str) -> str:

@@ -187,7 +187,7 @@ class _SampleLines:
             "problem": row.get("reason") or row.get("unscored") or row.get("failure"),
             "passes": (row.get("clue_perception") or {}).get("passes"),
         }
-        shown = {key: row[key] for key in ("video", "images") if key in row}
+        shown = {key: row[key] for key in ("video", "video_parts", "images") if key in row}
         about = {
             "step": 0,
             "sample_id": row["id"],
