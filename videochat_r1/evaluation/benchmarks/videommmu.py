@@ -18,7 +18,8 @@ from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.text import listing
 
-PERCEPTION, COMPREHENSION, ADAPTATION = TRACKS = ("perception", "comprehension", "adaptation")
+ADAPTATION = "adaptation"
+TRACKS = ("perception", "comprehension", ADAPTATION)
 BEFORE, GAIN = "before", "knowledge_gain"
 """The questions of adaptation asked without their lectures, and the subset of these and of adaptation."""
 DOMAINS: Mapping[str, tuple[str, ...]] = {
@@ -50,10 +51,14 @@ _BEFORE_ANSWERS = (
 )
 _NO_ANSWERS = (*":,.!?;'",)
 # A number begins with the first of its digits, which keeps the time linear.
-_NUMBERS = (
-    re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b"),
-    re.compile(r"-?(?<!\d)\d+(?:\.\d+)?e[+-]?\d+"),
-    re.compile(r"-?(?:(?<!\d)\d+\.\d+|\.\d+|(?<!\d)\d+\b)(?!e[+-]?\d|[,\d])"),
+_DIGITS, _EXPONENT = r"(?<!\d)\d+", r"e[+-]?\d+"
+_NUMBERS = tuple(
+    re.compile(f"-?{form}")
+    for form in (
+        r"\b\d{1,3}(?:,\d{3})+\b",
+        rf"{_DIGITS}(?:\.\d+)?{_EXPONENT}",
+        rf"(?:(?:{_DIGITS})?\.\d+|{_DIGITS}\b)(?!{_EXPONENT}|[,\d])",
+    )
 )
 """With separators of thousands, with an exponent, and plain."""
 
