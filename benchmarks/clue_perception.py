@@ -105,7 +105,7 @@ def episode_scene(rng: np.random.Generator) -> EpisodeScene:
         second = start + float(rng.integers(EPISODE_SECONDS))
         span = Span(start, start + EPISODE_SECONDS)
         episodes.append(Episode(span, str(side), str(colour), str(sign), Span(second + 0.25, second + 0.75)))
-    return EpisodeScene(float(DURATION), (), tuple(episodes))
+    return EpisodeScene(float(DURATION), (), episodes=tuple(episodes))
 
 
 def _draw(frame: NDArray[np.uint8], episode: Episode, *, flashing: bool) -> None:

@@ -1,11 +1,13 @@
-"""One GRPO step, three ways, in one run on one model and machine: seconds, tokens, memory, and that they agree.
+"""One GRPO step in several ways, in one run on one model and machine: seconds, tokens, memory, and that they agree.
 
-    python benchmarks/grpo_step.py [--preset cpu_short|cpu_long|gpu_7b|debug] [--family NAME] [--threads N] [--json]
+    python benchmarks/grpo_step.py [--preset cpu_short|cpu_long|cpu_questions|gpu_7b|...] [--family NAME] [--threads N] [--json]
 
 (a) `trl`       TRL's own GRPOTrainer, fed every second frame as an image: an image fills a whole temporal patch, so that
                 the prompts have equally many tokens (asserted)
 (b) `repeated`  this project's trainer with `share_prompt: false` (its rollout shares the prompt all the same)
 (c) `shared`    this project's trainer
+(d) `separate`  where a step asks several questions about one video (`cpu_questions`), instead of (b): the same trainer, with
+                a video of its own for each question
 
 A preset's video has equally many tokens in every family. All with the same weights, threads, precision, prompts and completion lengths (forced). On the CPU without gradient
 checkpointing; `gpu_7b` is the 7B (8B) model with random weights in bf16, which does not fit without. Every measurement has a process of
@@ -32,7 +34,7 @@ from videochat_r1.training.start import keep_vllm_out
 keep_vllm_out()
 
 from one_step.logps import compare_logps, extra_memory  # noqa: E402
-from one_step.steps import PHASES, WAYS, measure_steps  # noqa: E402
+from one_step.steps import PHASES, WAYS, measure_steps, ways_of  # noqa: E402
 from one_step.workload import PRESETS, Preset, prepare  # noqa: E402
 
 from videochat_r1.doctor.gpus import GPUS, gpu_named  # noqa: E402
@@ -54,27 +56,28 @@ def run_preset(name: str, family: str, threads: int) -> dict[str, Any]:
     preset = replace(PRESETS[name], family=family)
     if preset.on_gpu and not torch.cuda.is_available():
         raise SystemExit(f"{name} needs a GPU, and torch sees none here")
+    ways = ways_of(preset)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for measurement in MEASUREMENTS:
+        for measurement in [name for name in MEASUREMENTS if name not in WAYS or name in ways]:
             print(f"{name}: {measurement}", file=sys.stderr, flush=True)
             found[measurement] = _in_child(name, measurement, folder, family, threads)
-    steps = {way: found[way] for way in WAYS}
-    total = {way: steps[way]["seconds"]["total"] for way in WAYS}
+    steps = {way: found[way] for way in ways}
+    total = {way: steps[way]["seconds"]["total"] for way in ways}
     repeated, shared = (found[f"memory_{way}"]["mib"] for way in ("repeated", "shared"))
     return {
         "ratios": {
-            "step_vs_trl": total["trl"] / total["shared"],
-            "step_vs_repeated": total["repeated"] / total["shared"],
+            **{f"step_vs_{way}": total[way] / total["shared"] for way in ways if way != "shared"},
             "logp_fwd_bwd": found["agreement"]["logp_fwd_bwd"],
             "logp_fwd": found["agreement"]["logp_fwd"],
             "memory": repeated / shared,
         },
-        "steps": {way: {**steps[way], **rates(steps[way], preset)} for way in WAYS},
+        "steps": {way: {**steps[way], **rates(steps[way], preset)} for way in ways},
         "agreement": found["agreement"],
         "logp_extra_mib": {"repeated": repeated, "shared": shared},
         "family": family,
         "prompt_tokens": steps["shared"]["prompt_tokens"],
+        "questions": preset.questions,
         "generations": preset.generations,
         "new_tokens": preset.new_tokens,
         "device": torch.cuda.get_device_name() if preset.on_gpu else "cpu",
@@ -87,7 +90,7 @@ def rates(step: dict[str, Any], preset: Preset) -> dict[str, float]:
     """Tokens and operations per second and, on a GPU whose peak is known, the share of it."""
     seconds = step["seconds"]["total"]
     result = {
-        "completion_tokens_per_second": preset.generations * preset.new_tokens / seconds,
+        "completion_tokens_per_second": preset.rows * preset.new_tokens / seconds,
         "computed_tokens_per_second": step["computed"]["tokens"] / seconds,
         "teraflops": step["flops"] / seconds / 1e12,
     }
@@ -109,7 +112,7 @@ def _in_child(name: str, measurement: str, folder: str, family: str, threads: in
 def print_table(name: str, result: dict[str, Any]) -> None:
     """For people."""
     print(
-        f"\n{name}, {result['family']}: P = {result['prompt_tokens']}, G = {result['generations']}, C = {result['new_tokens']}, {result['device']}, "
+        f"\n{name}, {result['family']}: questions = {result['questions']}, P = {result['prompt_tokens']}, G = {result['generations']}, C = {result['new_tokens']}, {result['device']}, "
         f"{result['threads']} threads; medians"
     )
     columns = [*(f"{phase} s" for phase in ("total", *PHASES)), "tokens", "patches", "extra MiB", "TFLOP/s", "tokens/s"]

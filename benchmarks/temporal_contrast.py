@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from videochat_r1.datasets.annotation_files import read_json
 from videochat_r1.datasets.manifest import read_manifest
@@ -41,6 +42,9 @@ SCALES = ("group", "none")
 """Values of `scale_rewards`."""
 CONDITIONS = ("ordered", "shuffled")
 START = "start"
+CHANGED = 0.01
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class Bench:
         # Rollouts of a part that was interrupted are added to otherwise.
         (folder / ROLLOUTS).unlink(missing_ok=True)
         run = workshop.train_grpo(self._output / "checkpoints" / START, folder)
-        found = {"seconds": run.seconds, "firing_rate": firing_rate(folder / ROLLOUTS)}
+        found = {"seconds": run.seconds, "bonus": bonus_paid(folder / ROLLOUTS, training.scale)}
         self._keep(training.name, workshop, folder, asked, found)
 
     def _keep(self, part: str, workshop: Workshop, model: Path, asked: Sequence[Sample], found: dict[str, Any]) -> None:
@@ -158,15 +162,24 @@ class Bench:
         return result
 
 
-def firing_rate(rollouts: Path) -> float | None:
-    """Share of the groups with a correct rollout in which the bonus was paid; None where it was switched off."""
-    fired = []
+def bonus_paid(rollouts: Path, scale: str) -> dict[str, float] | None:
+    """Of the groups with a correct rollout, the share in which the bonus was paid, and the share in which it changed an advantage
+    by more than `CHANGED`; None where it was switched off."""
+    paid, changed = [], []
     for group in read_rollouts(rollouts):
-        bonuses = [rollout["rewards"].get("temporal") for rollout in group["rollouts"]]
-        is_right = any(rollout["rewards"]["accuracy"] for rollout in group["rollouts"])
-        if is_right and None not in bonuses:
-            fired.append(any(bonuses))
-    return float(np.mean(fired)) if fired else None
+        rewards = [rollout["rewards"] for rollout in group["rollouts"]]
+        bonus = np.array([one.get("temporal", np.nan) for one in rewards], dtype=np.float64)
+        if np.isfinite(bonus).all() and any(one["accuracy"] for one in rewards):
+            without = np.array([one["format"] + one["accuracy"] for one in rewards])
+            paid.append(bonus.any())
+            changed.append(np.abs(_advantages(without + bonus, scale) - _advantages(without, scale)).max() > CHANGED)
+    return {"paid": float(np.mean(paid)), "changed": float(np.mean(changed))} if paid else None
+
+
+def _advantages(rewards: Values, scale: str) -> Values:
+    """TRL's, of one group."""
+    centred = rewards - rewards.mean()
+    return centred / (rewards.std(ddof=1) + 1e-4) if scale == "group" else centred
 
 
 def described(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -180,8 +193,9 @@ def described(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
         entry[f"{condition}, by question"] = {
             name: float(values[:, [a == name for a in asks]].mean()) for name in dict.fromkeys(asks)
         }
-    fired = [one["firing_rate"] for one in found if one.get("firing_rate") is not None]
-    return {**entry, "firing_rate": float(np.mean(fired)) if fired else None, "seconds": [o["seconds"] for o in found]}
+    bonus = [one["bonus"] for one in found if one.get("bonus") is not None]
+    means = {name: float(np.mean([one[name] for one in bonus])) for name in bonus[0]} if bonus else None
+    return {**entry, "bonus": means, "seconds": [one["seconds"] for one in found]}
 
 
 def gain(seeds: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
@@ -196,7 +210,7 @@ def gain(seeds: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, An
     return entry
 
 
-def interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
+def interval(values: Values) -> list[float]:
     """Mean of (seeds, questions) and its 95 % bootstrap interval over pairs of twin videos.
 
     It says how far other questions would move the mean, not how far other seeds would.
@@ -207,16 +221,16 @@ def interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
 
 def as_table(summary: dict[str, Any]) -> str:
     """Markdown, in percent."""
-    heads = ("", "ordered", "by seed", "shuffled", "bonus paid")
+    heads = ("", "ordered", "by seed", "shuffled", "bonus paid", "advantages changed")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, entry in summary.items():
         sign = "+" if " - " in name else ""
-        rate = entry.get("firing_rate")
+        bonus = entry.get("bonus") or {}
         cells = (
             _percent(entry["ordered"], sign),
             ", ".join(f"{100 * value:{sign}.1f}" for value in entry["ordered, by seed"]),
             _percent(entry["shuffled"], sign),
-            "" if rate is None else f"{100 * rate:.0f} %",
+            *(f"{100 * bonus[key]:.0f} %" if bonus else "" for key in ("paid", "changed")),
         )
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -234,7 +248,7 @@ def main() -> None:
     parser.add_argument("--num-train", type=int, default=400, help="training videos of each of the three kinds")
     parser.add_argument("--num-eval", type=int, default=200, help="held-out videos of each kind, an even number")
     parser.add_argument("--sft-updates", type=int, default=140)
-    parser.add_argument("--updates", type=int, default=80, help="of GRPO")
+    parser.add_argument("--updates", type=int, default=240, help="of GRPO")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scales", nargs="+", choices=SCALES, default=SCALES, help="values of scale_rewards")
     parser.add_argument("--parts", nargs="+", default=(), metavar="NAME", help="e.g. t-grpo-none-0; default: all")

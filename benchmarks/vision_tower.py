@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from one_step.workload import PRESETS, prepare, the_prompt
+from one_step.workload import PRESETS, prepare, the_prompts
 
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import load_model
@@ -34,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, preset)
-        prompt = the_prompt(folder, preset)
+        (prompt, *_) = the_prompts(folder, preset)
         path = next(each for each in folder.iterdir() if (each / "config.json").exists())
         loop = load_model(path, dtype=torch.float32).model.visual
     batched = copy.deepcopy(loop)

@@ -192,15 +192,22 @@ def test_ids_survive_a_closed_pipe(tmp_path: Path) -> None:
     assert process.wait() == 0
 
 
-def test_the_synthetic_corpus_is_written_and_can_be_decoded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert data("synthesize", "--output", tmp_path, "--num-train", 2, "--num-eval", 1, "--workers", 1) == 0
+@pytest.mark.parametrize(
+    ("kind", "tasks", "num_videos"),
+    [((), {"temporal_grounding", "grounded_qa", "tracking"}, 2), (("--kind", "order"), {"multi_choice_qa"}, 3)],
+)
+def test_a_synthetic_corpus_is_written_and_can_be_decoded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: tuple[str, ...], tasks: set[str], num_videos: int
+) -> None:
+    sizes = ("--num-train", 2, "--num-eval", 1, "--workers", 1)
+    assert data("synthesize", *kind, "--output", tmp_path, *sizes) == 0
     samples = {name: read_manifest(tmp_path / f"{name}.jsonl", tmp_path) for name in ("train", "eval")}
     printed = capsys.readouterr().out
     for name, read in samples.items():
         assert f"{name}.jsonl: {len(read):,} samples" in printed
-        assert {sample.task for sample in read} == {"temporal_grounding", "grounded_qa", "tracking"}
+        assert {sample.task for sample in read} == tasks
     report = check_samples(samples["eval"], "synthetic", look_for_files=True)
-    assert report.num_videos == 2 and report.problems == {}
+    assert report.num_videos == num_videos and report.problems == {}
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "meta.json", "changes.jsonl"])

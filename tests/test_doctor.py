@@ -456,6 +456,15 @@ def test_vllms_share_has_to_hold_the_weights_and_a_completion(
     assert any("vLLM gets" in problem.what for problem in section.problems) == (not fits)
 
 
+@pytest.mark.parametrize("rows, problem", [(8, True), (16, True), (32, False)])
+def test_questions_of_a_video_have_to_fit_into_a_micro_batch(rows: int, problem: bool) -> None:
+    flags = ["--mixture.0.questions_together", "4", "--mixture.0.queries_per_video", "all", "--data_root", "none"]
+    recipe = Recipe(str(ROOT / "configs/grpo/joint.yaml"), [*flags, "--per_device_train_batch_size", str(rows)])
+    section = check_recipe(recipe, processes=2, samples_per_epoch=0, videos=[], shape=None, gpu_bytes=None)
+    assert ("tears 4 questions" in problems(section)) == problem
+    assert problem or section.facts["questions about a video"] == "up to 4 in one micro-batch"
+
+
 def test_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pins = tmp_path / "constraints.txt"
     pins.write_text("# comment\ntorch==0.0.1\nno-such-package==1.0\n")

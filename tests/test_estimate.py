@@ -10,12 +10,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.small_shapes import small_shape
-from tests.tiny_prompts import PAD, make_completions, make_model, make_prompt
+from tests.tiny_prompts import PAD, make_completions, make_model, make_prompt, make_questions
 from videochat_r1.cli import main as cli
 from videochat_r1.commands.estimate import main
 from videochat_r1.doctor import flops
 from videochat_r1.doctor.gpus import GPUS, gpu_named
 from videochat_r1.doctor.memory import Strategy, head_bytes, model_shape, rollout_bytes, update_bytes
+from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.packing import pack_rows, repeat_rows
 from videochat_r1.modeling.families import FAMILIES, family_of, published_config, published_names
 from videochat_r1.modeling.inputs import Medium
@@ -186,6 +187,7 @@ def test_the_joint_recipe(capsys: pytest.CaptureFixture[str]) -> None:
         "video_tokens": 3240,
         "time_tokens": 0,
         "completion_tokens": 200,
+        "questions_of_a_video": 1,
     }
     shared, repeated = result["shared"], result["repeated"]
     assert shared["tokens"]["reference"] == 8 * (3390 + 8 * 200)
@@ -199,6 +201,50 @@ def test_the_joint_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert repeated["flops"]["vision tower"] == pytest.approx(8 * shared["flops"]["vision tower"])
     assert 5 < result["ratio"]["flops"] < 8
     assert result["ratio"]["gigabytes"] > 1
+
+
+def test_questions_about_one_video_share_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 3,390 prompt tokens 3,240 are the video's: four questions compute them once."""
+    one, four = run(capsys), run(capsys, "--questions", "4")
+    assert four["update"]["questions_of_a_video"] == 4
+    assert one["repeated"] == four["repeated"]
+    assert four["shared"]["tokens"]["prefill"] == 8 * (3240 / 4 + 150)
+    assert four["shared"]["tokens"]["reference"] == 8 * (3240 / 4 + 150 + 8 * 200)
+    assert four["shared"]["flops"]["vision tower"] == pytest.approx(one["shared"]["flops"]["vision tower"] / 4)
+    assert four["shared"]["flops"]["decode"] == one["shared"]["flops"]["decode"]
+    assert one["shared"]["flops"]["total"] > 1.5 * four["shared"]["flops"]["total"]
+    # What a recipe asks for is what is estimated, and refused where micro-batches cannot hold it.
+    asked = ["--mixture.0.questions_together", "4", "--mixture.0.queries_per_video", "all"]
+    assert run(capsys, *asked, "--per_device_train_batch_size", "32")["shared"]["flops"] == four["shared"]["flops"]
+    with pytest.raises(ConfigError, match=r"questions_together=4.* 1 prompt, .*per_device_train_batch_size=32"):
+        main(["--config", JOINT, *asked])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_log_probabilities_of_questions_as_counted(family: str) -> None:
+    """Two questions cost what two groups do without the beginning of one."""
+    model = make_model(family)
+    install_prefix_attention(model)
+    grid = (GRID.steps, 2 * GRID.rows, 2 * GRID.columns)
+    first, second = make_questions(model, 1, (4, 4), grids=[grid])
+    prompts = [prompt for prompt in (first, second) for _ in range(COMPLETIONS)]
+    rows = pack_rows(prompts, *make_completions([LENGTH] * 2 * COMPLETIONS))
+
+    def forward() -> None:
+        model.base_model(
+            position_ids=rows.position_ids,
+            use_cache=False,
+            shared_prefix=rows.layout,
+            scored_positions=rows.scored_positions,
+            **media_arguments(model.config, rows.input_ids, prompts, None, rows.shown),
+        )
+
+    sizes = decoder_sizes(model.config)
+    head = 2 * sizes.hidden * sizes.vocabulary * LENGTH * COMPLETIONS
+    tower = flops.vision_forward(family_of(model.config).tower_sizes(model.config), GRID)
+    expected = 2 * (flops.logps_shared(sizes, first.num_tokens, COMPLETIONS, LENGTH) - head)
+    expected += tower - flops.prefill(sizes, first.num_tokens - 4)
+    assert expected == pytest.approx(counted(forward), rel=0.02)
 
 
 def test_decoding_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,6 +357,7 @@ def test_gpus_by_the_names_that_people_and_drivers_give_them(name: str, key: str
         (["--clip", "30x480"], "expected seconds:width:height"),
         (["--clip", "1:4800:20"], "no video whose sides differ by a factor of 200"),
         (["--launch_ms", "nan"], "--launch_ms nan is a time"),
+        (["--questions", "0.5"], "--questions 0.5 is how many questions"),
         (["--gpu", "A100"], "'A100' may be A100-40GB or A100-80GB"),
         (["--gpu", "H100 PCIe"], "is none of the GPUs whose data sheet is known; known are A100-40GB"),
         (["--num_gpus", "3"], "nearest that can"),

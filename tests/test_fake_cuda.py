@@ -80,10 +80,10 @@ def test_a_decoding_step_waits_for_nothing_and_is_few_kernels(name: str) -> None
     assert not waits[1] - waits[0]
     step = kernels[1] - kernels[0]
     assert {name: count / 3 / LAYERS for name, count in step.items() if "flash" in name} == {
-        "_flash_attention_forward": 2,
-        "_scaled_dot_product_flash_attention": 1,
+        "_flash_attention_forward": 2,  # what the rows have said; what the questions differ in
+        "_scaled_dot_product_flash_attention": 1,  # the video
     }
-    assert step.total() / 3 < 31 * LAYERS + 45
+    assert step.total() / 3 < 30 * LAYERS + 42
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 from qwen_vl_utils.vision_process import smart_resize
 from transformers import get_scheduler
 
+from videochat_r1.cli import main as cli
 from videochat_r1.commands.model_arguments import add_prompting
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.mixture import MixtureEntry
@@ -27,7 +28,7 @@ from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.recipe_file import read_recipe
 from videochat_r1.rewards import REWARDS
 from videochat_r1.sample import Video
-from videochat_r1.sft import VideoSFTConfig
+from videochat_r1.sft import VideoSFTConfig, why_unfit
 from videochat_r1.tasks import TASKS
 from videochat_r1.video.backends import DEFAULT_BACKEND
 from videochat_r1.video.decode import SamplingRequest
@@ -100,9 +101,19 @@ VIDEO_R1_GRPO = {
     "lr_scheduler_type": "cosine",
     "weight_decay": 0.01,
     "max_grad_norm": 5.0,
+    "save_strategy": "steps",
     "save_steps": 100,
+    "per_device_train_batch_size": 8,  # one group
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
 }
-VIDEO_R1_SFT = {"learning_rate": 1e-6, "max_grad_norm": 5.0, "save_steps": 1000}
+VIDEO_R1_SFT = {
+    "learning_rate": 1e-6,
+    "max_grad_norm": 5.0,
+    "save_strategy": "steps",
+    "save_steps": 1000,
+    "per_device_train_batch_size": 1,
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+}
 BUDGET = VideoBudget(fps=2.0, min_frames=4, max_frames=768, backend="pyav", timeout_seconds=60.0)
 TOKENS = {"total_pixels": 3584, "min_pixels": 16, "max_pixels": 768}
 
@@ -244,6 +255,33 @@ def test_the_learning_rate_of_video_r1_is_the_begin_of_an_epochs_cosine(path: Pa
     rate = scheduler.lr_lambdas[0](1000)
     assert rate == pytest.approx(0.5 * (1 + math.cos(math.pi * 1000 / math.ceil(samples / 4))), abs=1e-8)
     assert samples != 263071 or rate == pytest.approx(0.9994, abs=5e-5)
+
+
+def test_four_processes_make_video_r1s_updates_as_its_release_does() -> None:
+    assert resolve(CONFIGS / "sft" / "video_r1_cot.yaml")[2].accumulation(4) == 2
+    assert resolve(CONFIGS / "grpo" / "video_r1.yaml")[2].accumulation(4) == 1
+
+
+@pytest.mark.parametrize("path", [path for path in GRPO + SFT if of_video_r1(path)], ids=name_of)
+def test_a_recipe_of_video_r1_can_be_estimated_and_read(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli(["estimate", "--config", str(path), "--json"]) == 0
+    update = json.loads(capsys.readouterr().out)["update"]
+    assert (update["prompts"], update["video_tokens"]) == (8 if path in SFT else 4, 1040)
+    shown = {"video": "./STAR/1.mp4", "image": "./Math/GEOS/1.png"}
+    rows = [
+        {"problem_id": number, "data_type": kind, "problem_type": "numerical", "problem": "How many?", "options": []}
+        | {"solution": "<answer>2</answer>", "path": file, "data_source": "", "process": "<think>Two.</think>"}
+        for number, (kind, file) in enumerate(shown.items())
+    ]
+    _, data, args = resolve(path, "--data_root", str(tmp_path))
+    (tmp_path / "video_r1").mkdir()
+    (tmp_path / str(data.mixture[0]["annotations"])).write_text(json.dumps(rows))  # type: ignore[index]
+    samples = data.load_mixture(args.seed).samples(0)
+    assert {sample.source for sample in samples} == ({"STAR"} if "images" in path.stem else {"STAR", "GEOS"})
+    assert str(tmp_path / "video_r1" / "STAR" / "1.mp4") in {file for sample in samples for file in sample.media.files}
+    assert {why_unfit(sample, thinking=data.thinking) for sample in samples} == {None}
 
 
 def test_a_frame_of_video_r1_has_the_pixels_of_its_release() -> None:

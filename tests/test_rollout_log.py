@@ -18,6 +18,7 @@ COLUMNS = {
     "source": "toy",
     "target": {"span": [0.0, 2.0], "duration": 4.0},
     "video": "a.mp4",
+    "video_parts": None,
     "pictures": None,
 }
 

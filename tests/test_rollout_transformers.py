@@ -304,6 +304,21 @@ def test_inverse_cdf_by_hand() -> None:
     assert inverse_cdf(last_suppressed, torch.ones(1, dtype=torch.float64)).tolist() == [1]
 
 
+def test_inverse_cdf_of_a_large_vocabulary_is_that_of_one_sum() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = 4 * torch.randn(400, 5000, generator=generator)
+    scores[:, ::3] = -torch.inf
+    scores[:200, 1000:4200] = -torch.inf
+    uniform = torch.rand(400, generator=generator, dtype=torch.float64)
+    uniform[:3] = torch.tensor([0.0, 1.0 - 2.0**-53, 1.0])
+    cumulative = scores.double().softmax(-1).cumsum(-1)
+    target = uniform.clamp(max=1 - 2.0**-40).unsqueeze(-1) * cumulative[:, -1:]
+    expected = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+    assert torch.equal(inverse_cdf(scores, uniform), expected)
+    assert scores.gather(1, expected[:, None]).isfinite().all()
+    assert inverse_cdf(torch.full((1, 5000), torch.nan), uniform[:1]).item() < 5000
+
+
 def test_drawn_frequencies_are_the_softmax() -> None:
     logits = torch.tensor([[0.5, -1.0, 2.0, 0.0, 1.0]])
     sampler = TokenSampler(SamplingSettings(1, temperature=0.7), 5, torch.device("cpu"))

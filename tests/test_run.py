@@ -233,6 +233,17 @@ def test_a_bonus_for_tasks_without_accuracy_is_refused_before_the_model_is_loade
         grpo_command(["--config", config, "--rewards", rewards, *flags])
 
 
+@pytest.mark.parametrize("command, rows", [(grpo_command, 12), (sft_command, 3)])
+def test_questions_that_micro_batches_tear_apart_are_refused_before_the_model_is_loaded(
+    folder, no_weights, command, rows
+):
+    kind = GRPO if command is grpo_command else {"samples_per_step": 2, "per_device_train_batch_size": 2}
+    config = recipe(folder, "torn", **kind, model_name_or_path=no_weights)
+    flags = ["--mixture.0.questions_together", "3", "--mixture.0.queries_per_video", "all"]
+    with pytest.raises(ConfigError, match=rf"questions_together=3.*per_device_train_batch_size={rows} \(3 prompts"):
+        command(["--config", config, *flags])
+
+
 @pytest.mark.parametrize("deepspeed", [True, False])
 def test_deepspeeds_accumulation_is_no_mismatch(deepspeed):
     trainer = MagicMock(is_deepspeed_enabled=deepspeed)

@@ -59,6 +59,13 @@ def test_it_runs_from_its_own_files(installed):
     assert all("env/lib" in path for path in where)
 
 
+def test_the_page_of_the_window_comes_with_it(installed):
+    python, folder = installed
+    code = "from videochat_r1.window.page_text import exported_page; print(len(exported_page('title', {})))"
+    done = subprocess.run([str(python), "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and int(done.stdout) > 20_000, done.stderr
+
+
 def test_a_shipped_recipe_by_name_and_ones_own_that_extends_it(installed):
     _, folder = installed
     (folder / "mine.yaml").write_text(

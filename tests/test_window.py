@@ -10,7 +10,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.window_runs import BOXES, grounding, window, write_run
+from tests.window_runs import BOXES, grounding, window, write_evaluation, write_run
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.alarms import alarms
@@ -64,7 +64,7 @@ def test_an_index_goes_on_where_it_was_and_waits_for_the_end_of_a_line(tmp_path)
     index.close()
     path.write_text(whole + lines_of(grounding(2, "c", "c.mp4")))
     again = indexed(path)
-    assert again.count() == 3 and again.group(3)["sample_id"] == "c" and again.distinct("step") == [1, 2]
+    assert again.count() == 3 and again.group(3)["sample_id"] == "c" and again.updates() == (1, 2)
     assert list((tmp_path).iterdir()) != [path], "it lies beside the log"
 
 
@@ -114,8 +114,8 @@ def test_lists_are_narrowed_ordered_and_searched(run):
     def names(**asked):
         return [row["sample"] for row in index.rows(Query(**asked), 0, 9)]
 
-    assert names(task="tracking") == ["where"] and names(flags=("unparsable", "truncated")) == ["where"]
-    assert names(flags=("all_equal",)) == ["tell", "stolen"] and names(steps=(2, 2))[0] == "how many"
+    assert names(task="tracking") == ["where", "listed"] and names(flags=("unparsable", "truncated")) == ["where"]
+    assert names(flags=("all_equal",)) == ["tell", "stolen", "clip", "listed"] and names(steps=(2, 2))[0] == "how many"
     assert names(order="disagreement")[0] == "where" and names(sample="when") == ["when"]
     assert index.neighbours(1, Query(steps=(1, 2))) == {
         "previous": None,
@@ -123,9 +123,9 @@ def test_lists_are_narrowed_ordered_and_searched(run):
         "previous_step": None,
         "next_step": 4,
     }
-    assert index.search(Query(), "FROM 2", 0, 9, 9.0) == ([1, 6], 6)
-    assert index.search(Query(), "from 2", 1, 9, 9.0) == ([6], 6)
-    assert index.search(Query(task="tracking"), '"x', 0, 9, 9.0) == ([], 6)
+    assert index.search(Query(), "FROM 2", 0, 9, 9.0) == ([1, 6], 8)
+    assert index.search(Query(), "from 2", 1, 9, 9.0) == ([6], 8)
+    assert index.search(Query(task="tracking"), '"x', 0, 9, 9.0) == ([], 8)
     assert index.search(Query(), "a", 0, 1, 9.0) == ([1], 1), "a search that has enough says where it came to"
 
 
@@ -164,7 +164,7 @@ def test_the_page_and_the_console_tell_the_same_alarms(tmp_path, caplog):
     log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou"], [1.0], 8)
     drawn = [
         Drawn.of(
-            {**grounding(1, "a", "a.mp4"), "generation": place, "pictures": None},
+            {**grounding(1, "a", "a.mp4"), "generation": place, "pictures": None, "video_parts": None},
             f"no idea {place}",
             Rollout([1], [0.0], Ended("stop")),
             Outcome(judged=False, reason=None, stop=False),
@@ -290,6 +290,30 @@ def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
     assert len(pictures["frames"]) == 2 and refused.status_code == 422 and str(tmp_path) not in refused.text
 
 
+def test_both_passes_of_clue_perception_are_shown_with_what_they_saw(tmp_path):
+    build_tiny(tmp_path / "model", hidden=32)
+    write_evaluation(tmp_path / "scored", tmp_path / "clip.mp4", [[1.0, 3.0]])
+    saw = {"segments": [[1.0, 2.0]], "num_frames": 4, "fps": 4.0, "frame_size": [84, 56], "num_tokens": 12}
+    passes = [
+        {"completion": "<answer>A</answer><glue>[(1, 2)]</glue>", "clues": [[1, 2]], "saw": {**saw, "segments": []}},
+        {"completion": "<think>closer</think><answer>B</answer>", "clues": [], "saw": saw},
+    ]
+    file, results = tmp_path / "scored" / "samples.jsonl", tmp_path / "scored" / "results.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "clue_perception": {"passes": passes}}) + "\n")
+    recorded = json.loads(results.read_text())
+    recorded["settings"] |= {"mode": "run", "model": str(tmp_path / "model"), "video": {"isolation": "none"}}
+    results.write_text(json.dumps(recorded))
+    with window([tmp_path / "scored"]) as where:
+        view = httpx.get(f"{where}/api/runs/0/groups/1").json()
+        first, second = httpx.get(f"{where}/api/runs/0/groups/1/saw", timeout=120).json()
+    told = view["rollouts"][0]["passes"]
+    assert told[0]["clues"] == [[1.0, 2.0]] and told[0]["segments"] == [] and told[1]["segments"] == [[1.0, 2.0]]
+    assert told[1]["parts"] == [{"kind": "think", "text": "closer"}, {"kind": "answer", "text": "B"}]
+    assert len(first["frames"]) == 8 and first["segments"] == []
+    assert [frame["seconds"] for frame in second["frames"]] == [1.0, 1.25, 1.5, 1.75]
+    assert (second["size"], second["tokens"], second["tokens_of_step"]) == ([84, 56], 12, 6)
+
+
 def test_without_the_models_folder_it_says_so_and_names_no_path(tmp_path):
     run = write_run(tmp_path)
     (run / "resolved_config.yaml").write_text(
@@ -313,7 +337,7 @@ def test_who_may_look(run, address):
         assert httpx.get(where).status_code == 403 == httpx.get(f"{where}/api/runs").status_code
         assert httpx.get(f"{where}/?token=wrong").status_code == 403
         assert browser.get(f"{where}/?token=secret").status_code == 200
-        assert browser.get(f"{where}/api/runs").json()[0]["groups"] == 6 and "secret" not in browser.get(where).text
+        assert browser.get(f"{where}/api/runs").json()[0]["groups"] == 8 and "secret" not in browser.get(where).text
 
 
 def test_outputs_that_are_no_runs_are_refused(tmp_path, run):

@@ -107,6 +107,23 @@ def test_boxes_stand_at_the_right_pixels_as_the_video_goes_on(open_page):
     assert page.locator(".box").count() == 2, "an answer without boxes has none"
 
 
+def test_a_clip_begins_at_its_start_and_image_files_stand_until_the_next(open_page):
+    page = open_page("0/groups/7")
+    time_of = playing(page)
+    until(page, "document.querySelector('[role=slider]')?.ariaValueMax === '2'")
+    assert time_of() == pytest.approx(1.0, abs=0.05), "of the file"
+    bar = page.locator(".timeline .row[data-key='truth'] .bar").bounding_box()
+    page.mouse.click(bar["x"] + bar["width"] / 2, bar["y"] + bar["height"] / 2)
+    assert time_of() == pytest.approx(1.75, abs=0.05)
+    page = open_page("0/groups/8")
+    playing(page)
+    assert page.evaluate("document.querySelector('video').duration") == pytest.approx(4.0, abs=0.1)
+    for seconds, boxes in ((1.9, BOXES[0]), (2.1, BOXES[1])):
+        page.evaluate("seconds => { document.querySelector('video').currentTime = seconds; }", seconds)
+        until(page, "!document.querySelector('video').seeking")
+        assert float(page.locator(".box[data-key='truth']").get_attribute("x")) == pytest.approx(boxes[0])
+
+
 def test_choices_numbers_pictures_and_a_video_that_browsers_do_not_play(open_page):
     page = open_page("0/groups/3")
     playing(page)
@@ -144,14 +161,14 @@ def test_filters_orders_and_search(open_page):
         until(page, f"document.querySelectorAll('.list a').length === {count}")
         return page.locator(".list .sample").all_inner_texts()
 
-    assert samples(6)[0] == "when"
+    assert samples(8)[0] == "when"
     page.get_by_label("order").select_option("disagreement")
     until(page, "document.querySelector('.list .sample')?.textContent === 'where'")
     page.get_by_label("all equal").check()
-    assert sorted(samples(2)) == ["stolen", "tell"]
+    assert sorted(samples(4)) == ["clip", "listed", "stolen", "tell"]
     page.get_by_label("all equal").uncheck()
     page.get_by_label("task").select_option("tracking")
-    assert samples(1) == ["where"]
+    assert samples(2) == ["where", "listed"]
     page.get_by_label("task").select_option("")
     page.keyboard.press("Escape")
     page.locator("h1").click()

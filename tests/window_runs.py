@@ -78,6 +78,9 @@ def write_run(folder: Path) -> Path:
     write_pictures(videos / "photo.png", [np.full((40, 60, 3), 90, np.uint8)])
     boxes = {"boxes": BOXES}
     moved = [[left + 0.1, top, right + 0.1, bottom] for left, top, right, bottom in BOXES]
+    for place in range(2):
+        write_pictures(videos / f"{place}.png", [np.full((40, 80, 3), 60 + 120 * place, np.uint8)])
+    listed = {"frames": [str(videos / f"{place}.png") for place in range(2)], "frame_times": [0.0, 2.0]}
     lines = [
         grounding(1, "when", clip),
         group(1, "where", "tracking", boxes, [rollout(0, f"<answer>{moved}</answer>", moved, 1.4), rollout(1, "no idea", None, 0.0, ended="length")], video=clip),
@@ -85,6 +88,8 @@ def write_run(folder: Path) -> Path:
         group(2, "how many", "numerical_qa", {"answer": "12"}, [rollout(0, "<answer>10</answer>", 10.0, 1.0), rollout(1, "<answer>12</answer>", 12.0, 2.0)], video=None, images=[str(videos / "photo.png")] * 2),
         group(2, "tell", "captioning", {"caption": "A cat jumps.", "events": ["a cat jumps", NASTY]}, [rollout(0, NASTY, NASTY, 1.0)] * 2, video=str(videos / f"{NASTY.replace('/', '')}.mp4"), prompt=NASTY),
         grounding(2, "stolen", outside, (1.0, 1.0, 1.0)),
+        group(3, "clip", "temporal_grounding", {"span": [0.5, 1.0], "duration": 2.0}, [rollout(0, "<answer>0 to 1</answer>", [0.0, 1.0], 1.5)], video=clip, video_parts={"start": 1.0, "end": 3.0}),
+        group(3, "listed", "tracking", boxes, [rollout(0, f"<answer>{moved}</answer>", moved, 1.4)], video="0.png (+1 frames)", video_parts=listed),
     ]  # fmt: skip
     (run / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run

@@ -95,18 +95,28 @@ Media = Video | Pictures
 
 
 def media_columns(media: Media) -> dict[str, Any]:
-    """What rewards are told of it: `video`, its name, and `pictures`, their paths; one of them is None.
+    """What rewards are told of it: `video`, its name, `video_parts`, and `pictures`, their paths; None for what it has not.
 
     Not `images`: TRL takes a column of that name for pictures that it is to encode itself.
     """
     if isinstance(media, Video):
-        return {"video": media.name, "pictures": None}
-    return {"video": None, "pictures": list(media.paths)}
+        return {"video": media.name, "video_parts": video_parts(media), "pictures": None}
+    return {"video": None, "video_parts": None, "pictures": list(media.paths)}
 
 
 def media_in_row(media: Media) -> dict[str, Any]:
-    """What the rows of result files say of it: `video`, its name, or `images`, their paths."""
-    return {"video": media.name} if isinstance(media, Video) else {"images": list(media.paths)}
+    """What the rows of result files say of it: `video`, its name, with `video_parts` if there are any, or `images`, their paths."""
+    if isinstance(media, Pictures):
+        return {"images": list(media.paths)}
+    parts = video_parts(media)
+    return {"video": media.name} | ({} if parts is None else {"video_parts": parts})
+
+
+def video_parts(video: Video) -> dict[str, Any] | None:
+    """What a video's name leaves out, as manifests write it: `frames` with `frame_times`, `start` and `end`; None for a whole file."""
+    frames = {} if video.path else {"frames": list(video.frames), "frame_times": list(video.frame_times)}
+    ends = {name: at for name, at in (("start", video.start), ("end", video.end)) if at is not None}
+    return frames | ends or None
 
 
 @dataclass(frozen=True, slots=True)

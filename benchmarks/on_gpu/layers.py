@@ -95,7 +95,7 @@ def _model(config: PretrainedConfig, dtype: torch.dtype, device: str) -> PreTrai
 def _values_and_gradients(
     model: PreTrainedModel, prompt: PromptInputs, ids: torch.Tensor, *, share: bool
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    values = logps(model, prompt, ids, share=share)
+    values = logps(model, [prompt] * len(ids), ids, share=share)
     backward(model, values)
     gradients = {name: each.grad.detach().clone() for name, each in model.named_parameters() if each.grad is not None}
     return values.detach().float(), gradients

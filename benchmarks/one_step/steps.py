@@ -8,7 +8,7 @@ from typing import Any
 
 from one_step.meters import peak_memory, synchronize
 from one_step.trainers import trl_trainer, video_trainer
-from one_step.workload import Preset, the_prompt
+from one_step.workload import Preset, the_prompts
 from transformers import TrainerCallback
 
 from videochat_r1.doctor import flops
@@ -17,7 +17,14 @@ from videochat_r1.modeling.load import load_config
 from videochat_r1.modeling.media_features import unwrap
 from videochat_r1.modeling.sizes import decoder_sizes
 
-WAYS = ("shared", "repeated", "trl")
+WAYS = ("shared", "repeated", "separate", "trl")
+
+
+def ways_of(preset: Preset) -> tuple[str, ...]:
+    """Those that say something about a preset."""
+    return tuple(way for way in WAYS if way != ("separate" if preset.questions == 1 else "repeated"))
+
+
 PHASES = ("decode", "rollout", "logps", "loss", "update")
 """Columns of the table: videos read and preprocessed, and whatever is no other; completions; log-probabilities of the
 reference; forward and backward of the policy; optimiser."""
@@ -74,7 +81,7 @@ def measure_steps(folder: Path, preset: Preset, way: str) -> dict[str, Any]:
     if way == "trl":
         trainer: Any = trl_trainer(folder, preset)
     else:
-        trainer = video_trainer(folder, preset, share_prompt=way == "shared")
+        trainer = video_trainer(folder, preset, share_prompt=way != "repeated", separate=way == "separate")
     trainer.seconds = defaultdict(float)
     training_step = trainer.training_step
 
@@ -88,14 +95,14 @@ def measure_steps(folder: Path, preset: Preset, way: str) -> dict[str, Any]:
     trainer.add_callback(clock)
     with peak_memory(preset) as peak:
         trainer.train()
-    prompt_tokens = the_prompt(folder, preset).num_tokens
-    if way == "trl" and clock.first_shape != (preset.generations, prompt_tokens):
-        raise SystemExit(f"TRL's prompts are {clock.first_shape}, expected {(preset.generations, prompt_tokens)}")
+    prompt_tokens = the_prompts(folder, preset)[0].num_tokens
+    if way == "trl" and clock.first_shape != (preset.rows, prompt_tokens):
+        raise SystemExit(f"TRL's prompts are {clock.first_shape}, expected {(preset.rows, prompt_tokens)}")
     seconds = {name: statistics.median(step[name] for step in clock.steps[1:]) for name in ("total", *PHASES)}
     computed = clock.counts[-1]
     if way != "trl":
         # Decoding calls the layers themselves, and where it is recorded nothing at all that could count.
-        computed["tokens"] += preset.generations * preset.new_tokens
+        computed["tokens"] += preset.rows * preset.new_tokens
     return {
         "seconds": seconds,
         "computed": computed,
@@ -116,9 +123,12 @@ def step_flops(folder: Path, preset: Preset, prompt_tokens: int, way: str) -> fl
         rollout = flops.prefill_repeated(decoder, prompt_tokens, generations) + generations * video
     else:
         rollout = flops.prefill(decoder, prompt_tokens) + video
-    if way == "shared":
+    if way in ("shared", "separate"):
         forward = flops.logps_shared(*sizes) + video
     else:
         forward = flops.logps_repeated(*sizes) + generations * video
     forwards = 3 + (1 if preset.beta else 0)  # policy and its backward, reference
-    return rollout + flops.decode(*sizes) + forwards * forward
+    step = preset.questions * (rollout + flops.decode(*sizes) + forwards * forward)
+    if way == "shared":
+        step -= (preset.questions - 1) * (1 + forwards) * (flops.prefill(decoder, preset.grid.tokens) + video)
+    return step

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from one_step.meters import synchronize
-from one_step.workload import Preset, frame_side, make_model, prompt_builder, the_prompt, the_sample
+from one_step.workload import Preset, frame_side, make_model, prompt_builder, the_prompts, the_samples
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer
@@ -63,18 +63,18 @@ for _name, _phase in _TIMED_METHODS.items():
 
 
 class TimedTRL(Timed, GRPOTrainer):
-    """(a)"""
+    """TRL's."""
 
 
 class TimedVideo(Timed, VideoGRPOTrainer):
-    """(b) and (c)"""
+    """This project's."""
 
 
-class OneSample:
-    """The same sample again and again."""
+class AgainAndAgain:
+    """The same samples, in their order."""
 
-    def __init__(self, sample: Sample, count: int) -> None:
-        self._samples = [sample] * count
+    def __init__(self, samples: list[Sample], count: int) -> None:
+        self._samples = samples * count
 
     def samples(self, epoch: int) -> list[Sample]:
         """Whatever the epoch."""
@@ -86,8 +86,8 @@ def varied_reward(completions: list[Any], **columns: Any) -> list[float]:
     return [(sum(map(ord, str(completion))) % 97) / 97 for completion in completions]
 
 
-def common_options(preset: Preset, folder: Path) -> dict[str, Any]:
-    """What all three trainers share."""
+def common_options(preset: Preset, folder: Path, questions: int) -> dict[str, Any]:
+    """What all trainers share; a micro-batch holds so many of a step's questions."""
     return {
         "output_dir": str(folder / "out"),
         "use_cpu": not preset.on_gpu,
@@ -95,7 +95,8 @@ def common_options(preset: Preset, folder: Path) -> dict[str, Any]:
         "gradient_checkpointing": preset.on_gpu,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "optim": "sgd" if preset.on_gpu else "adamw_torch",
-        "per_device_train_batch_size": preset.generations,
+        "per_device_train_batch_size": questions * preset.generations,
+        "gradient_accumulation_steps": preset.questions // questions,
         "num_generations": preset.generations,
         "max_completion_length": preset.new_tokens,
         "beta": preset.beta,
@@ -121,16 +122,17 @@ def references(folder: Path, preset: Preset) -> Iterator[None]:
         grpo_trainer.create_model_from_path = original
 
 
-def video_trainer(folder: Path, preset: Preset, *, share_prompt: bool) -> TimedVideo:
-    """(b) or (c), told never to end a completion early."""
+def video_trainer(folder: Path, preset: Preset, *, share_prompt: bool, separate: bool = False) -> TimedVideo:
+    """This project's, told never to end a completion early; all questions of a step share a micro-batch."""
+    options = common_options(preset, folder, preset.questions)
     builder = prompt_builder(folder, preset)
     with references(folder, preset):
         trainer = TimedVideo(
             make_model(folder / "model", preset),
-            args=VideoGRPOConfig(**common_options(preset, folder), share_prompt=share_prompt, log_rollouts=False),
+            args=VideoGRPOConfig(**options, share_prompt=share_prompt, log_rollouts=False),
             processor=builder.processor,
             builder=builder,
-            source=OneSample(the_sample(folder, preset), preset.steps + 2),
+            source=AgainAndAgain(the_samples(folder, preset, separate=separate), preset.steps + 2),
             reward_funcs=[varied_reward],
         )
     sampling = trainer._sampling
@@ -140,13 +142,14 @@ def video_trainer(folder: Path, preset: Preset, *, share_prompt: bool) -> TimedV
 
 
 def trl_trainer(folder: Path, preset: Preset) -> TimedTRL:
-    """(a), with filler so that its prompt has exactly as many tokens, whatever images add around themselves."""
-    num_tokens = the_prompt(folder, preset).num_tokens
+    """TRL's, a question in each micro-batch, with filler so that its prompts have exactly as many tokens, whatever images add
+    around themselves."""
+    (num_tokens,) = {prompt.num_tokens for prompt in the_prompts(folder, preset)}
     processor = load_processor(folder / "model")
     side = frame_side(folder, preset)
     processor.image_processor.size = {"shortest_edge": side**2, "longest_edge": side**2}
     builder = prompt_builder(folder, preset)
-    frames = builder.frames(the_sample(folder, preset).media).pixels[::2]
+    frames = builder.frames(the_samples(folder, preset)[0].video).pixels[::2]
     images = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in frames]
 
     def length(text: str) -> int:
@@ -156,19 +159,19 @@ def trl_trainer(folder: Path, preset: Preset) -> TimedTRL:
         return len(encoded["input_ids"][0])
 
     # To this tokenizer every digit is a token.
-    filler = "a" + "1" * (num_tokens - length("a"))
-    if length(filler) != num_tokens:
-        raise SystemExit(f"TRL's prompt of {length(filler)} tokens cannot be brought to {num_tokens}")
-    row = {"prompt": [{"role": "user", "content": filler}], "images": images}
+    fillers = [f"a{index}" + "1" * (num_tokens - length("a1")) for index in range(preset.questions)]
+    if {length(filler) for filler in fillers} != {num_tokens}:
+        raise SystemExit(f"TRL's prompts of {length(fillers[0])} tokens cannot be brought to {num_tokens}")
+    rows = [{"prompt": [{"role": "user", "content": filler}], "images": images} for filler in fillers]
     features = Features({"prompt": [{"role": Value("string"), "content": Value("string")}], "images": [ImageFeature()]})
-    dataset = Dataset.from_list([row] * (preset.steps + 2), features=features)
+    dataset = Dataset.from_list(rows * (preset.steps + 2), features=features)
     # TRL keeps the image token from being drawn, but not the other vision tokens, which would break the forward.
     forced = {"min_new_tokens": preset.new_tokens, "suppress_tokens": list(vision_token_ids(processor))}
     with references(folder, preset):
         return TimedTRL(
             make_model(folder / "model", preset),
             reward_funcs=[varied_reward],
-            args=GRPOConfig(**common_options(preset, folder), generation_kwargs=forced),
+            args=GRPOConfig(**common_options(preset, folder, 1), generation_kwargs=forced),
             train_dataset=dataset,
             processing_class=processor,
         )

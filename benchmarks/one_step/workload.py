@@ -1,4 +1,4 @@
-"""What every way computes: sizes, a model with random weights, a video and a question about it."""
+"""What every way computes: sizes, a model with random weights, a video and questions about it."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,6 +33,7 @@ class Preset:
         sizes: arguments of `build_tiny`; unused where `published` is given.
         published: ends of the names of published checkpoints, the first of which in the family gives the model's sizes.
         family: of the model.
+        questions: of a step, about one video.
     """
 
     frames: int
@@ -45,6 +46,7 @@ class Preset:
     beta: float = 0.04
     device: str = "cpu"
     family: str = DEFAULT_FAMILY
+    questions: int = 1
 
     @property
     def on_gpu(self) -> bool:
@@ -57,6 +59,11 @@ class Preset:
         return torch.bfloat16 if self.on_gpu else torch.float32
 
     @property
+    def rows(self) -> int:
+        """Completions of a step."""
+        return self.questions * self.generations
+
+    @property
     def grid(self) -> flops.VideoGrid:
         """The video in tokens."""
         return flops.VideoGrid(self.frames // 2, self.tokens, self.tokens)
@@ -66,10 +73,14 @@ _SIX_MILLION = (("hidden", 256), ("layers", 6), ("vision_hidden", 128), ("vision
 PRESETS = {
     "cpu_short": Preset(frames=16, tokens=8, new_tokens=64, steps=5, sizes=_SIX_MILLION),
     "cpu_long": Preset(frames=64, tokens=11, new_tokens=200, steps=3, sizes=_SIX_MILLION),
+    "cpu_questions": Preset(frames=32, tokens=11, new_tokens=32, steps=3, sizes=_SIX_MILLION, questions=4),
     "gpu_7b": Preset(frames=64, tokens=11, new_tokens=200, steps=3, published=("-7B", "-8B"), device="cuda"),
     "debug": Preset(frames=4, tokens=4, new_tokens=6, steps=1, sizes=(("hidden", 64), ("layers", 2)), generations=3),
+    "debug_questions": Preset(
+        frames=4, tokens=4, new_tokens=6, steps=1, sizes=(("hidden", 64), ("layers", 2)), generations=3, questions=2
+    ),
 }
-"""`debug` says nothing: it only tries everything, on the smallest sizes."""
+"""`debug` and `debug_questions` say nothing: they only try everything, on the smallest sizes."""
 
 
 def build_model(path: Path, preset: Preset) -> None:
@@ -122,9 +133,9 @@ def random_model(config: PretrainedConfig, dtype: torch.dtype, device: str) -> P
     return model
 
 
-def write_video(path: Path, preset: Preset, side: int) -> None:
+def write_video(path: Path, preset: Preset, side: int, *, seed: int = 0) -> None:
     """A video of exactly the preset's frames of that side, two a second."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(2))
         stream.width = stream.height = side
@@ -137,9 +148,14 @@ def write_video(path: Path, preset: Preset, side: int) -> None:
 
 
 def prepare(folder: Path, preset: Preset) -> None:
-    """Write model and video into the folder, once for all measurements."""
+    """Write model and videos into the folder, once for all measurements: one for each question, if it is asked for itself."""
     build_model(folder / "model", preset)
-    write_video(folder / "video.mp4", preset, frame_side(folder, preset))
+    for index in range(preset.questions):
+        write_video(_video(folder, index), preset, frame_side(folder, preset), seed=index)
+
+
+def _video(folder: Path, index: int) -> Path:
+    return folder / f"video_{index}.mp4"
 
 
 def frame_side(folder: Path, preset: Preset) -> int:
@@ -148,12 +164,22 @@ def frame_side(folder: Path, preset: Preset) -> int:
     return preset.tokens * FAMILIES[preset.family].token_side(config)
 
 
-def the_sample(folder: Path, preset: Preset) -> Sample:
-    """A question about the video."""
+def the_samples(folder: Path, preset: Preset, *, separate: bool = False) -> list[Sample]:
+    """The questions of a step, about one video, or each about a video of its own. All have equally many tokens."""
     duration = preset.frames / 2
     target = SpanTarget(Span(0.5, duration / 2), duration)
-    video = Video(path=str(folder / "video.mp4"))
-    return Sample("bench", "temporal_grounding", video, "the square is red", target, duration)
+    return [
+        Sample(
+            f"bench{index}",
+            "temporal_grounding",
+            Video(path=str(_video(folder, index if separate else 0))),
+            # To this tokenizer every digit is a token.
+            "the square is red" + (f" {index}" if preset.questions > 1 else ""),
+            target,
+            duration,
+        )
+        for index in range(preset.questions)
+    ]
 
 
 def prompt_builder(folder: Path, preset: Preset) -> PromptBuilder:
@@ -163,9 +189,9 @@ def prompt_builder(folder: Path, preset: Preset) -> PromptBuilder:
     return PromptBuilder(processor, config, budget(folder, preset), templates={"temporal_grounding": template})
 
 
-def the_prompt(folder: Path, preset: Preset) -> PromptInputs:
-    """That question as the model gets it."""
-    return prompt_builder(folder, preset).build(the_sample(folder, preset))
+def the_prompts(folder: Path, preset: Preset) -> list[PromptInputs]:
+    """These questions about one video as the model gets them."""
+    return prompt_builder(folder, preset).build_together(the_samples(folder, preset))
 
 
 def budget(folder: Path, preset: Preset) -> VideoBudget:

@@ -41,6 +41,7 @@ class ScoredCompletion:
     source: str
     generation: int
     video: str | None
+    video_parts: Mapping[str, Any] | None
     images: Sequence[str] | None
     prompt: str
     completion: str
@@ -209,6 +210,7 @@ class RolloutLog:
             source=columns["source"],
             generation=columns["generation"],
             video=columns["video"],
+            video_parts=columns["video_parts"],
             images=columns["pictures"],
             prompt=columns["prompt"],
             completion=one.completion,

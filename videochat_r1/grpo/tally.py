@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from videochat_r1.rollout.ended import Ended
 
@@ -67,6 +67,6 @@ def _sum(values: list[Any]) -> Sum:
     return Sum(sum(numbers), len(numbers))
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of JSON is a number that can be added up: no boolean, NaN, infinity or integer past the range of floats."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e15 < value < 1e15

@@ -22,6 +22,9 @@ from videochat_r1.rollout.base import Rollout, SamplingSettings
 # A uniform number this close to 1 could round up to the whole mass and fall off the end of the vocabulary.
 _LARGEST_UNIFORM = 1.0 - 2.0**-40
 
+# Tokens of a vocabulary that are summed as one row.
+_BLOCK = 1024
+
 
 def uniform_noise(seeds: Sequence[int], max_new_tokens: int) -> torch.Tensor:
     """(R, C) float64 in [0, 1): row r depends on `seeds[r]` alone, and its beginning not on C."""
@@ -36,10 +39,27 @@ def inverse_cdf(scores: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
         scores: (R, V) logits; a token at -inf is never drawn. Where they are NaN some token comes out.
         uniform: (R,) float64 in [0, 1).
     """
-    cumulative = scores.double().softmax(-1).cumsum(-1)
-    target = uniform.clamp(max=_LARGEST_UNIFORM).unsqueeze(-1) * cumulative[:, -1:]
-    # Of NaN the search finds the end of the vocabulary, a token that does not exist.
-    return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp(max=scores.shape[-1] - 1)
+    masses = (scores.double() - scores.amax(-1, keepdim=True).double()).exp()
+    vocabulary = masses.shape[-1]
+    if vocabulary <= _BLOCK:
+        return _first_above(masses, uniform.unsqueeze(-1))[0].squeeze(-1)
+    # A GPU sums a row of a large vocabulary one piece after the other; blocks of it all at once.
+    blocks = torch.nn.functional.pad(masses, (0, -vocabulary % _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    block, rest = _first_above(blocks.sum(-1), uniform.unsqueeze(-1))
+    inside = blocks.gather(1, block.unsqueeze(-1).expand(-1, -1, _BLOCK)).squeeze(1)
+    token, _ = _first_above(inside, rest)
+    return (block * _BLOCK + token).squeeze(-1).clamp(max=vocabulary - 1)
+
+
+def _first_above(masses: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(R, 1) the first place of (R, N) whose cumulative mass exceeds a share (R, 1) of all, and the share of that place's own mass that
+    is reached there."""
+    cumulative = masses.cumsum(-1)
+    target = share.clamp(max=_LARGEST_UNIFORM) * cumulative[:, -1:]
+    # Of NaN the search finds the end, a place that does not exist.
+    place = torch.searchsorted(cumulative, target, right=True).clamp(max=masses.shape[-1] - 1)
+    own = masses.gather(-1, place)
+    return place, (target - (cumulative.gather(-1, place) - own)).clamp(min=0) / own
 
 
 class TokenSampler:

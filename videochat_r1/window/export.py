@@ -67,7 +67,7 @@ def _media(address: str, shown: Shown, copies: Copies) -> dict[str, str]:
             f"{address}/pictures/{place}": _held(file, str(media_type(file))) for place, file in enumerate(shown.files)
         }
     try:
-        return {f"{address}/video": _held(copies.of(shown.files), "video/mp4")}
+        return {f"{address}/video": _held(copies.of(shown.files, shown.frame_times), "video/mp4")}
     except VideoError as error:
         logger.warning("%s is left out: %s", shown.name, error)
         return {}

@@ -27,7 +27,7 @@ def group_view(number: int, group: Mapping[str, Any], shown: Shown) -> dict[str,
         "source": str(group.get("source") or ""),
         "sample": str(group["sample_id"]),
         "question": plain_question(str(group.get("prompt") or "")),
-        "media": {"kind": shown.kind, "name": shown.name, "count": len(shown.files), "problem": shown.problem},
+        "media": _media_view(shown),
         "duration": _number(target.get("duration")),
         "options": [str(option) for option in options],
         "lettered": "options" in target,
@@ -35,6 +35,12 @@ def group_view(number: int, group: Mapping[str, Any], shown: Shown) -> dict[str,
         "truth": truth_of(target),
         "rollouts": [_rollout_view(one, target) for one in group["rollouts"]],
     }
+
+
+def _media_view(shown: Shown) -> dict[str, Any]:
+    """`start` and `end` are seconds of what is played, where that is more than was shown."""
+    about = {"kind": shown.kind, "name": shown.name, "count": len(shown.files), "problem": shown.problem}
+    return {**about, "start": shown.start, "end": shown.end}
 
 
 def plain_question(prompt: str) -> str:
@@ -97,7 +103,19 @@ def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str
         "whole_video": one.get("whole_video") is True,
         "past_end": one.get("past_end") is True,
         "problem": None if one.get("problem") is None else str(one["problem"]),
-        "verdicts": one.get("verdicts"),
+        "passes": [_pass_view(each) for each in one.get("passes") or () if isinstance(each, dict)],
+    }
+
+
+def _pass_view(one: Mapping[str, Any]) -> dict[str, Any]:
+    """A pass of clue-perception: what it wrote, its clues, and the parts of the video that it looked at (none: the whole)."""
+    saw = one.get("saw")
+    return {
+        "parts": [{"kind": kind, "text": text} for kind, text in parts_of(str(one.get("completion") or ""))],
+        "clues": _spans(one.get("clues")),
+        "segments": _spans(saw.get("segments")) if isinstance(saw, dict) else [],
+        "frames": _number(saw.get("num_frames")) if isinstance(saw, dict) else None,
+        "tokens": _number(saw.get("num_tokens")) if isinstance(saw, dict) else None,
     }
 
 

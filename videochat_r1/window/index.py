@@ -244,9 +244,14 @@ class Index:
         return found, max(after, self.count())
 
     def distinct(self, column: str) -> list[Any]:
-        """The values of `task`, `source` or `step`, in order."""
-        assert column in ("task", "source", "step"), column
+        """The values of `task` or `source`, in order."""
+        assert column in ("task", "source"), column
         return [row[0] for row in self._ask(f"select distinct {column} from groups order by 1", [])]
+
+    def updates(self) -> tuple[int, int] | None:
+        """The first and the last update; None before there is a group."""
+        [(first, last)] = self._ask("select min(step), max(step) from groups", [])
+        return None if first is None else (first, last)
 
     def means(self, until: int | None = None) -> dict[str, tuple[float, int, str]]:
         """Sample -> (mean reward, number, task) of its last group, or its last one not after an update; unscored ones are left out."""

@@ -1,13 +1,12 @@
 """The files that a run's groups show, and none but those below the folders that the window was opened for."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-_LIST = re.compile(r"(.+) \(\+(\d+) frames\)")
-"""As `Video.name` tells a video of image files: the first, and how many more."""
+from videochat_r1.grpo.tally import is_number
+
 _MEDIA = {
     ".mp4": "video/mp4",
     ".m4v": "video/mp4",
@@ -41,12 +40,17 @@ class Shown:
         name: of the first file, without its folders.
         files: where they are; empty where they were not found, or may not be served.
         problem: why, in words for the page; None if there is none.
+        frame_times: of image files, the seconds of each.
+        start, end: of a clip, whose own time begins at `start` seconds of the file; None for the file's.
     """
 
     kind: str
     name: str
     files: tuple[Path, ...]
     problem: str | None
+    frame_times: tuple[float, ...] = ()
+    start: float | None = None
+    end: float | None = None
 
 
 class Folders:
@@ -76,18 +80,21 @@ class Folders:
         return None
 
     def shown(self, group: Mapping[str, Any]) -> Shown:
-        """What a group shows, of the keys `video` or `images` of its line."""
+        """What a group shows, of the keys `video`, `video_parts` and `images` of its line."""
         pictures = group.get("images")
         if isinstance(pictures, list) and pictures and all(isinstance(path, str) for path in pictures):
             return self._shown("pictures", pictures[0], [self.find(path) for path in pictures])
-        name = group.get("video")
+        name, parts = group.get("video"), group.get("video_parts")
         if not isinstance(name, str) or not name:
             return Shown("video", "", (), "the log does not say what was shown")
-        listed = _LIST.fullmatch(name)
-        if listed is None:
-            return self._shown("video", name, [self.find(name)])
-        first = self.find(listed[1])
-        return self._shown("frames", listed[1], [first] if first is None else _from(first, int(listed[2]) + 1))
+        parts = parts if isinstance(parts, dict) else {}
+        start, end = (float(at) if is_number(at := parts.get(key)) else None for key in ("start", "end"))
+        frames, times = parts.get("frames"), parts.get("frame_times")
+        if not isinstance(frames, list) or not isinstance(times, list):
+            return replace(self._shown("video", name, [self.find(name)]), start=start, end=end)
+        pairs = [(path, at) for path, at in zip(frames, times, strict=False) if isinstance(path, str) and is_number(at)]
+        shown = self._shown("frames", name, [self.find(path) for path, _ in pairs] or [None])
+        return replace(shown, frame_times=tuple(float(at) for _, at in pairs), start=start, end=end)
 
     def _shown(self, kind: str, name: str, found: Sequence[Path | None]) -> Shown:
         files = tuple(file for file in found if file is not None)
@@ -103,9 +110,3 @@ class Folders:
 def media_type(file: Path) -> str | None:
     """The type by which a file is served; None for one that is not."""
     return _MEDIA.get(file.suffix.lower())
-
-
-def _from(first: Path, count: int) -> list[Path]:
-    """So many image files of a folder in order of their names, from the first."""
-    names = sorted(path for path in first.parent.iterdir() if path.suffix.lower() == first.suffix.lower())
-    return names[names.index(first) :][:count]

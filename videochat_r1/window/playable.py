@@ -1,7 +1,7 @@
 """Copies that every browser plays, of videos that it cannot: H.264 in MP4, made with PyAV in a process of their own. No torch.
 
-Run as a program, `python -m videochat_r1.window.playable` with the copy's path and the rate of image files as arguments, it makes
-one copy of the files that standard input names.
+Run as a program, `python -m videochat_r1.window.playable` with the copy's path as argument, it makes one copy of what standard input
+names: files, and the times of image files.
 """
 
 import itertools
@@ -22,11 +22,10 @@ from videochat_r1.errors import VideoError
 
 logger = logging.getLogger(__name__)
 
-FRAMES_PER_SECOND = 10
-"""Of a video of image files, whose own times are not in the log."""
 _MOST_BYTES = 2 << 30
 _MOST_SECONDS = 300.0
 _LONGEST_SIDE = 960
+_LAST_SECONDS = Fraction(1, 30)
 _X264 = {"preset": "veryfast", "crf": "23", "g": "24", "bf": "0"}
 
 
@@ -46,13 +45,13 @@ class Copies:
         self._made: dict[tuple[str, ...], Path] = {}
         self._failed: dict[tuple[str, ...], str] = {}
 
-    def of(self, files: Sequence[Path]) -> Path:
-        """The copy of a video file, or of image files in order.
+    def of(self, files: Sequence[Path], times: Sequence[float] = ()) -> Path:
+        """The copy of a video file, or of image files with the seconds of each.
 
         Raises:
             VideoError: they cannot be read, or not within some minutes; it names no path.
         """
-        key = (*map(str, files), str(files[0].stat().st_mtime_ns))
+        key = (*map(str, files), *map(str, times), str(files[0].stat().st_mtime_ns))
         with self._making:
             if key in self._failed:
                 raise VideoError(self._failed[key])
@@ -60,7 +59,7 @@ class Copies:
             if copy is None:
                 copy = Path(self._folder.name) / f"{next(self._numbers)}.mp4"
                 try:
-                    _make_apart(files, copy)
+                    _make_apart(files, times, copy)
                 except VideoError as error:
                     self._failed[key] = str(error)
                     raise
@@ -80,12 +79,12 @@ class Copies:
             del sizes[oldest]
 
 
-def _make_apart(files: Sequence[Path], copy: Path) -> None:
+def _make_apart(files: Sequence[Path], times: Sequence[float], copy: Path) -> None:
     """A decoder that hangs or dies takes the window with it no more than a copy."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", "videochat_r1.window.playable", str(copy)],
-            input=json.dumps([str(file) for file in files]),
+            input=json.dumps({"files": [str(file) for file in files], "times": list(times)}),
             capture_output=True,
             text=True,
             timeout=_MOST_SECONDS,
@@ -100,11 +99,11 @@ def _make_apart(files: Sequence[Path], copy: Path) -> None:
         raise VideoError("the video cannot be decoded")
 
 
-def make_copy(files: Sequence[Path], copy: Path) -> None:
-    """Write the copy: of a video at its own times from 0, of image files at `FRAMES_PER_SECOND`; long sides are scaled down."""
+def make_copy(files: Sequence[Path], times: Sequence[float], copy: Path) -> None:
+    """Write the copy: of a video at its own times from 0, of image files at theirs; long sides are scaled down."""
     with av.open(str(copy), "w", options={"movflags": "+faststart"}) as output:
         stream, clock = None, Fraction(1, 90_000)
-        for image, seconds in _images(files):
+        for image, seconds in _images(files, times):
             if stream is None:
                 stream = output.add_stream("libx264", rate=Fraction(30), options=_X264)
                 stream.width, stream.height = _size(image.width, image.height)
@@ -117,9 +116,9 @@ def make_copy(files: Sequence[Path], copy: Path) -> None:
         output.mux(stream.encode())
 
 
-def _images(files: Sequence[Path]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
     """Images with their seconds from the first."""
-    if len(files) == 1:
+    if not times:
         with av.open(str(files[0])) as container:
             stream = container.streams.video[0]
             first, last = None, Fraction(-1)
@@ -132,9 +131,12 @@ def _images(files: Sequence[Path]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
                     last = seconds - first
                     yield frame, last
         return
-    for number, file in enumerate(files):
+    # The last image stays as long as the others do on average, which takes it once more at the end.
+    starts = [Fraction(at - times[0]).limit_denominator(1000) for at in times]
+    gap = starts[-1] / max(len(starts) - 1, 1) or Fraction(1)
+    for file, at in (*zip(files, starts, strict=True), (files[-1], starts[-1] + gap - _LAST_SECONDS)):
         with av.open(str(file)) as container:
-            yield next(container.decode(video=0)), Fraction(number, FRAMES_PER_SECOND)
+            yield next(container.decode(video=0)), at
 
 
 def _size(width: int, height: int) -> tuple[int, int]:
@@ -145,6 +147,7 @@ def _size(width: int, height: int) -> tuple[int, int]:
 
 if __name__ == "__main__":
     try:
-        make_copy([Path(name) for name in json.load(sys.stdin)], Path(sys.argv[1]))
+        given = json.load(sys.stdin)
+        make_copy([Path(name) for name in given["files"]], given["times"], Path(sys.argv[1]))
     except (FFmpegError, OSError, IndexError, ValueError, VideoError) as problem:
         sys.exit(f"{type(problem).__name__}: {problem}")

@@ -24,7 +24,6 @@ from videochat_r1.sample import Media, Pictures, Video
 from videochat_r1.video.frames import VideoBudget, load_frames, resize
 from videochat_r1.video.stills import PictureBudget, load_pictures
 from videochat_r1.window.media import Shown
-from videochat_r1.window.playable import FRAMES_PER_SECOND
 
 logger = logging.getLogger(__name__)
 
@@ -154,8 +153,8 @@ def _media(shown: Shown) -> Media:
     if shown.kind == "pictures":
         return Pictures(files)
     if shown.kind == "frames":
-        return Video(frames=files, frame_times=tuple(place / FRAMES_PER_SECOND for place in range(len(files))))
-    return Video(path=files[0])
+        return Video(frames=files, frame_times=shown.frame_times, start=shown.start, end=shown.end)
+    return Video(path=files[0], start=shown.start, end=shown.end)
 
 
 def _frames(pixels: torch.Tensor, times: Sequence[float], size: tuple[int, int]) -> list[dict[str, Any]]:

@@ -180,19 +180,20 @@ class _Pages:
             raise HTTPException(422, str(error)) from error
 
     def video(self, request: Request) -> Response:
-        files = self._files(request)
+        files = self._shown(request).files
         if len(files) != 1:
             raise HTTPException(404)
         return _file(files[0])
 
     def copy(self, request: Request) -> Response:
         try:
-            return FileResponse(self._copies.of(self._files(request)), media_type="video/mp4")
+            shown = self._shown(request)
+            return FileResponse(self._copies.of(shown.files, shown.frame_times), media_type="video/mp4")
         except VideoError as error:
             raise HTTPException(422, str(error)) from error
 
     def picture(self, request: Request) -> Response:
-        files, place = self._files(request), request.path_params["place"]
+        files, place = self._shown(request).files, request.path_params["place"]
         if place >= len(files):
             raise HTTPException(404)
         return _file(files[place])
@@ -213,12 +214,11 @@ class _Pages:
 
     def _about(self, run: Run) -> dict[str, Any]:
         index = run.index
-        steps = index.distinct("step")
         return {
             "name": run.name,
             "kind": run.kind,
             "groups": index.count(),
-            "steps": [steps[0], steps[-1]] if steps else None,
+            "steps": index.updates(),
             "tasks": index.distinct("task"),
             "sources": index.distinct("source"),
             "read": index.known / index.size if index.size else 1.0,
@@ -238,12 +238,12 @@ class _Pages:
             raise HTTPException(404)
         return run, number, group
 
-    def _files(self, request: Request) -> tuple[Path, ...]:
+    def _shown(self, request: Request) -> Shown:
         run, _, group = self._group(request)
-        files = run.folders.shown(group).files
-        if not files:
+        shown = run.folders.shown(group)
+        if not shown.files:
             raise HTTPException(404)
-        return files
+        return shown
 
 
 class Eyes:

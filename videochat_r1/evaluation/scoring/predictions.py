@@ -15,6 +15,7 @@ SCORED_KEYS = (
     "id",
     "task",
     "video",
+    "video_parts",
     "images",
     "query",
     "target",

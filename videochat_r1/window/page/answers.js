@@ -22,6 +22,15 @@ export function answers({ ranked, onPick }) {
   };
 }
 
+const partView = (part) => el("div", { class: `part ${part.kind}` }, el("span", { class: "label" }, KINDS[part.kind] ?? part.kind), el("code", {}, part.text));
+
+/** A look at the video and what was written after it. */
+function pass(one, place) {
+  const where = one.segments.length > 0 ? spansText(one.segments) : "the whole video";
+  const facts = [one.frames === null ? null : `${one.frames} frames`, one.tokens === null ? null : `${one.tokens} tokens`];
+  return el("div", {}, el("p", { class: "soft" }, `look ${place + 1}: ${[where, ...facts.filter((fact) => fact !== null)].join(", ")}`), one.parts.map(partView));
+}
+
 function item(one, onPick) {
   const rewards = Object.entries(one.rewards).filter(([, value]) => value !== null);
   const flags = [
@@ -41,14 +50,7 @@ function item(one, onPick) {
       one.advantage === null ? null : el("span", { class: one.advantage < 0 ? "before" : "after", title: "advantage" }, signed(one.advantage)),
       el("span", { class: "soft" }, rewards.map(([name, value]) => `${name} ${number(value)}`).join("  ")),
     ),
-    one.parts.map((part) =>
-      el(
-        "div",
-        { class: `part ${part.kind}` },
-        el("span", { class: "label" }, KINDS[part.kind] ?? part.kind),
-        el("code", {}, part.text),
-      ),
-    ),
+    one.passes.length > 1 ? one.passes.map(pass) : one.parts.map(partView),
     one.parts.length === 0 ? el("p", { class: "soft" }, "an empty completion") : null,
     el(
       "p",

@@ -93,8 +93,8 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
     "[": step(earlier),
     s: saw.toggle,
     " ": video === null ? null : () => (video.paused ? video.play() : video.pause()),
-    ",": video === null ? null : () => shown.seek(Math.max(video.currentTime - 0.5, 0)),
-    ".": video === null ? null : () => shown.seek(Math.min(video.currentTime + 0.5, video.duration)),
+    ",": video === null ? null : () => shown.seek(Math.max(shown.time() - 0.5, 0)),
+    ".": video === null ? null : () => shown.seek(shown.time() + 0.5),
   };
   return { element: view, keys, attached: () => pick(0), title: `${taskName(group.task)} ${group.sample}` };
 }

@@ -17,12 +17,15 @@ export function player({ address, media, tracks, onTime, onLength }) {
   const element = el("div", { class: "player" }, stage, note);
   let picked = null;
   let usesCopy = media.kind === "frames";
+  // A clip's own time begins at its start.
+  const begin = media.start ?? 0;
+  const length = () => Math.min(media.end ?? Infinity, video.duration) - begin;
 
   function load() {
     const source = mediaAddress(`${address}/${usesCopy && !isExported ? "copy" : "video"}`);
     if (source === null) return fail("This page was sent without the video.");
     video.src = source;
-    if (media.kind === "frames") note.textContent = `${media.count} image files, shown at 10 a second`;
+    if (media.kind === "frames") note.textContent = `${media.count} image files, each until the next one's time`;
   }
 
   function fail(why) {
@@ -42,7 +45,8 @@ export function player({ address, media, tracks, onTime, onLength }) {
     if (video.videoWidth === 0) return useCopy();
     stage.style.setProperty("--ratio", video.videoWidth / video.videoHeight);
     if (usesCopy && media.kind !== "frames") note.textContent = "shown as a copy that this browser plays";
-    onLength(video.duration);
+    video.currentTime = begin;
+    onLength(length());
     draw();
   });
   for (const event of ["timeupdate", "seeking", "seeked"]) video.addEventListener(event, tell);
@@ -52,16 +56,17 @@ export function player({ address, media, tracks, onTime, onLength }) {
   });
 
   function tell() {
-    onTime(video.currentTime);
+    if (video.currentTime >= begin + length() && !video.paused) video.pause();
+    onTime(Math.max(video.currentTime - begin, 0));
     draw();
   }
 
   function draw() {
     if (tracks.length === 0 || !video.duration) return;
-    const share = video.currentTime / video.duration;
+    const share = (video.currentTime - begin) / length();
     const drawn = [];
     for (const track of [...tracks].sort((a, b) => order(a) - order(b))) {
-      const box = boxAt(track.boxes, share);
+      const box = boxAt(track.boxes, share, media.kind !== "frames");
       if (box === null) continue;
       const [x0, y0, x1, y1] = box;
       const place = { x: Math.min(x0, x1), y: Math.min(y0, y1), width: Math.abs(x1 - x0), height: Math.abs(y1 - y0) };
@@ -79,8 +84,9 @@ export function player({ address, media, tracks, onTime, onLength }) {
   return {
     element,
     video,
+    time: () => video.currentTime - begin,
     seek: (time) => {
-      video.currentTime = time;
+      video.currentTime = begin + time;
       tell();
     },
     pick: (key) => {
@@ -90,9 +96,10 @@ export function player({ address, media, tracks, onTime, onLength }) {
   };
 }
 
-/** The box at a share of the video's length: between two instants, what lies between their boxes. */
-export function boxAt(boxes, share) {
-  const place = Math.min(Math.max(share, 0) * boxes.length, boxes.length - 1);
+/** The box at a share of the video's length: between two instants what lies between their boxes, or, where the picture does not move, the first. */
+export function boxAt(boxes, share, moves) {
+  const exact = Math.min(Math.max(share, 0) * boxes.length, boxes.length - 1);
+  const place = moves ? exact : Math.floor(exact + 1e-3);
   const before = boxes[Math.floor(place)] ?? null;
   const after = boxes[Math.ceil(place)] ?? null;
   if (before === null || after === null) return before;

@@ -13,7 +13,6 @@ const SHARES = {
   read: "unreadable",
   past_end: "past the end",
 };
-const CELL = 9;
 
 /** The points of a share; of answers that could be read, those of the others, so that all shares are of what goes wrong. */
 const shareOf = (one, task, name) => (name === "read" ? one.tasks[task]?.read?.map(([step, share]) => [step, 1 - share]) : one.tasks[task]?.[name]);
@@ -101,14 +100,15 @@ function spreadMap(cells, go) {
   const columns = Map.groupBy(cells, ([step]) => step);
   const widest = Math.max(...[...columns.values()].map((column) => column.length));
   const most = Math.max(...cells.map(([, , , spread]) => spread)) || 1;
+  const side = Math.min(Math.max(Math.floor(1100 / columns.size), 9), 16);
   const note = el("p", { class: "soft", role: "status" }, "Each square is a group: the stronger, the further apart its rewards; grey where all are equal.");
   const drawn = [...columns].flatMap(([, column], x) =>
     column.map(([step, group, task, spread, mean], y) =>
       svg("rect", {
-        x: x * CELL,
-        y: y * CELL,
-        width: CELL - 1,
-        height: CELL - 1,
+        x: x * side,
+        y: y * side,
+        width: side - 1,
+        height: side - 1,
         rx: 1.5,
         class: spread < 1e-6 ? "blind" : "after",
         "fill-opacity": spread < 1e-6 ? 0.5 : 0.12 + (0.88 * spread) / most,
@@ -118,8 +118,8 @@ function spreadMap(cells, go) {
     ),
   );
   const [first, last] = [cells[0][0], cells[cells.length - 1][0]];
-  const map = svg("svg", { class: "map", width: columns.size * CELL, height: widest * CELL, role: "img", "aria-label": `spread of rewards of the groups of updates ${first} to ${last}` }, drawn);
+  const map = svg("svg", { class: "map", width: columns.size * side, height: widest * side, role: "img", "aria-label": `spread of rewards of the groups of updates ${first} to ${last}` }, drawn);
   map.addEventListener("pointermove", (event) => fill(note, event.target.dataset.words ?? ""));
   map.addEventListener("click", (event) => event.target.dataset.group && go(Number(event.target.dataset.group)));
-  return el("section", { "aria-label": "all groups" }, el("h2", {}, "spread of rewards"), note, el("div", { class: "scroll", tabindex: 0 }, map), el("p", { class: "soft ends" }, el("span", {}, `update ${first}`), el("span", {}, `update ${last}`)));
+  return el("section", { "aria-label": "all groups" }, el("h2", {}, "spread of rewards"), note, el("div", { class: "scroll", tabindex: 0 }, map, el("p", { class: "soft ends", style: { width: `${columns.size * side}px` } }, el("span", {}, `update ${first}`), el("span", {}, first === last ? "" : `update ${last}`))));
 }
