@@ -93,17 +93,34 @@ def test_state_bytes_by_hand() -> None:
 @pytest.mark.parametrize("mergers", [1, 4])
 def test_activation_bytes_by_hand(mergers: int) -> None:
     shape = small_shape(mergers=mergers)
-    same = {"tokens": 10, "video_tokens": 2, "bf16": True}
-    inside, vision_inside, features = 6 * 4 + 2 * 6 + 2 * 2 + 3 * 10, 8 * 5 + 3 * 7, mergers * 2 * 4
-    language, vision = 10 * (3 * 4 + 2 * inside), 8 * (2 * 5 + 2 * vision_inside)
-    kept = update_bytes(shape, Strategy(2), rows=2, checkpointing=True, frozen_vision=False, **same)
-    assert kept == 2 * 2 * (language + features + vision)
+    same = {"tokens": 10, "video_tokens": 2, "scored_tokens": 6, "bf16": True, "trained_head": False}
+    inside, vision_inside = 8 * 4 + 3 * (6 + 2) + 4 * 10, 15 * 5 + 4 * 7
+    features, merging = mergers * 2 * 4, mergers * 2 * 20 * 5
+    kept, recomputed = 10 * 3 * 4 + features + 8 * 2 * 5 + merging, 8 * (vision_inside + 2 * 7)
+    update = update_bytes(shape, Strategy(2), rows=2, checkpointing=True, frozen_vision=False, **same)
+    assert update == 2 * 2 * (kept + max(recomputed, 10 * (inside + 2 * 10)))
     frozen = update_bytes(shape, Strategy(3), rows=1, checkpointing=True, frozen_vision=True, **same)
-    assert frozen == 2 * 1000 + 2 * (language + features)
+    assert frozen == 2 * 1000 + 2 * (10 * 3 * 4 + features + 10 * (inside + 2 * 10))
     everything = update_bytes(shape, Strategy(0), rows=1, checkpointing=False, frozen_vision=True, **same)
-    assert everything == 2 * (10 * inside * 3 + features)
-    assert rollout_bytes(shape, Strategy(0), tokens=10, groups=3, bf16=False) == 2 * 4 * 3 * 2 * 10 * 3
-    assert rollout_bytes(shape, Strategy(3), tokens=10, groups=1, bf16=True) == 2 * 1000 + 2 * 2 * 3 * 2 * 10
+    assert everything == 2 * (10 * inside * 3 + features) + 2 * 6 * 11
+    head = update_bytes(
+        shape, Strategy(0), rows=3, checkpointing=False, frozen_vision=True, **same | {"trained_head": True}
+    )
+    assert head == 3 * 2 * (10 * inside * 3 + features) + 2 * 3 * 6 * 11 + 6 * 11 * 4
+
+
+@pytest.mark.parametrize("mergers", [1, 4])
+def test_rollout_bytes_by_hand(mergers: int) -> None:
+    """Four groups of a prompt of 7,000 tokens, two of which are prefilled together; their videos weigh more than a layer."""
+    shape = small_shape(mergers=mergers)
+    of = {"tokens": 7100, "groups": 4, "prompt_tokens": 7000, "video_tokens": 6000}
+    layer = 7000 * (5 * 4 + 3 * 10)
+    tower = 24000 * ((24 + 10) * 5 + 6 * 1176) - 2 * 2 * 3 * 2 * 7000
+    keys, features = 2 * 2 * 3 * 2 * 7100 * 4, 2 * mergers * 6000 * 4
+    assert rollout_bytes(shape, Strategy(0), bf16=True, **of) == keys + 2 * (features + tower)
+    assert rollout_bytes(shape, Strategy(3), bf16=True, **of) == 2 * 1000 + keys + 2 * (features + tower)
+    of = {"tokens": 10, "groups": 3, "prompt_tokens": 7, "video_tokens": 0}
+    assert rollout_bytes(shape, Strategy(0), bf16=False, **of) == 2 * 4 * 3 * 2 * 10 * 3 + 3 * 4 * layer // 1000
 
 
 @pytest.mark.parametrize(("name", "side", "times"), [("Qwen2.5-VL-7B", 28, 0), ("Qwen3-VL-8B", 32, 9)])

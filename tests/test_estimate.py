@@ -110,7 +110,9 @@ def test_windows_that_are_cut_off_hold_fewer_patches() -> None:
 def test_head_bytes_by_hand() -> None:
     shape = small_shape(vocabulary=40000)
     same = {"scored_tokens": 10, "bf16": True}
-    assert head_bytes(shape, Strategy(3), trained=True, **same) == 10 * 32768 * 2 + 160000 * (2 + 4)
+    assert head_bytes(shape, Strategy(3), trained=True, **same) == 10 * 32768 * 2 + 160000 * (2 + 4 + 2)
+    in_float = {"scored_tokens": 10, "bf16": False}
+    assert head_bytes(shape, Strategy(3), trained=True, **in_float) == 10 * 32768 * 4 + 160000 * (4 + 4)
     assert head_bytes(shape, Strategy(2), trained=False, **same) == 10 * 32768 * 2
 
 
@@ -140,9 +142,10 @@ def test_bytes_of_a_token_in_bf16(name: str, cached: int, features: int) -> None
     config = published_config(name)
     assert config is not None
     shape = model_shape(config)
-    assert rollout_bytes(shape, Strategy(0), tokens=1, groups=1, bf16=True) == cached
-    update = {"tokens": 0, "rows": 1, "bf16": True, "checkpointing": True, "frozen_vision": True}
-    assert update_bytes(shape, Strategy(0), video_tokens=1, **update) == features
+    nothing = {"prompt_tokens": 0, "video_tokens": 0}
+    assert rollout_bytes(shape, Strategy(0), tokens=1, groups=1, bf16=True, **nothing) == cached
+    update = {"tokens": 0, "rows": 1, "scored_tokens": 0, "bf16": True, "checkpointing": True, "frozen_vision": True}
+    assert update_bytes(shape, Strategy(0), video_tokens=1, trained_head=False, **update) == features
 
 
 @pytest.mark.parametrize("duration", [4.0, 30.0, 180.0])
@@ -323,9 +326,9 @@ def test_vllm_takes_its_share_of_a_gpu_unless_it_sleeps(capsys: pytest.CaptureFi
     assert plain["vllm"] == 0
     resident = run(capsys, "--use_vllm", "true")["shared"]["gigabytes"]
     assert resident["vllm"] == pytest.approx(24) and resident["rollout"] == 0
-    assert resident["peak"] == pytest.approx(plain["state"] + plain["update"] + plain["head"] + 24)
+    assert resident["peak"] == pytest.approx(plain["state"] + plain["update"] + 24)
     sleeping = run(capsys, "--use_vllm", "true", "--vllm_enable_sleep_mode", "true")["shared"]["gigabytes"]
-    assert sleeping["peak"] == pytest.approx(plain["state"] + max(24, plain["update"] + plain["head"]))
+    assert sleeping["peak"] == pytest.approx(plain["state"] + max(24, plain["update"]))
     small = run(capsys, "--use_vllm", "true", "--vllm_gpu_memory_utilization", "0.1")["shared"]["gigabytes"]
     assert small["vllm"] == pytest.approx(2 * (8_292_166_656 + 2 * 28 * 512 * (3390 + 1024)) / 1e9)
 

@@ -11,6 +11,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from tests.fake_cuda import DEVICE, HostWaitError, fake_cuda
 from tests.tiny_prompts import PAD, make_completions, make_media_prompt
+from videochat_r1.doctor.memory import Strategy, model_shape, rollout_bytes, update_bytes
 from videochat_r1.grpo.shared_prefix import completion_logps, install_shared_prefix
 from videochat_r1.modeling.attention_kernels import _CUDA_FLASH, MATH
 from videochat_r1.modeling.families import family_of, published_config
@@ -60,7 +61,7 @@ def on_gpu(model: PreTrainedModel, grid: tuple[int, int, int] = GRID) -> list[Pr
 def decode(model: PreTrainedModel, prompts: list[PromptInputs], tokens: int, **settings: Any) -> None:
     sampling = SamplingSettings(tokens, eos_token_ids=(5,), **{"temperature": 1.0, **settings})
     TransformersEngine(model, PAD).generate(
-        prompts, num_generations=8, settings=sampling, noise_seeds=[list(range(8))] * 2
+        prompts, num_generations=8, settings=sampling, noise_seeds=[list(range(8))] * len(prompts)
     )
 
 
@@ -140,6 +141,68 @@ def test_forward_and_backward_of_a_packed_row(name: str, most_waits: int, share:
         assert {(grad.dtype, grad.device) for grad in gradients} == {(torch.bfloat16, DEVICE)}
         # Nothing else is left but the plan of a grid.
         assert 0 <= gpu.live - live - sum(grad.nbytes for grad in gradients) < 2**20
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "tokens", "checkpointing", "frozen"),
+    [
+        ("Qwen2.5-VL-7B", True, 200, True, False),
+        ("Qwen2.5-VL-7B", False, 200, False, False),
+        ("Qwen2.5-VL-7B", False, 1024, True, True),
+        ("Qwen3-VL-8B", False, 1024, True, False),
+        ("Qwen3-VL-8B", False, 200, False, False),
+        ("Qwen2-VL-7B", False, 200, False, True),
+    ],
+)
+def test_peak_bytes_are_what_the_doctor_estimates(
+    name: str, whole: bool, tokens: int, checkpointing: bool, frozen: bool
+) -> None:
+    """Of rollout and update, above weights, gradients and the patches of the prompt."""
+    config = published_config(name) if whole else few_layers(name)
+    assert config is not None
+    config._attn_implementation = "sdpa"
+    shape = model_shape(config)
+    with fake_cuda() as gpu:
+        model = make_policy(config)
+        if frozen:
+            shape.family.tower(model).requires_grad_(False)
+        prompt = on_gpu(model)[0]
+        encode_media(model, prompt)  # plans the calls for this grid
+        before = gpu.peak = gpu.live
+        decode(model, [prompt], 1)
+        rollout = gpu.peak - before
+        model.train()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+        completions = [tensor.to(DEVICE) for tensor in make_completions([tokens] * 8)]
+        before = gpu.peak = gpu.live
+        features = [encode_media(model, prompt)] * 8 if frozen else None
+        arguments = {"share_prompt": True, "compute_entropy": False, "pad_token_id": PAD, "media_features": features}
+        (-completion_logps(model, [prompt] * 8, *completions, **arguments)[0].mean()).backward()
+        update = gpu.peak - before
+    common = {"video_tokens": prompt.media[0].num_tokens, "bf16": True}
+    assert rollout == pytest.approx(
+        rollout_bytes(
+            shape, Strategy(0), tokens=prompt.num_tokens + 8, groups=1, prompt_tokens=prompt.num_tokens, **common
+        ),
+        rel=0.15,
+    )
+    assert update == pytest.approx(
+        update_bytes(
+            shape,
+            Strategy(0),
+            tokens=prompt.num_tokens + 8 * tokens,
+            rows=1,
+            scored_tokens=8 * tokens,
+            checkpointing=checkpointing,
+            frozen_vision=frozen,
+            trained_head=True,
+            **common,
+        ),
+        rel=0.15,
+    )
 
 
 def halves(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
@@ -242,14 +305,16 @@ class _CudaKernelsOnTheCpu(TorchDispatchMode):
             out, lse, _ = MATH.forward(*part, given["is_causal"], given["scale"])
             return out, lse, nothing, nothing, out.shape[2], part[1].shape[2], nothing, nothing, nothing
         outs, lses = [], []
-        for row, used in enumerate(given["seqused_k"].tolist()):
-            queries, keys = (slice(*given[f"cum_seq_{side}"][row : row + 2].tolist()) for side in "qk")
-            keys = slice(keys.start, keys.start + used)
-            rows = [
-                tensor[tokens].transpose(0, 1).unsqueeze(0)
-                for tensor, tokens in zip(part, (queries, keys, keys), strict=True)
+        counts = given["seqused_k"]
+        for index in range(len(given["cum_seq_q"]) - 1):
+            begin, end = given["cum_seq_k"][index : index + 2].tolist()
+            keys = slice(begin, end if counts is None else begin + int(counts[index]))
+            queries = slice(*given["cum_seq_q"][index : index + 2].tolist())
+            own = [
+                tensor[rows].transpose(0, 1).unsqueeze(0)
+                for tensor, rows in zip(part, (queries, keys, keys), strict=True)
             ]
-            out, lse, _ = MATH.forward(*rows, given["is_causal"], given["scale"])
+            out, lse, _ = MATH.forward(*own, given["is_causal"], given["scale"])
             outs.append(out[0].transpose(0, 1))
             lses.append(lse[0])
         return torch.cat(outs), torch.cat(lses, 1), nothing, nothing, nothing
@@ -270,15 +335,22 @@ def test_the_cuda_kernels_are_given_what_the_plain_one_is(causal: bool) -> None:
         assert torch.equal(mine, theirs)
 
 
-def test_the_ragged_kernel_reads_as_many_keys_as_a_set_has() -> None:
+@pytest.mark.parametrize("counted", [True, False])
+def test_the_ragged_kernel_is_given_the_sets_of_keys(counted: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    query, keys, values = (torch.randn(count, 2, 8, generator=generator) for count in (6, 12, 12))
-    lengths, starts = torch.tensor([1, 4, 2], dtype=torch.int32), torch.arange(4, dtype=torch.int32)
+    query, keys, values = (torch.randn(rows, 2, 8, generator=generator) for rows in (6, 9, 9))
+    query_starts, key_starts = (torch.tensor(starts, dtype=torch.int32) for starts in ([0, 3, 4, 6], [0, 1, 5, 9]))
+    lengths = torch.tensor([1, 4, 2], dtype=torch.int32) if counted else None
     with _CudaKernelsOnTheCpu():
-        out, lse = ragged_attention(query, keys, values, starts * 2, starts * 4, (2, 4), 0.3, lengths)
-    for index, used in enumerate(lengths.tolist()):
-        queries, read = slice(2 * index, 2 * index + 2), slice(4 * index, 4 * index + used)
-        own = [tensor.transpose(0, 1).unsqueeze(0) for tensor in (query[queries], keys[read], values[read])]
+        out, lse = ragged_attention(query, keys, values, query_starts, key_starts, (3, 4), 0.3, lengths)
+    for asked, read in (
+        (slice(0, 3), slice(0, 1)),
+        (slice(3, 4), slice(1, 5)),
+        (slice(4, 6), slice(5, 7 if counted else 9)),
+    ):
+        own = [
+            tensor[rows].transpose(0, 1).unsqueeze(0)
+            for tensor, rows in zip((query, keys, values), (asked, read, read), strict=True)
+        ]
         right, right_lse, _ = MATH.forward(*own, False, 0.3)
-        assert torch.allclose(out[queries], right[0].transpose(0, 1))
-        assert torch.allclose(lse[queries], right_lse[0].transpose(0, 1))
+        assert torch.allclose(out[asked], right[0].transpose(0, 1)) and torch.allclose(lse[asked], right_lse[0].t())

@@ -97,7 +97,6 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
             "gigabytes": {
                 "state": parts.state / GB,
                 "update": parts.update / GB,
-                "head": parts.head / GB,
                 "rollout": parts.rollout / GB,
                 "vllm": parts.vllm / GB,
                 "peak": parts.peak / GB,

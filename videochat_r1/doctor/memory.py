@@ -31,6 +31,7 @@ from transformers import PretrainedConfig
 
 from videochat_r1.modeling.families import Family, family_of
 from videochat_r1.modeling.sizes import DecoderSizes, TowerSizes, decoder_sizes
+from videochat_r1.rollout.transformers_engine import PREFILL_TOKENS
 
 LIVE_PARAMETERS = 1e9
 """`stage3_max_live_parameters` of the configs."""
@@ -117,24 +118,51 @@ def update_bytes(
     tokens: float,
     video_tokens: float,
     rows: int,
+    scored_tokens: float,
     bf16: bool,
     checkpointing: bool,
     frozen_vision: bool,
+    trained_head: bool,
 ) -> float:
-    """Bytes of forward and backward over `rows` packed rows of `tokens`, whose videos make `video_tokens` each."""
+    """Bytes of forward and backward over `rows` packed rows of `tokens`, whose videos make `video_tokens` and whose completions
+    `scored_tokens` each."""
     width = 2 if bf16 else 4
     gathered = min(shape.parameters, LIVE_PARAMETERS) * width if strategy.stage == 3 else 0.0
     text, tower = shape.decoder, shape.tower
-    inside = 6 * text.hidden + 2 * text.query_width + 2 * text.key_width + 3 * text.intermediate
-    language = _activations(tokens, text.layers, text.hidden, inside, checkpointing)
-    inside = 8 * tower.hidden + tower.mlp_products * tower.intermediate
-    vision = _activations(tower.patches_per_token * video_tokens, tower.layers, tower.hidden, inside, checkpointing)
-    features = tower.mergers * video_tokens * tower.out_hidden
-    return gathered + width * rows * (language + features + (0.0 if frozen_vision else vision))
+    inside = 8 * text.hidden + 3 * (text.query_width + text.key_width) + 4 * text.intermediate
+    passes = [_Pass(tokens, text.layers, text.hidden, inside, text.intermediate)]
+    merging = tower.out_hidden
+    if not frozen_vision:
+        gate = tower.mlp_products - 2
+        inside = (10 + 5 * gate) * tower.hidden + (3 + gate) * tower.intermediate
+        patches = tower.patches_per_token * video_tokens
+        passes.append(_Pass(patches, tower.layers, tower.hidden, inside, tower.intermediate))
+        merging += 5 * tower.patches_per_token * tower.hidden
+    kept = sum(one.kept(checkpointing) for one in passes) + tower.mergers * video_tokens * merging
+    then = [head_bytes(shape, strategy, scored_tokens=rows * scored_tokens, bf16=bf16, trained=trained_head)]
+    if checkpointing:
+        then += [width * rows * one.recomputed for one in passes]
+    return gathered + width * rows * kept + max(then)
 
 
-def _activations(tokens: float, layers: int, hidden: int, inside: float, checkpointing: bool) -> float:
-    return tokens * (layers * hidden + 2 * inside) if checkpointing else tokens * inside * layers
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Of `tokens` through `layers` of a width, in values; a layer keeps `inside` a token for its backward."""
+
+    tokens: float
+    layers: int
+    hidden: int
+    inside: float
+    intermediate: int
+
+    def kept(self, checkpointing: bool) -> float:
+        """Between forward and backward."""
+        return self.tokens * self.layers * (self.hidden if checkpointing else self.inside)
+
+    @property
+    def recomputed(self) -> float:
+        """In the backward of one layer, with what becomes gradients in it."""
+        return self.tokens * (self.inside + 2 * self.intermediate)
 
 
 def head_bytes(shape: ModelShape, strategy: Strategy, *, scored_tokens: float, bf16: bool, trained: bool) -> float:
@@ -142,14 +170,42 @@ def head_bytes(shape: ModelShape, strategy: Strategy, *, scored_tokens: float, b
     width = 2 if bf16 else 4
     tile = min(scored_tokens, LOGIT_TILE[0]) * min(shape.decoder.vocabulary, LOGIT_TILE[1]) * width
     weight = shape.decoder.vocabulary * shape.decoder.hidden
-    return tile + weight * ((width if strategy.stage == 3 else 0) + (4 if trained else 0))
+    gradient = 4 + (width if bf16 else 0)
+    return tile + weight * ((width if strategy.stage == 3 else 0) + (gradient if trained else 0))
 
 
-def rollout_bytes(shape: ModelShape, strategy: Strategy, *, tokens: float, groups: int, bf16: bool) -> float:
-    """Bytes of generating `groups` groups whose prompt and completions are `tokens` together."""
+def rollout_bytes(
+    shape: ModelShape,
+    strategy: Strategy,
+    *,
+    tokens: float,
+    groups: int,
+    prompt_tokens: float,
+    video_tokens: float,
+    bf16: bool,
+) -> float:
+    """Bytes of generating `groups` groups whose prompt and completions are `tokens` together.
+
+    Args:
+        shape: of the model.
+        strategy: where the weights lie.
+        tokens: whose keys and values are held for a group.
+        groups: at a time.
+        prompt_tokens: of a group, as often as it is computed.
+        video_tokens: of them.
+        bf16: what the model computes in, else fp32.
+    """
     width = 2 if bf16 else 4
     gathered = shape.parameters * width if strategy.stage == 3 else 0.0
-    return gathered + _cache_bytes(shape, tokens * groups, width)
+    together = min(groups, max(1, PREFILL_TOKENS // max(1, round(prompt_tokens))))
+    text, tower = shape.decoder, shape.tower
+    patches = tower.patches_per_token * video_tokens
+    encoding = patches * ((24 + 5 * width) * tower.hidden + (4 + width) * tower.patch_values)
+    layer = width * prompt_tokens * (5 * text.hidden + 3 * text.intermediate) + 4 * patches * tower.patch_values
+    features = width * tower.mergers * video_tokens * tower.out_hidden
+    no_keys_yet = _cache_bytes(shape, prompt_tokens, width)
+    prefill = together * (features + max(encoding - no_keys_yet, layer))
+    return gathered + _cache_bytes(shape, tokens * groups, width) + prefill
 
 
 def engine_bytes(

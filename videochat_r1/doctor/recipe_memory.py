@@ -7,7 +7,6 @@ from videochat_r1.doctor.memory import (
     ModelShape,
     Strategy,
     engine_bytes,
-    head_bytes,
     rollout_bytes,
     state_bytes,
     update_bytes,
@@ -24,7 +23,6 @@ class MemoryParts:
 
     state: float
     update: float
-    head: float
     rollout: float
     host: float
     vllm: float = 0.0
@@ -34,8 +32,8 @@ class MemoryParts:
     def peak(self) -> float:
         """On the GPU. Update and rollout follow each other."""
         if self.vllm_sleeps:
-            return self.state + max(self.update + self.head, self.vllm)
-        return self.state + self.vllm + max(self.update + self.head, self.rollout)
+            return self.state + max(self.update, self.vllm)
+        return self.state + self.vllm + max(self.update, self.rollout)
 
 
 def memory_parts(
@@ -89,12 +87,12 @@ def memory_parts(
         tokens=shared if share_logps else repeated,
         video_tokens=copies * video.tokens,
         rows=rows,
+        scored_tokens=completions * args.max_completion_length,
         bf16=bf16,
         checkpointing=bool(args.gradient_checkpointing),
         frozen_vision=model.freeze_vision_tower,
+        trained_head=not lora,
     )
-    scored = rows * completions * args.max_completion_length
-    head = head_bytes(shape, strategy, scored_tokens=scored, bf16=bf16, trained=not lora)
     rollout = vllm = 0.0
     if grpo and args.use_vllm:
         vllm = vllm_bytes(recipe, shape, video, gpu_bytes)
@@ -104,13 +102,23 @@ def memory_parts(
         together = args.rollout_batch_rows or rows * passes * (completions + shuffled)
         groups = -(-together // (completions + shuffled))
         tokens = shared if share_rollout else repeated
+        prompts = 1 if share_rollout else completions
         if shuffled:
             # A group of its own, with room for as many rows as the larger of both.
             width = max(completions, shuffled)
             tokens = 2 * (prompt + width * args.max_completion_length) if share_rollout else 2 * repeated
-        rollout = rollout_bytes(shape, strategy, tokens=tokens, groups=groups, bf16=bf16)
+            prompts *= 2
+        rollout = rollout_bytes(
+            shape,
+            strategy,
+            tokens=tokens,
+            groups=groups,
+            prompt_tokens=prompts * prompt,
+            video_tokens=prompts * video.tokens,
+            bf16=bf16,
+        )
     sleeps = grpo and args.use_vllm and args.vllm_enable_sleep_mode
-    return MemoryParts(state, update, head, rollout, host, vllm, sleeps)
+    return MemoryParts(state, update, rollout, host, vllm, sleeps)
 
 
 def vllm_bytes(recipe: Recipe, shape: ModelShape, video: VideoGrid, gpu_bytes: float | None) -> float:

@@ -24,8 +24,8 @@ from videochat_r1.rollout.decoding_step import DecodingStep, RecordedStep, can_r
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.rollout.sampling import TokenSampler, refuse_diverged
 
-# Prompts are prefilled together up to this many tokens: enough to fill a device, little enough to bound its memory.
-_PREFILL_TOKENS = 16384
+PREFILL_TOKENS = 16384
+"""Prompts are prefilled together up to this many tokens: enough to fill a device, little enough to bound its memory."""
 
 # Asking an accelerator whether all rows have ended waits for it; the CPU computes in step anyway.
 _STEPS_BETWEEN_CHECKS = {"cpu": 1}
@@ -131,7 +131,7 @@ class TransformersEngine:
         """Keys and values of every prompt but its last token, in rows without padding: each branch of their forest once."""
         device = self._model.device
         sizes = [sum(branch.num_tokens for branch in walk([tree])) for tree in forest]
-        for begin, end in runs(sizes, _PREFILL_TOKENS):
+        for begin, end in runs(sizes, PREFILL_TOKENS):
             part = forest[begin:end]
             branches = [(branch, prompts[branch.below[0]]) for branch in walk(part)]
             ids = [prompt.input_ids[branch.begin : branch.end].to(device) for branch, prompt in branches]
