@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Video-MMMU: 900 questions about lectures, in three tracks. Accuracy by track and domain. SUBSET=perception|comprehension|adaptation.
+# Video-MMMU: 900 questions about lectures, in three tracks. Accuracy by track and domain. SUBSET=perception|comprehension|adaptation,
+# or knowledge_gain: adaptation with and without the lectures, and how much was learned.
 #
 # Usage  MODEL=... [DATA=...] [NUM_GPUS=8] [THINKING=true] bash eval_scripts/videommmu.sh [--flag value ...]
 subset=${SUBSET:-all}

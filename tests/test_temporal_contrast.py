@@ -12,6 +12,7 @@ from peft import LoraConfig
 from tests.tiny_runs import chatty_parse_reward, make_corpus, make_picture_corpus, make_trainer
 from videochat_r1.grpo.rollout_file import read_rollouts
 from videochat_r1.modeling.families import FAMILIES
+from videochat_r1.modeling.prompt_tree import walk
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.sample import Video
 
@@ -125,7 +126,9 @@ def test_the_shuffled_prompt_is_encoded_and_prefilled_once(folder, mixture, free
     monkeypatch.setattr(
         SharedPrefixCache,
         "add_prompts",
-        lambda cache, keys, lengths: prefilled.extend(lengths) or add_prompts(cache, keys, lengths),
+        lambda cache, keys, forest: (
+            prefilled.extend(branch.num_tokens for branch in walk(forest)) or add_prompts(cache, keys, forest)
+        ),
     )
     trainer = make_trainer(folder, samples=mixture, freeze=freeze, beta=0.0, max_steps=1, **OPTIONS)
     trainer.model.model.visual.register_forward_pre_hook(

@@ -11,10 +11,13 @@ from videochat_r1.errors import DataError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source
 from videochat_r1.evaluation.benchmarks.tempcompass import official_option
 from videochat_r1.evaluation.benchmarks.video_r1 import video_r1_mra
+from videochat_r1.evaluation.benchmarks.videommmu import is_open_answer
 from videochat_r1.evaluation.benchmarks.videommmu import official_option as videommmu_option
 from videochat_r1.evaluation.benchmarks.vsi_bench import mean_relative_accuracy
 from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
 from videochat_r1.evaluation.scoring.predictions import Prediction
+from videochat_r1.judge import JudgeConfig
+from videochat_r1.judge.rule_server import MODEL, RuleJudgeServer
 from videochat_r1.sample import ChoiceTarget
 
 
@@ -22,9 +25,10 @@ def load(name, path, **options):
     return BENCHMARKS[name].load(Source(path, **options))
 
 
-def evaluate(name, samples, answers):
+def evaluate(name, samples, answers, **options):
     predictions = [Prediction(sample.id, text, None, {}) for sample, text in zip(samples, answers, strict=True)]
-    return score_answers(BENCHMARKS[name], samples, predictions, ScoringOptions(untagged=True, bootstrap=20)).results
+    options = ScoringOptions(untagged=True, bootstrap=20, **options)
+    return score_answers(BENCHMARKS[name], samples, predictions, options).results
 
 
 def write(path: Path, value: object) -> Path:
@@ -39,6 +43,7 @@ def write(path: Path, value: object) -> Path:
         ("mmvu", "mmvu", "multiple-choice", 625, "validation_1"),
         ("videommmu", "videommmu", "all", 900, "perception/dev_Biology_3"),
         ("videommmu", "videommmu/adaptation_video.json", "all", 300, "adaptation/dev_Biology_3"),
+        ("videommmu", "videommmu", "knowledge_gain", 600, "adaptation/dev_Biology_3"),
         ("tempcompass", "tempcompass", "all", 7540, "multi-choice/1034419625/action/0"),
         ("tempcompass", "tempcompass/yes_no.json", "all", 2453, "yes_no/1034419625/action/0"),
         ("tempcompass", "tempcompass", "caption_matching", 1503, "caption_matching/1034419625/action/0"),
@@ -165,11 +170,40 @@ def test_open_questions_of_mmvu_take_a_judge(tmp_path: Path) -> None:
     assert evaluate("mmvu", samples[:1], ["a dolly zoom"])["headline"] == "accuracy"
     benchmark = BENCHMARKS["mmvu"]
     judged = asyncio.run(benchmark.judge(ScriptedJudge(same=True), "a dolly zoom", samples[0]))
-    assert judged.scores == {"accuracy": 1.0, "parse_rate": 1.0}
-    assert asyncio.run(benchmark.judge(ScriptedJudge(), None, samples[0])).scores == {
-        "accuracy": 0.0,
-        "parse_rate": 0.0,
-    }
+    assert judged.scores == {"accuracy": 1.0, "accuracy_official": 1.0, "parse_rate": 1.0}
+    unreadable = asyncio.run(benchmark.judge(ScriptedJudge(), None, samples[0]))
+    assert unreadable.scores == {"accuracy": 0.0, "accuracy_official": 0.0, "parse_rate": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("completion", "option", "right"),
+    [
+        ("C", "C", 1.0),
+        ("It cannot be A. So the final answer is xC", "c", 1.0),
+        ("<think>C?</think><answer>B</answer>", "B", 0.0),
+        ("I cannot tell.", "none", 0.0),
+    ],
+)
+def test_options_of_mmvu_are_officially_read_by_a_judge(tmp_path: Path, completion, option, right) -> None:
+    (sample,) = load("mmvu", write(tmp_path / "validation.json", [mmvu_row(1, "multiple-choice", "C")]))
+    benchmark = BENCHMARKS["mmvu"]
+    assert benchmark.is_left_to_judge(completion, sample)
+    judgement = asyncio.run(benchmark.read_with_judge(ScriptedJudge(option=option), completion, sample))
+    assert judgement.scores == {"accuracy_official": right}
+
+
+def test_official_accuracy_of_mmvu_is_of_both_kinds_and_left_out_without_a_judge(tmp_path: Path) -> None:
+    rows = [mmvu_row(0, "open-ended", "Dolly Zoom"), *(mmvu_row(number, "multiple-choice", "C") for number in (1, 2))]
+    samples = load("mmvu", write(tmp_path / "validation.json", rows))
+    answers = ["a dolly zoom", "the answer is (C)", None]
+    results = evaluate("mmvu", samples, answers)
+    assert "accuracy_official" not in results["metrics"] and results["metrics"]["accuracy"] == 0.5
+    assert results["unread"]["no judge was named"] == {"count": 1, "first": ["validation_1"]}
+    with RuleJudgeServer() as server:
+        judge = JudgeConfig(base_url=server.base_url, model=MODEL, cache_dir=None)
+        results = evaluate("mmvu", samples, answers, judge=judge)
+    assert results["metrics"]["accuracy_official"] == pytest.approx(2 / 3) and results["unread"] == {}
+    assert results["by"]["question_type"]["open-ended"]["accuracy_official"] == 1.0
 
 
 MATCHING = ChoiceTarget(("Option 1: A man runs.", "Option 2: A man sits."), "A")
@@ -243,5 +277,64 @@ def test_videommmu_numbers(tmp_path: Path) -> None:
     rows = {"0": row, "1": row | {"id": "dev_Art_1", "answer": "C"}}
     samples = load("videommmu", write(tmp_path / "adaptation_video.json", {"Adaptation": rows}))
     assert samples[0].media.path == "Science/validation_Math_15.mp4" and samples[1].target.answer == "C"
-    metrics = evaluate("videommmu", samples, ["3.43", "(C)"])["metrics"]
-    assert metrics["accuracy"] == metrics["accuracy_official"] == 1.0 and metrics["accuracy_video_r1"] == 0.5
+    results = evaluate("videommmu", samples, ["3.43", "(C)"])
+    metrics = results["metrics"]
+    assert (metrics["accuracy"], metrics["accuracy_official"], metrics["accuracy_video_r1"]) == (1.0, 0.0, 0.5)
+    assert set(results["by"]) == {"track", "domain", "subject"} and "knowledge_gain" not in metrics
+    assert evaluate("videommmu", samples, [str(row["answer"]), "C"])["metrics"]["accuracy_official"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "truth", "right"),
+    [
+        ("12.97", "12.97", True),
+        ("12.974 grams", "12.97", True),
+        ("12.98", "12.97", False),
+        ("The total is $7,243,000.", "7243000", True),
+        ("x = 3 + 1 = 4", "4", True),
+        ("x = 5\nno more", "5", True),
+        ("x = 5\nthe rest is 7", "5", False),
+        ("5 were counted, so it is 6", "5", False),
+        ("There are 5 of them, or 6", "6", True),
+        ("2.83e0 A", "2.83", True),
+        ("about .3 V", "0.3", True),
+        ("-10", "10", False),
+        ("ten", "10", False),
+        ("A", "A", True),
+        ("It is point A", "A", True),
+        ("(A)", "A", False),
+        ("It is a Red Door, I think", "red door", True),
+        ("nan", "5", False),
+        ("...", "5", False),
+    ],
+)
+def test_videommmu_open_answers_by_its_authors_rule(text: str, truth: str, right: bool) -> None:
+    assert is_open_answer(text, truth) is right
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "gain"),
+    [
+        (("A", "A", "A", "5"), ("A", "A", "B", "6"), 1.0),
+        (("A", "A", "A", "6"), ("A", "A", "B", "6"), 0.5),
+        (("A", "B", "B", "6"), ("A", "A", "B", "6"), -0.5),
+        (("A", "A", "A", "6"), ("A", "A", "A", "5"), None),
+    ],
+)
+def test_knowledge_gain_is_the_share_of_what_was_left_to_learn(tmp_path: Path, after, before, gain) -> None:
+    row = {"id": "dev_Art_0", "question": "q?", "options": ["red", "blue"], "answer": "A"}
+    rows = [row | {"id": f"dev_Art_{number}"} for number in range(3)]
+    rows.append(row | {"id": "dev_Math_3", "options": [], "answer": "5"})
+    for track in ("perception", "adaptation"):
+        write(tmp_path / f"{track}_video.json", {track.title(): dict(enumerate(rows))})
+    assert not [sample for sample in load("videommmu", tmp_path) if sample.id.startswith("before/")]
+    samples = load("videommmu", tmp_path, subset="knowledge_gain")
+    assert [sample.id for sample in samples[3:5]] == ["adaptation/dev_Math_3", "before/dev_Art_0"]
+    assert samples[4].media.path == "question_only/dev_Art_0_image.mp4" and samples[4].query == samples[0].query
+    results = evaluate("videommmu", samples, [*after, *before])
+    metrics = results["metrics"]
+    for suffix in ("", "_official"):
+        assert metrics[f"knowledge_gain{suffix}"] == gain
+        assert metrics[f"accuracy{suffix}"] == results["by"]["track"]["adaptation"][f"accuracy{suffix}"]
+        assert metrics[f"accuracy{suffix}_before"] == results["by"]["track"]["before"][f"accuracy{suffix}_before"]
+    assert results["by"]["track"]["before"]["accuracy"] is None

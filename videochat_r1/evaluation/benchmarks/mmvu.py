@@ -1,6 +1,6 @@
 """MMVU, validation: questions of experts on videos of 27 subjects, with options and open (Zhao et al. 2025)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from videochat_r1.datasets.annotation_files import Row
@@ -10,7 +10,7 @@ from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, OFFICIAL_ACCURACY, Judgement, Source
 from videochat_r1.evaluation.benchmarks.video_r1 import ACCURACY_DEFINITION, VIDEO_R1_ACCURACY, VideoR1Benchmark
 from videochat_r1.judge import Judge
-from videochat_r1.judge.answers import same_answer_question
+from videochat_r1.judge.answers import final_option_question, same_answer_question
 from videochat_r1.parsing import option_texts
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 from videochat_r1.tasks import TASKS
@@ -31,6 +31,8 @@ _SUBJECTS: Mapping[str, tuple[str, ...]] = {
 DISCIPLINES = {subject: discipline for discipline, subjects in _SUBJECTS.items() for subject in subjects}
 """Of each subject."""
 _VIDEOS = "/videos/"
+_JUDGED = ("accuracy", OFFICIAL_ACCURACY)
+"""Of open questions the same."""
 
 
 class MMVU(VideoR1Benchmark):
@@ -44,7 +46,9 @@ class MMVU(VideoR1Benchmark):
     partly_judged = True
     definitions: ClassVar = {
         "accuracy": "share of questions answered with the right option, open ones with what a judge finds to say the same as the "
-        "true answer (MMVU has a judge score both); subset multiple-choice is what Video-R1 reports",
+        "true answer; subset multiple-choice is what Video-R1 reports",
+        OFFICIAL_ACCURACY: "the same, but a judge reads which option the whole completion ends with, as the authors have a language "
+        "model do; without a judge left out",
         VIDEO_R1_ACCURACY: ACCURACY_DEFINITION,
     }
 
@@ -69,16 +73,31 @@ class MMVU(VideoR1Benchmark):
     async def judge(self, judge: Judge, parsed: Any, sample: Sample) -> Judgement:
         """Whether an open answer says what the true one does."""
         if parsed is None:
-            return Judgement({"accuracy": 0.0, "parse_rate": 0.0})
+            return Judgement({**dict.fromkeys(_JUDGED, 0.0), "parse_rate": 0.0})
         truth = str(TASKS[sample.task].target_to_json(sample.target)["answer"])
         right = await judge.ask(same_answer_question(sample.query, truth, str(parsed)))
-        return Judgement({"accuracy": float(right), "parse_rate": 1.0}, {"same": right})
+        return Judgement({**dict.fromkeys(_JUDGED, float(right)), "parse_rate": 1.0}, {"same": right})
+
+    def is_left_to_judge(self, completion: str, sample: Sample) -> bool:
+        """Of questions with options every answer, a bare letter too."""
+        return not self.is_judged(sample)
+
+    async def read_with_judge(self, judge: Judge, completion: str, sample: Sample) -> Judgement:
+        """By the option that the judge reads."""
+        assert isinstance(sample.target, ChoiceTarget)
+        text = completion[-judge.config.max_description_chars :]
+        found = await judge.ask(final_option_question(sample.query, text, sample.target.options))
+        return Judgement({OFFICIAL_ACCURACY: float(found == sample.target.answer)}, {"option": found})
 
     def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:
         """Video-R1's; the authors have no rule but a judge."""
         scores = super().official_scores(completion, sample)
         scores.pop(OFFICIAL_ACCURACY, None)
         return scores
+
+    def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
+        """Both kinds of questions have an official accuracy."""
+        return {**super().weights(samples), OFFICIAL_ACCURACY: [1.0] * len(samples)}
 
     def groups(self, sample: Sample) -> dict[str, str]:
         """By kind of question, discipline and subject."""
