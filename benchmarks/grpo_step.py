@@ -34,6 +34,7 @@ from videochat_r1.training.start import keep_vllm_out
 keep_vllm_out()
 
 from one_step.logps import compare_logps, extra_memory  # noqa: E402
+from one_step.meters import product_rate  # noqa: E402
 from one_step.steps import PHASES, WAYS, measure_steps, ways_of  # noqa: E402
 from one_step.workload import PRESETS, Preset, prepare  # noqa: E402
 
@@ -43,6 +44,7 @@ from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES  # noqa: E40
 
 MEASUREMENTS: dict[str, Callable[[Path, Preset], Any]] = {
     "prepare": prepare,
+    "product_rate": product_rate,
     "agreement": compare_logps,
     "memory_shared": lambda folder, preset: extra_memory(folder, preset, share=True),
     "memory_repeated": lambda folder, preset: extra_memory(folder, preset, share=False),
@@ -68,11 +70,15 @@ def run_preset(name: str, family: str, threads: int) -> dict[str, Any]:
     return {
         "ratios": {
             **{f"step_vs_{way}": total[way] / total["shared"] for way in ways if way != "shared"},
+            "step_vs_floor": total["shared"] * found["product_rate"] / steps["shared"]["flops"],
             "logp_fwd_bwd": found["agreement"]["logp_fwd_bwd"],
             "logp_fwd": found["agreement"]["logp_fwd"],
             "memory": repeated / shared,
         },
-        "steps": {way: {**steps[way], **rates(steps[way], preset)} for way in ways},
+        "steps": {
+            way: {**steps[way], **rates(steps[way], preset), **floor(steps[way], found["product_rate"])} for way in ways
+        },
+        "product_teraflops": found["product_rate"] / 1e12,
         "agreement": found["agreement"],
         "logp_extra_mib": {"repeated": repeated, "shared": shared},
         "family": family,
@@ -100,6 +106,16 @@ def rates(step: dict[str, Any], preset: Preset) -> dict[str, float]:
     return result
 
 
+def floor(step: dict[str, Any], product_rate: float) -> dict[str, dict[str, float]]:
+    """Seconds that a step's operations would take at the rate of a matrix product, and how many times that they took."""
+    operations = {"total": step["flops"], **{phase: count for phase, count in step["phase_flops"].items() if count}}
+    seconds = {phase: count / product_rate for phase, count in operations.items()}
+    return {
+        "floor_seconds": seconds,
+        "times_floor": {phase: step["seconds"][phase] / least for phase, least in seconds.items()},
+    }
+
+
 def _in_child(name: str, measurement: str, folder: str, family: str, threads: int) -> Any:
     command = [sys.executable, __file__, "--preset", name, "--measure", measurement, folder]
     command += ["--family", family, "--threads", str(threads)]
@@ -125,6 +141,13 @@ def print_table(name: str, result: dict[str, Any]) -> None:
         utilisation = f"  MFU {step['mfu']:.2f}" if "mfu" in step else ""
         print(f"{way:10}" + "".join(f"{figure:>11}" for figure in figures) + utilisation)
     print("tokens: computed by the language model; patches: by the vision tower; tokens/s: of completions")
+    print(f"floor: operations at the {result['product_teraflops']:.3g} TFLOP/s of a matrix product on these threads")
+    for way, step in result["steps"].items():
+        parts = [
+            f"{phase} {least:.2f} s ({step['times_floor'][phase]:.1f} times)"
+            for phase, least in step["floor_seconds"].items()
+        ]
+        print(f"{way:10} {', '.join(parts)}")
     for key, value in result["ratios"].items():
         print(f"{key:18} {value:6.2f}")
     agreement, extra = result["agreement"], result["logp_extra_mib"]

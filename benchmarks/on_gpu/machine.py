@@ -2,30 +2,14 @@
 
 import platform
 import subprocess
-import time
-from collections.abc import Callable
 from importlib.metadata import version
-from statistics import median
 
 import torch
 from on_gpu.report import Record
 from on_gpu.sizes import Sizes
-from one_step.meters import synchronize
+from one_step.meters import seconds_of
 
 _PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "triton", "av")
-
-
-def seconds_of(work: Callable[[], object], times: int = 10) -> float:
-    """Median seconds of a piece of work, after one that does not count."""
-    work()
-    taken = []
-    for _ in range(times):
-        synchronize()
-        begin = time.perf_counter()
-        work()
-        synchronize()
-        taken.append(time.perf_counter() - begin)
-    return median(taken)
 
 
 def product_rate(sizes: Sizes) -> float:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from on_gpu.machine import product_rate, seconds_of
+from on_gpu.machine import product_rate
 from on_gpu.prompts import noise_prompt
 from on_gpu.report import Record
 from on_gpu.sizes import Sizes, prepared
 from one_step.logps import compare_logps, extra_memory
+from one_step.meters import seconds_of
 from one_step.steps import PHASES, measure_steps
 from one_step.workload import Preset, make_model
 
@@ -53,19 +54,21 @@ def _formulas(folder: Path, preset: Preset, prompt: int, way: str) -> float:
     width = 2 if bf16 else 4
     rows = 1 if way == "shared" else preset.generations
     completions = preset.generations * preset.new_tokens
+    common = {"bf16": bf16, "video_tokens": preset.grid.tokens}
     update = memory.update_bytes(
         shape,
         strategy,
         tokens=prompt + completions / rows,
-        video_tokens=preset.grid.tokens,
         rows=rows,
-        bf16=bf16,
+        scored_tokens=completions / rows,
         checkpointing=preset.on_gpu,
         frozen_vision=False,
+        trained_head=True,
+        **common,
     )
-    head = memory.head_bytes(shape, strategy, scored_tokens=completions, bf16=bf16, trained=True)
-    rollout = memory.rollout_bytes(shape, strategy, tokens=prompt + completions, groups=1, bf16=bf16)
-    return 3 * width * shape.parameters + max(update + head, rollout)
+    tokens = prompt + completions
+    rollout = memory.rollout_bytes(shape, strategy, tokens=tokens, groups=1, prompt_tokens=prompt, **common)
+    return 3 * width * shape.parameters + max(update, rollout)
 
 
 def log_probabilities(record: Record, sizes: Sizes) -> None:

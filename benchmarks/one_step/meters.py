@@ -1,17 +1,45 @@
-"""Seconds and memory of a device."""
+"""Seconds, rates and memory of a device."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import torch
 from one_step.workload import Preset
+
+from videochat_r1.modeling.load import load_config
+from videochat_r1.modeling.sizes import decoder_sizes
 
 
 def synchronize() -> None:
     """Wait until the GPU, if there is one, has done all that it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def seconds_of(work: Callable[[], object], times: int = 10) -> float:
+    """Median seconds of a piece of work, after one that does not count."""
+    work()
+    taken = []
+    for _ in range(times):
+        synchronize()
+        begin = time.perf_counter()
+        work()
+        synchronize()
+        taken.append(time.perf_counter() - begin)
+    return median(taken)
+
+
+def product_rate(folder: Path, preset: Preset) -> float:
+    """Operations a second of the product that a step has most of: the tokens of a packed row through the decoder's MLP."""
+    sizes = decoder_sizes(load_config(folder / "model"))
+    tokens = preset.grid.tokens + preset.rows * preset.new_tokens
+    shapes = (tokens, sizes.hidden), (sizes.hidden, sizes.intermediate)
+    left, right = (torch.randn(shape, device=preset.device).to(preset.dtype) for shape in shapes)
+    seconds = seconds_of(lambda: left @ right, times=50)
+    return 2.0 * tokens * sizes.hidden * sizes.intermediate / seconds
 
 
 @contextmanager

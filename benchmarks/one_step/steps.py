@@ -99,6 +99,7 @@ def measure_steps(folder: Path, preset: Preset, way: str) -> dict[str, Any]:
     if way == "trl" and clock.first_shape != (preset.rows, prompt_tokens):
         raise SystemExit(f"TRL's prompts are {clock.first_shape}, expected {(preset.rows, prompt_tokens)}")
     seconds = {name: statistics.median(step[name] for step in clock.steps[1:]) for name in ("total", *PHASES)}
+    phases = phase_flops(folder, preset, prompt_tokens, way)
     computed = clock.counts[-1]
     if way != "trl":
         # Decoding calls the layers themselves, and where it is recorded nothing at all that could count.
@@ -108,13 +109,14 @@ def measure_steps(folder: Path, preset: Preset, way: str) -> dict[str, Any]:
         "computed": computed,
         "peak_extra_mib": peak["mib"],
         "peak_mib": peak.get("whole_mib"),
-        "flops": step_flops(folder, preset, prompt_tokens, way),
+        "flops": sum(phases.values()),
+        "phase_flops": phases,
         "prompt_tokens": prompt_tokens,
     }
 
 
-def step_flops(folder: Path, preset: Preset, prompt_tokens: int, way: str) -> float:
-    """Operations of a step by the formulas of docs/performance.md, without what checkpointing computes again."""
+def phase_flops(folder: Path, preset: Preset, prompt_tokens: int, way: str) -> dict[str, float]:
+    """Operations of a step's phases by the formulas of docs/performance.md, without what checkpointing computes again."""
     config = load_config(folder / "model")
     decoder, generations = decoder_sizes(config), preset.generations
     sizes = (decoder, prompt_tokens, generations, preset.new_tokens)
@@ -127,8 +129,10 @@ def step_flops(folder: Path, preset: Preset, prompt_tokens: int, way: str) -> fl
         forward = flops.logps_shared(*sizes) + video
     else:
         forward = flops.logps_repeated(*sizes) + generations * video
-    forwards = 3 + (1 if preset.beta else 0)  # policy and its backward, reference
-    step = preset.questions * (rollout + flops.decode(*sizes) + forwards * forward)
-    if way == "shared":
-        step -= (preset.questions - 1) * (1 + forwards) * (flops.prefill(decoder, preset.grid.tokens) + video)
-    return step
+    once = (preset.questions - 1) * (flops.prefill(decoder, preset.grid.tokens) + video) if way == "shared" else 0.0
+    forward = preset.questions * forward - once
+    return {
+        "rollout": preset.questions * (rollout + flops.decode(*sizes)) - once,
+        "logps": forward if preset.beta else 0.0,
+        "loss": 3 * forward,
+    }
