@@ -121,8 +121,9 @@ class Knowing:
         self._trainer = trainer
         self._samples = {sample.query: sample for sample in samples}
 
-    def generate(self, prompts: Any, *, num_generations: int, **unused: Any) -> list[list[Rollout]]:
-        return [[self._rollout(prompt, place) for place in range(num_generations)] for prompt in prompts]
+    def generate(self, prompts: Any, *, num_generations: list[int], **unused: Any) -> list[list[Rollout]]:
+        asked = zip(prompts, num_generations, strict=True)
+        return [[self._rollout(prompt, place) for place in range(count)] for prompt, count in asked]
 
     def _rollout(self, prompt: Any, place: int) -> Rollout:
         sample = next(sample for query, sample in self._samples.items() if query in prompt.text)

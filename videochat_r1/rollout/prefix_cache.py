@@ -172,9 +172,9 @@ class SharedPrefixCache:
             for block in level:
                 here = slice(*(group * self.rows_per_group * queries for group in block.span))
                 part, part_lse = block.attend(layer_idx, folded[here], scale)
-                # As `merge`, in place and in the fewest kernels.
-                share = torch.sigmoid(part_lse - lse[here]).unsqueeze(-1).to(out.dtype)
-                torch.lerp(out[here], part, share, out=out[here])
+                # As `merge`, in fp32 as the trainer does: in bf16 sampler and trainer would be half as far apart again.
+                share = torch.sigmoid(part_lse - lse[here]).unsqueeze(-1)
+                out[here] = torch.lerp(out[here].float(), part.float(), share)
                 if level is not self.levels[-1]:
                     torch.logaddexp(lse[here], part_lse, out=lse[here])
         return out.view(rows, queries, key_heads, size).transpose(1, 2).reshape(rows, -1)
