@@ -78,7 +78,7 @@ def _parser(gpus: Iterable[str], defaults: Any) -> argparse.ArgumentParser:
         "--launch-ms",
         type=float,
         default=defaults.launch_ms,
-        help="least milliseconds of a layer in a decoding step without vLLM (default %(default)s)",
+        help="least milliseconds of a layer in a decoding step that is not recorded (default %(default)s)",
     )
     parser.add_argument(
         "--completion_tokens",

@@ -16,20 +16,20 @@ _LARGEST_ASPECT = 200
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What no formula gives.
+    """What no formula gives; the defaults were measured on an H200 (docs/performance.md).
 
     Args:
         mfu: share of a GPU's peak reached in prefill, log-probabilities and backward, recomputed operations counted too.
         bandwidth_use: share of the memory bandwidth reached in decoding.
-        launch_ms: least time of one decoder layer in a decoding step, for starting its kernels.
+        launch_ms: least time of one decoder layer in a decoding step that is not recorded, for starting its kernels.
         completion_tokens: C, the mean length of a completion. Memory is for the recipe's `max_completion_length`.
         clip: seconds, width and height of a video.
         questions: about each video in a micro-batch, on average; None for the recipe's `questions_together`.
     """
 
-    mfu: float = 0.4
-    bandwidth_use: float = 0.6
-    launch_ms: float = 0.5
+    mfu: float = 0.35
+    bandwidth_use: float = 0.43
+    launch_ms: float = 0.76
     completion_tokens: int = 200
     clip: tuple[float, int, int] = REFERENCE_CLIP
     questions: float | None = None
@@ -182,7 +182,8 @@ def decode_seconds(
     keys = (prompt if shared else rows * work.prompt) + rows * work.length / 2
     read = width * (shape.parameters - unread + together * 2 * sizes.layers * sizes.key_width * keys)
     computed = together * flops.decode(sizes, work.prompt, rows, work.length) / work.length
-    launching = 0.0 if recipe.args.use_vllm else sizes.layers * assumptions.launch_ms / 1e3
+    recorded = recipe.args.use_vllm or recipe.args.rollout_cuda_graph
+    launching = 0.0 if recorded else sizes.layers * assumptions.launch_ms / 1e3
     step = max(
         launching,
         read / (gpu.terabytes * 1e12 * assumptions.bandwidth_use),
