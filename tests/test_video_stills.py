@@ -118,9 +118,11 @@ def test_a_bad_picture_is_an_error_that_names_its_file_and_the_next_is_read(tmp_
 
 def test_a_picture_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "a.png", QUARTERS)
+    # Large, so that its decoder cannot have answered by then.
+    Image.new("L", (8000, 8000)).save(tmp_path / "large.png", compress_level=1)
     monkeypatch.setattr(stills, "READ_SECONDS", 0.0)
-    with pytest.raises(VideoError, match=r"a\.png: no answer after 0 s"):
-        load_pictures(Pictures((path,)), WHOLE, factor=4)
+    with pytest.raises(VideoError, match=r"large\.png: no answer after 0 s"):
+        load_pictures(Pictures((str(tmp_path / "large.png"),)), WHOLE, factor=4)
     monkeypatch.undo()
     assert load_pictures(Pictures((path,)), WHOLE, factor=4)
 

@@ -178,6 +178,21 @@ def test_filters_orders_and_search(open_page):
     assert samples(2) == ["when", "stolen"]
 
 
+def test_of_two_changes_at_once_none_is_lost(open_page):
+    page = open_page("0/groups")
+    until(page, "document.querySelectorAll('.list a').length === 8")
+    page.evaluate(
+        """() => {
+            const box = [...document.querySelectorAll("label")].find((label) => label.textContent === "all equal");
+            const task = document.querySelector("select[aria-label=task]");
+            box.click();
+            task.value = "tracking";
+            task.dispatchEvent(new Event("change"));
+        }"""
+    )
+    until(page, "[...document.querySelectorAll('.list .sample')].map((one) => one.textContent).join() === 'listed'")
+
+
 def test_curves_alarms_and_the_map_of_groups_lead_on(open_page, tmp_path):
     runs = []
     for name, top in (("first", 1.9), ("second", 1.0)):

@@ -16,7 +16,7 @@ export async function evaluationView({ run, runs, filters, set, to, list }) {
   const baselines = Object.entries(own.baselines ?? {}).filter(([, means]) => means !== null);
   const select = el(
     "select",
-    { "aria-label": "compared with", on: { change: () => set({ ...filters, with: select.value }) } },
+    { "aria-label": "compared with", on: { change: () => set({ with: select.value }) } },
     el("option", { value: "" }, "compare with …"),
     places.map((place) => el("option", { value: place, selected: place === compared }, runs[place].name)),
   );
@@ -111,7 +111,7 @@ export async function changesPage({ run, about, filters, set, to }) {
   const until = Number(filters.to ?? last);
   const changed = await ask(`/api/runs/${run}/changes`, { from, to: until });
   const field = (name, value, text) => {
-    const input = el("input", { type: "number", id: name, value, min: first, max: last, on: { change: () => set({ ...filters, from, to: until, [name]: input.value }) } });
+    const input = el("input", { type: "number", id: name, value, min: first, max: last, on: { change: () => set({ [name]: input.value }) } });
     return el("label", {}, `${text} `, input);
   };
   const element = el(

@@ -15,7 +15,7 @@ const FLAGS = {
 };
 const ORDERS = { log: "oldest first", newest: "newest first", disagreement: "largest disagreement", best: "best first", worst: "worst first" };
 
-/** The list; `filters` is what the address says, `set(filters)` changes it, `to(number)` is the address of a group. */
+/** The list; `filters` is what the address says, `set(changes)` changes some of it, `to(number)` is the address of a group. */
 export function groupsView({ run, about, filters, set, to }) {
   const flags = new Set((filters.flags ?? "").split(",").filter((flag) => flag in FLAGS));
   const search = el("input", {
@@ -24,7 +24,7 @@ export function groupsView({ run, about, filters, set, to }) {
     placeholder: "text in a question or an answer",
     "aria-label": "search",
     value: filters.text ?? "",
-    on: { change: () => set({ ...filters, text: search.value.trim() }) },
+    on: { change: () => set({ text: search.value.trim() }) },
   });
   const form = el(
     "form",
@@ -48,7 +48,7 @@ export function groupsView({ run, about, filters, set, to }) {
   function toggle(flag, on) {
     if (on) flags.add(flag);
     else flags.delete(flag);
-    set({ ...filters, flags: [...flags].join(",") });
+    set({ flags: [...flags].join(",") });
   }
 
   const status = el("p", { class: "soft", role: "status" });
@@ -61,7 +61,7 @@ export function groupsView({ run, about, filters, set, to }) {
 function choice(name, none, entries, filters, set) {
   const select = el(
     "select",
-    { "aria-label": name, on: { change: () => set({ ...filters, [name]: select.value }) } },
+    { "aria-label": name, on: { change: () => set({ [name]: select.value }) } },
     none === null ? null : el("option", { value: "" }, none),
     entries.map(([value, text]) => el("option", { value, selected: filters[name] === value }, text)),
   );
@@ -73,7 +73,7 @@ function narrowed(filters, set) {
   const parts = [];
   if (filters.sample) parts.push([`sample ${filters.sample}`, { sample: "" }]);
   if (filters.from) parts.push([filters.from === filters.to ? `update ${filters.from}` : `updates ${filters.from} to ${filters.to}`, { from: "", to: "" }]);
-  return parts.map(([text, without]) => el("button", { type: "button", class: "chip", on: { click: () => set({ ...filters, ...without }) } }, `${text} ✕`));
+  return parts.map(([text, without]) => el("button", { type: "button", class: "chip", on: { click: () => set(without) } }, `${text} ✕`));
 }
 
 function row(one, to) {

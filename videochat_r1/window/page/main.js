@@ -53,7 +53,8 @@ async function draw() {
   const turn = ++state.drawn;
   drawBar(run, view);
   if (about === undefined) return fill(main, el("p", {}, "There is no such run in this window."));
-  const set = (changed) => (location.hash = addressOf(run, view, null, changed));
+  // Over what the address says by then: a change may come before the view of the one before it.
+  const set = (changes) => (location.hash = addressOf(run, view, null, { ...place().filters, ...changes }));
   const to = (number, narrowed = filters) => addressOf(run, "groups", number, narrowed);
   const list = (narrowed) => addressOf(run, "groups", null, narrowed);
   const shared = { run, runs: state.runs, about, filters, set, to, list };

@@ -65,7 +65,7 @@ export async function trainingView({ run, runs, filters, set, to, list }) {
     "article",
     {},
     el("h1", {}, "Training"),
-    runs.length > 1 ? overlays(run, runs, wanted, (places) => set({ ...filters, with: places.join(",") })) : null,
+    runs.length > 1 ? overlays(run, runs, wanted, (places) => set({ with: places.join(",") })) : null,
     own.alarms.length > 0 ? el("ul", { class: "alarms", "aria-label": "what to look at" }, own.alarms.map((text) => el("li", {}, text))) : null,
     tasks.length === 0 && metrics.length === 0 ? el("p", { class: "soft" }, "Nothing is logged yet; this page goes on by itself.") : null,
     tasks.map(taskCharts),
