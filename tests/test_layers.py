@@ -42,7 +42,7 @@ LAYERS = (
     {"sft"},
     {"evaluation"},
     {"window"},
-    {"quickstart", "doctor"},
+    {"quickstart", "doctor", "selection"},
     {"commands"},
     {"cli"},
 )

@@ -464,6 +464,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             "source": sample.source,
             "query": sample.query,
             "target": TASKS[sample.task].target_to_json(sample.target),
+            "duration": sample.duration,
+            "response": sample.response,
             "thinking": self._builder.thinking,
             **media_columns(sample.media),
         }
