@@ -10,7 +10,15 @@ import httpx
 import pytest
 import yaml
 
-from tests.window_runs import BOXES, grounding, window, write_evaluation, write_run
+from tests.window_runs import (
+    BOXES,
+    grounding,
+    run_address,
+    window,
+    write_evaluation,
+    write_run,
+    written_run,
+)
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.alarms import alarms
@@ -29,16 +37,7 @@ from videochat_r1.window.query import Query
 from videochat_r1.window.runs import open_runs, whole_group
 from videochat_r1.window.training_view import training_view
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("window"))
-
-
-@pytest.fixture(scope="module")
-def address(run):
-    with window([run], [run.parent / "videos"]) as where:
-        yield where
+run, address = written_run, run_address
 
 
 def lines_of(*groups):

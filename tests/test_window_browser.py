@@ -5,12 +5,24 @@ import time
 
 import pytest
 
-from tests.window_runs import BOXES, CHROMIUM, NASTY, SECONDS, grounding, wait_for, window, write_evaluation, write_run
+from tests.window_runs import (
+    BOXES,
+    CHROMIUM,
+    NASTY,
+    SECONDS,
+    grounding,
+    run_address,
+    wait_for,
+    window,
+    write_evaluation,
+    written_run,
+)
 from videochat_r1.cli import main
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="Playwright is not installed: training_scripts/setup.sh dev"
 )
+run, address = written_run, run_address
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium: apt-get install chromium")
 
 
@@ -20,17 +32,6 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("window"))
-
-
-@pytest.fixture(scope="module")
-def address(run):
-    with window([run], [run.parent / "videos"]) as where:
-        yield where
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.video_files import write_pictures, write_video
 from videochat_r1.commands.view import listen
@@ -151,3 +152,16 @@ def wait_for(done: Any, seconds: float = 60.0) -> None:
     while not done():
         assert time.monotonic() < until, "nothing came of it"
         time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def written_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `write_run`."""
+    return write_run(tmp_path_factory.mktemp("window"))
+
+
+@pytest.fixture(scope="module")
+def run_address(run: Path) -> Iterator[str]:
+    """Of a window on it."""
+    with window([run], [run.parent / "videos"]) as where:
+        yield where
