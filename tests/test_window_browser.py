@@ -181,6 +181,18 @@ def test_choices_numbers_pictures_and_a_video_that_browsers_do_not_play(open_pag
     assert page.locator(".timeline .bar").count() == 4, "answers are drawn without their video too"
 
 
+def test_a_caption_shows_which_true_events_a_judge_found_and_what_it_made_of_its_own(open_page):
+    page = open_page("0/groups/5")
+    marks = page.locator(".events tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.innerText))"
+    )
+    assert [row[1:] for row in marks] == [["✓\nfound"] * 2, ["·\nnot found"] * 2] and marks[0][0] == "a cat jumps"
+    page.get_by_role("table").get_by_role("button", name="answer 2").click()
+    assert page.locator(".answers .picked strong").inner_text() == "answer 2"
+    assert page.locator(".events td.picked").count() == 2
+    assert page.locator(".claims li").first.inner_text().endswith("(false)")
+
+
 def test_no_text_of_model_file_or_annotation_becomes_markup(open_page):
     for place in (
         "0/groups/5",
