@@ -41,7 +41,7 @@ LAYERS = (
     {"grpo"},
     {"sft"},
     {"evaluation"},
-    {"window"},
+    {"window", "chat"},
     {"quickstart", "doctor"},
     {"commands"},
     {"cli"},
