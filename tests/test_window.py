@@ -381,6 +381,8 @@ def test_without_the_models_folder_it_says_so_and_names_no_path(tmp_path):
 def test_who_may_look(run, address):
     assert httpx.get(address, headers={"Host": "evil.example:80"}).status_code == 403
     assert httpx.get(address, headers={"Host": "localhost:9"}).status_code == 200
+    posted = [httpx.post(address, headers={"Origin": origin}).status_code for origin in ("http://evil", address)]
+    assert posted == [403, 405], "what changes something is taken from the page itself"
     policy = httpx.get(address).headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy
     with window([run], token="secret") as where, httpx.Client(follow_redirects=True) as browser:
