@@ -26,8 +26,8 @@ _OF_GROUP = (
     *("step", "sample_id", "task", "source", "video", "video_parts", "images", "query", "prompt", "target", "duration"),
     *("response", "shuffled_accuracy"),
 )
-# Of which these are left out where a group has none.
-_IF_ANY = ("video", "video_parts", "images", "duration", "response", "shuffled_accuracy")
+# These are left out where a group, or a completion, has none.
+_IF_ANY = ("video", "video_parts", "images", "duration", "response", "shuffled_accuracy", "verdicts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class ScoredCompletion:
     """One rollout with what was made of it. `step` counts from 1, as console and checkpoints do: the update it leads to.
 
     `rewards` holds None where a reward does not apply, and everywhere in a rollout that `ended` unscored; `problem` says why.
-    `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled.
+    `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled, `verdicts` what a judge's
+    rewards rest on: (event, label) pairs by name.
     """
 
     step: int
@@ -62,6 +63,7 @@ class ScoredCompletion:
     duration: float | None = None
     response: str | None = None
     shuffled_accuracy: Sequence[float | None] | None = None
+    verdicts: Mapping[str, Any] | None = None
 
 
 def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) -> dict[str, float]:
@@ -230,6 +232,7 @@ class RolloutLog:
             problem=one.outcome.reason,
             duration=columns["duration"],
             response=columns["response"],
+            verdicts=one.outcome.verdicts,
             shuffled_accuracy=columns.get("shuffled_accuracy"),
             **parse_completion(columns["task"], one.completion, target),
         )
@@ -241,10 +244,10 @@ def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_gen
     # Half an emoji in a question cannot be encoded; the replacement is JSON's own way to write it.
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         while rows := [asdict(row) for row in islice(rest, num_generations)]:
-            shared = {name: rows[0][name] for name in _OF_GROUP}
-            group = {name: value for name, value in shared.items() if value is not None or name not in _IF_ANY}
+            kept = [{name: row[name] for name in row if row[name] is not None or name not in _IF_ANY} for row in rows]
+            group = {name: value for name, value in kept[0].items() if name in _OF_GROUP}
             group["rollouts"] = [
-                {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in rows
+                {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in kept
             ]
             file.write(json.dumps(group, ensure_ascii=False) + "\n")
 
