@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from videochat_r1.grpo.alarms import UPDATES, alarms, with_example
 from videochat_r1.grpo.reward_calls import Outcome
+from videochat_r1.grpo.rows import Turn
 from videochat_r1.grpo.tally import READ, Sum, added_up, tally
-from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Target
 from videochat_r1.tasks import TASKS
@@ -106,7 +106,7 @@ class Drawn(NamedTuple):
         columns: what reward functions see of its row.
         completion: the text.
         num_tokens: of the completion.
-        ended: why it did; the stand-in of a sample that was left out is not `drawn`.
+        ended: why it did; the row of a sample that was left out is not `drawn`.
         outcome: what became of its rewards.
     """
 
@@ -117,11 +117,26 @@ class Drawn(NamedTuple):
     outcome: Outcome
 
     @classmethod
-    def of(cls, columns: Mapping[str, Any], completion: str, rollout: Rollout, outcome: Outcome) -> "Drawn":
+    def of(cls, turn: Turn, outcome: Outcome) -> "Drawn":
         """A rollout whose rewards could not be found out ended unscored, however its text did."""
-        unscored = rollout.ended.drawn and outcome.reason is not None
-        ended = Ended.UNSCORED if unscored else rollout.ended
-        return cls(columns, completion, len(rollout.completion_ids), ended, outcome)
+        assert turn.ended is not None
+        num_tokens = 0 if turn.rollout is None else len(turn.rollout.completion_ids)
+        unscored = turn.ended.drawn and outcome.reason is not None
+        return cls(turn.columns, turn.completion, num_tokens, Ended.UNSCORED if unscored else turn.ended, outcome)
+
+
+def length_metrics(drawn: Sequence[tuple[int, bool]]) -> dict[str, float]:
+    """TRL's `completions/...` of completions, each its tokens and whether the limit cut it off; none without completions."""
+    lengths = [length for length, _ in drawn]
+    terminated = [length for length, cut_off in drawn if not cut_off] or [0]
+    if not lengths:
+        return {}
+    metrics = {"completions/clipped_ratio": statistics.fmean(cut_off for _, cut_off in drawn)}
+    for name, values in (("", lengths), ("terminated_", terminated)):
+        metrics[f"completions/mean_{name}length"] = statistics.fmean(values)
+        metrics[f"completions/min_{name}length"] = float(min(values))
+        metrics[f"completions/max_{name}length"] = float(max(values))
+    return metrics
 
 
 def ended_metrics(drawn: Sequence[Drawn]) -> dict[str, float]:
