@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from videochat_r1.evaluation.clue_perception.passes import free_question
 
 from tests.test_clue_perception import Scripted
 from tests.test_clue_perception import ask as ask_in_passes
@@ -15,7 +16,6 @@ from tests.tiny_runs import logged_rollouts, make_corpus, make_trainer
 from videochat_r1.cli import main
 from videochat_r1.evaluation.answering.harness import evaluate
 from videochat_r1.evaluation.answering.options import RunOptions
-from videochat_r1.evaluation.clue_perception.passes import free_question
 from videochat_r1.grpo import trainer as grpo_trainer
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.load import load_config, load_processor
@@ -23,6 +23,7 @@ from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.ended import Ended
+from videochat_r1.second_look.question import free_question
 from videochat_r1.tasks import TASKS
 from videochat_r1.training.loader import LoadedPrompt
 from videochat_r1.video.frames import VideoBudget
