@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from videochat_r1.evaluation.clue_perception.passes import free_question
 
 from tests.test_clue_perception import Scripted
 from tests.test_clue_perception import ask as ask_in_passes
