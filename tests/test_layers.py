@@ -42,7 +42,7 @@ LAYERS = (
     {"grpo"},
     {"sft"},
     {"evaluation"},
-    {"window"},
+    {"window", "chat"},
     {"quickstart", "doctor"},
     {"commands"},
     {"cli"},
