@@ -130,7 +130,8 @@ def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str
 def _pass_view(one: Mapping[str, Any]) -> dict[str, Any]:
     """A pass of clue-perception: what it wrote, its clues, and the parts of the video that it looked at (none: the whole), alone
     or with the rest of it at a lower rate."""
-    saw = one.get("saw") if isinstance(one.get("saw"), dict) else {}
+    found = one.get("saw")
+    saw = found if isinstance(found, dict) else {}
     return {
         "parts": [{"kind": kind, "text": text} for kind, text in parts_of(str(one.get("completion") or ""))],
         "clues": _spans(one.get("clues")),
