@@ -294,8 +294,8 @@ def test_absolute_time_with_vllm(world: Path, family: str) -> None:
 
 def test_the_benchmarks_coarse_frames_do_not_tell_the_answer(tmp_path: Path) -> None:
     """Scenes that differ in nothing but their colours and signs are one at the coarse rate, and two in a closer look."""
-    path = Path(__file__).resolve().parent.parent / "benchmarks" / "clue_perception.py"
-    spec = importlib.util.spec_from_file_location("clue_perception_benchmark", path)
+    path = Path(__file__).resolve().parent.parent / "benchmarks" / "episodes" / "scenes.py"
+    spec = importlib.util.spec_from_file_location("scenes_of_episodes", path)
     assert spec is not None and spec.loader is not None
     benchmark = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
