@@ -128,14 +128,17 @@ def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str
 
 
 def _pass_view(one: Mapping[str, Any]) -> dict[str, Any]:
-    """A pass of clue-perception: what it wrote, its clues, and the parts of the video that it looked at (none: the whole)."""
-    saw = one.get("saw")
+    """A pass of clue-perception: what it wrote, its clues, and the parts of the video that it looked at (none: the whole), alone
+    or with the rest of it at a lower rate."""
+    found = one.get("saw")
+    saw = found if isinstance(found, dict) else {}
     return {
         "parts": [{"kind": kind, "text": text} for kind, text in parts_of(str(one.get("completion") or ""))],
         "clues": _spans(one.get("clues")),
-        "segments": _spans(saw.get("segments")) if isinstance(saw, dict) else [],
-        "frames": _number(saw.get("num_frames")) if isinstance(saw, dict) else None,
-        "tokens": _number(saw.get("num_tokens")) if isinstance(saw, dict) else None,
+        "segments": _spans(saw.get("segments")),
+        "rest_fps": _number(saw.get("rest_fps")),
+        "frames": _number(saw.get("num_frames")),
+        "tokens": _number(saw.get("num_tokens")),
     }
 
 
