@@ -105,12 +105,13 @@ def draw_turns(
     asked = [turn for turn in turns if turn.prompt is not None and turn.rollout is None]
     prompts, rows = distinct_prompts([turn.prompt for turn in asked if turn.prompt is not None])
     features = None if encode is None else encode(prompts)
+    encoded: dict[str, Any] = {} if features is None else {"media_features": features}
     made = engine.generate(
         prompts,
         num_generations=[len(group) for group in rows],
         settings=settings,
         noise_seeds=[[asked[row].seed for row in group] for group in rows],
-        **({} if features is None else {"media_features": features}),
+        **encoded,
     )
     for index, (prompt, group, rollouts) in enumerate(zip(prompts, rows, made, strict=True)):
         texts = decode([rollout.completion_ids for rollout in rollouts])
