@@ -20,7 +20,7 @@ export function boxTool(onChange) {
   const inputs = SIDES.map((side, place) =>
     el("input", { type: "number", min: 0, max: 100, step: 0.1, "aria-label": `${side} in percent`, on: { change: () => write(place) } }),
   );
-  const fields = el("fieldset", { class: "sides" }, el("legend", {}, "box on the first frame, in percent"), SIDES.map((side, place) => el("label", {}, side, inputs[place])));
+  const fields = el("fieldset", { class: "sides" }, el("legend", {}, "Draw a box around it on the first frame, or write its sides in percent"), SIDES.map((side, place) => el("label", {}, side, inputs[place])));
 
   function set(sides) {
     box = sides === null ? null : ordered(sides.map((side) => Math.min(Math.max(side, 0), 1)));

@@ -9,9 +9,12 @@ import { answered } from "window/source";
 import { posted, streamed } from "window/stream";
 import { timeline } from "window/timeline";
 
+// Pixels from the end within which somebody reads what is being written.
+const NEAR = 200;
+
 const bar = el("header", { class: "bar" });
 const main = el("main", { id: "main", tabindex: -1 });
-const state = { item: null, conversation: null, shown: null, asking: null, line: null, length: null, exchanges: 0 };
+const state = { item: null, conversation: null, shown: null, asking: null, line: null, length: null };
 
 document.body.append(bar, main);
 start().catch((error) => fill(main, el("p", { role: "alert" }, error.message)));
@@ -28,7 +31,9 @@ async function start() {
   const other = el("button", { type: "button", hidden: true, on: { click: toggleChooser } }, "another video");
   const anew = el("button", { type: "button", hidden: true, on: { click: () => begin(state.item) } }, "new conversation");
   fill(bar, el("a", { class: "skip", href: "#main", on: { click: (event) => (event.preventDefault(), main.focus()) } }, "to the content"), el("strong", {}, about.model), name, el("span", { class: "ends" }, other, anew));
-  fill(main, about.note === null ? null : el("p", { class: "note" }, about.note), about.streams ? null : el("p", { class: "note" }, "With this engine an answer comes as a whole, not word by word."), chooser.element, talk);
+  const notes = [about.note, about.streams ? null : "With this engine an answer comes as a whole, not word by word."].filter((text) => text !== null);
+  chooser.element.prepend(...notes.map(note));
+  fill(main, chooser.element, talk);
   document.title = `${about.model} · videochat-r1`;
   takeDrops((file) => {
     showChooser(true);
@@ -54,13 +59,13 @@ async function start() {
     const { conversation, media } = await posted(`${address}/conversations`, null);
     state.asking?.abort();
     if (state.item !== null && state.item.key !== item.key) forget(state.item);
-    Object.assign(state, { item, conversation, line: null, length: media.duration, exchanges: 0 });
+    Object.assign(state, { item, conversation, line: null, length: media.duration });
     const tracks = { tracks: [], onTime: (time) => state.line?.setTime(time), onLength: (length) => (state.length = Number.isFinite(length) ? length : state.length) };
     state.shown = media.kind === "pictures" ? null : player({ address, media, ...tracks });
     state.shown?.stage.append(form.surface);
     fill(stage, state.shown === null ? pictures({ address, media }) : state.shown.element);
     fill(under);
-    fill(log, el("p", { class: "soft" }, "Ask something about it. Questions that follow know what was said before."));
+    fill(log, notes.map(note), el("p", { class: "soft" }, "Ask something about it. Questions that follow know what was said before."));
     name.textContent = item.name;
     for (const button of [other, anew]) button.hidden = false;
     showChooser(false);
@@ -71,9 +76,8 @@ async function start() {
   async function ask(question) {
     const asking = new AbortController();
     const one = exchange({ question, media: `/api/media/${state.item.key}`, onPlay: play, onSeek: (time) => state.shown?.seek(time), onShow: showMarks });
-    if (state.exchanges++ === 0) fill(log);
     log.append(one.element);
-    one.element.scrollIntoView({ block: "start" });
+    follow(true);
     state.asking = asking;
     form.setBusy(true);
     let unanswered = true;
@@ -97,9 +101,10 @@ async function start() {
     form.focus();
   }
 
-  /** Keeps the end in sight of whoever has not scrolled up. */
-  function follow() {
-    if (log.scrollHeight - log.scrollTop - log.clientHeight < 160) log.scrollTop = log.scrollHeight;
+  /** Keeps the end in sight of whoever has not scrolled up; the page scrolls where it is too narrow for two columns. */
+  function follow(always = false) {
+    const scrolled = log.scrollHeight > log.clientHeight ? log : document.scrollingElement;
+    if (always || scrolled.scrollHeight - scrolled.scrollTop - scrolled.clientHeight < NEAR) scrolled.scrollTop = scrolled.scrollHeight;
   }
 
   function play(begin, end) {
@@ -111,6 +116,7 @@ async function start() {
     if (state.shown === null) return;
     const boxes = passes.findLast((one) => one.boxes !== null);
     state.shown.setTracks(boxes === undefined ? [] : [{ key: "answer", colour: "after", boxes: boxes.boxes, times: boxes.boxTimes }]);
+    state.shown.pick("answer");
     const many = passes.length > 1;
     const rows = passes.flatMap((one, place) => [
       one.look.segments.length > 0 ? { key: `look ${place}`, label: "looked at", title: `look ${place + 1} was at this`, colour: "blind", spans: one.look.segments } : null,
@@ -131,6 +137,8 @@ async function start() {
     state.shown.seek(0);
   }
 }
+
+const note = (text) => el("p", { class: "note" }, text);
 
 /** Removes an upload of this page from the server, also when the page is going. */
 function forget(item) {

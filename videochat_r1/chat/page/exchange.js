@@ -112,7 +112,7 @@ function pass({ number: place, look, media, onSeek }) {
 function sawLine({ look, media, onSeek }) {
   const facts = [
     look.segments.length > 0 ? spansText(look.segments) : null,
-    `${look.num_frames} ${look.fps === null ? "picture" : "frames"}${look.fps !== null && look.num_frames > 1 ? `, one in ${seconds(1 / look.fps)}` : ""}`,
+    `${look.num_frames} ${look.fps === null ? "picture" : "frames"}${look.fps !== null && look.num_frames > 1 ? `, one every ${seconds(1 / look.fps)}` : ""}`,
     `${look.num_tokens} tokens`,
   ];
   const inner = el("div", {});
