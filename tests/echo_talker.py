@@ -7,8 +7,8 @@ from videochat_r1.chat.desk import About
 from videochat_r1.chat.events import Done, Event, PassDone, Preparing, Saw, Text
 from videochat_r1.chat.question import Question
 from videochat_r1.errors import VideoError
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.sample import Media
+from videochat_r1.second_look.options import ClueOptions
 
 LOOK = {"segments": [], "num_frames": 8, "fps": 2.0, "frame_size": [56, 56], "num_tokens": 16}
 CLUES = ((1.0, 2.5),)

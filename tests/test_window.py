@@ -6,11 +6,23 @@ import math
 import subprocess
 import sys
 
+import av
 import httpx
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
-from tests.window_runs import BOXES, grounding, window, write_evaluation, write_run
+from tests.video_files import HEIGHT, WIDTH, number_of, numbered_image, write_video
+from tests.window_runs import (
+    BOXES,
+    grounding,
+    run_address,
+    window,
+    write_evaluation,
+    write_run,
+    written_run,
+)
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.alarms import alarms
@@ -25,20 +37,13 @@ from videochat_r1.training.metrics_file import MetricsReader, append_metrics
 from videochat_r1.window.group_view import answer_of, group_view, plain_question, truth_of
 from videochat_r1.window.index import Index
 from videochat_r1.window.media import Folders
+from videochat_r1.window.playable import make_copy
 from videochat_r1.window.query import Query
 from videochat_r1.window.runs import open_runs, whole_group
 from videochat_r1.window.training_view import training_view
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("window"))
-
-
-@pytest.fixture(scope="module")
-def address(run):
-    with window([run], [run.parent / "videos"]) as where:
-        yield where
+run, address = written_run, run_address
+QUIET = {"libx265": {"preset": "ultrafast", "x265-params": "log-level=none"}, "libx264": {"preset": "ultrafast"}}
 
 
 def lines_of(*groups):
@@ -228,6 +233,44 @@ def test_a_video_is_served_in_ranges_and_what_no_browser_plays_as_a_copy(address
     assert httpx.get(f"{address}/api/runs/0/groups/4/pictures/1").headers["content-type"] == "image/png"
 
 
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "libx264"), ("a.mp4", "libx265"), ("a.avi", "mpeg4"), ("a", "png")]
+)
+def test_a_copy_shows_upright_what_is_stored_turned(tmp_path, name, codec, degrees):
+    if codec == "mpeg4" and degrees:
+        pytest.skip("AVI cannot say that it is turned")
+
+    def stored(number):
+        return np.rot90(numbered_image(number), -degrees // 90)
+
+    if codec == "png":
+        files, times = [tmp_path / f"{number}.png" for number in range(3)], [0.0, 0.1, 0.2]
+        turned = Image.Exif()
+        turned[0x0112] = {0: 1, 90: 8, 180: 3, 270: 6}[degrees]
+        for number, file in enumerate(files):
+            Image.fromarray(stored(number)).save(file, exif=turned)
+    else:
+        files, times = (
+            [
+                write_video(
+                    tmp_path / name,
+                    3,
+                    fps=10,
+                    codec=codec,
+                    options=QUIET.get(codec, {}),
+                    rotation=degrees,
+                    image=stored,
+                )
+            ],
+            [],
+        )
+    make_copy(files, times, tmp_path / "copy.mp4")
+    with av.open(str(tmp_path / "copy.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert frames[0].shape == (HEIGHT, WIDTH, 3) and [number_of(frame) for frame in frames[:3]] == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -293,7 +336,14 @@ def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
 def test_both_passes_of_clue_perception_are_shown_with_what_they_saw(tmp_path):
     build_tiny(tmp_path / "model", hidden=32)
     write_evaluation(tmp_path / "scored", tmp_path / "clip.mp4", [[1.0, 3.0]])
-    saw = {"segments": [[1.0, 2.0]], "num_frames": 4, "fps": 4.0, "frame_size": [84, 56], "num_tokens": 12}
+    saw = {
+        "segments": [[1.0, 2.0]],
+        "num_frames": 4,
+        "fps": 4.0,
+        "frame_size": [84, 56],
+        "num_tokens": 12,
+        "times": [1.0, 1.25, 1.5, 1.75],
+    }
     passes = [
         {"completion": "<answer>A</answer><glue>[(1, 2)]</glue>", "clues": [[1, 2]], "saw": {**saw, "segments": []}},
         {"completion": "<think>closer</think><answer>B</answer>", "clues": [], "saw": saw},

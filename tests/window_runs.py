@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.video_files import write_pictures, write_video
 from videochat_r1.geometry import Span
@@ -81,12 +82,13 @@ def write_run(folder: Path) -> Path:
     for place in range(2):
         write_pictures(videos / f"{place}.png", [np.full((40, 80, 3), 60 + 120 * place, np.uint8)])
     listed = {"frames": [str(videos / f"{place}.png") for place in range(2)], "frame_times": [0.0, 2.0]}
+    verdicts = {"recall": [["a cat jumps", "entailment"], [NASTY, "neutral"]], "precision": [[NASTY, "contradiction"]]}
     lines = [
         grounding(1, "when", clip),
         group(1, "where", "tracking", boxes, [rollout(0, f"<answer>{moved}</answer>", moved, 1.4), rollout(1, "no idea", None, 0.0, ended="length")], video=clip),
         group(1, "which", "multi_choice_qa", {"options": ["a cat", NASTY], "answer": "B"}, [rollout(0, "<answer>B</answer>", "B", 2.0), rollout(1, "<answer>A</answer>", "A", 1.0)], video=foreign),
         group(2, "how many", "numerical_qa", {"answer": "12"}, [rollout(0, "<answer>10</answer>", 10.0, 1.0), rollout(1, "<answer>12</answer>", 12.0, 2.0)], video=None, images=[str(videos / "photo.png")] * 2),
-        group(2, "tell", "captioning", {"caption": "A cat jumps.", "events": ["a cat jumps", NASTY]}, [rollout(0, NASTY, NASTY, 1.0)] * 2, video=str(videos / f"{NASTY.replace('/', '')}.mp4"), prompt=NASTY),
+        group(2, "tell", "captioning", {"caption": "A cat jumps.", "events": ["a cat jumps", NASTY]}, [rollout(0, NASTY, NASTY, 1.0, verdicts=verdicts)] * 2, video=str(videos / f"{NASTY.replace('/', '')}.mp4"), prompt=NASTY),
         grounding(2, "stolen", outside, (1.0, 1.0, 1.0)),
         group(3, "clip", "temporal_grounding", {"span": [0.5, 1.0], "duration": 2.0}, [rollout(0, "<answer>0 to 1</answer>", [0.0, 1.0], 1.5)], video=clip, video_parts={"start": 1.0, "end": 3.0}),
         group(3, "listed", "tracking", boxes, [rollout(0, f"<answer>{moved}</answer>", moved, 1.4)], video="0.png (+1 frames)", video_parts=listed),
@@ -151,3 +153,16 @@ def wait_for(done: Any, seconds: float = 60.0) -> None:
     while not done():
         assert time.monotonic() < until, "nothing came of it"
         time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def written_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `write_run`."""
+    return write_run(tmp_path_factory.mktemp("window"))
+
+
+@pytest.fixture(scope="module")
+def run_address(run: Path) -> Iterator[str]:
+    """Of a window on it."""
+    with window([run], [run.parent / "videos"]) as where:
+        yield where

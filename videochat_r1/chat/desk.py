@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from videochat_r1.chat.events import Event, Problem, Waiting
 from videochat_r1.chat.question import Question
 from videochat_r1.errors import VideoChatR1Error, counted
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.sample import Media
+from videochat_r1.second_look.options import ClueOptions
 
 logger = logging.getLogger(__name__)
 

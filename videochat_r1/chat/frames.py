@@ -5,8 +5,6 @@ from typing import Any
 
 import torch
 
-from videochat_r1.evaluation.clue_perception.segments import segment_times
-from videochat_r1.geometry import Span
 from videochat_r1.sample import Media, Pictures, Video
 from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.process import decode_in_process
@@ -45,9 +43,7 @@ def frames_of(media: Media, look: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _times(look: Mapping[str, Any]) -> Sequence[float]:
-    """Seconds of the frames; none of a picture."""
-    count, fps = int(look["num_frames"]), look["fps"]
-    if fps is None:
+    """Seconds of the frames, which stand on an even grid where they are not told; none of a picture."""
+    if look["fps"] is None:
         return ()
-    segments = [Span(float(start), float(end)) for start, end in look["segments"]]
-    return segment_times(segments, float(fps), count) if segments else [place / fps for place in range(count)]
+    return look["times"] or [place / float(look["fps"]) for place in range(int(look["num_frames"]))]

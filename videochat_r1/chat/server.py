@@ -147,21 +147,17 @@ def _look(value: Any) -> Mapping[str, Any]:
         width, height = (int(side) for side in value["frame_size"])
         count, tokens = int(value["num_frames"]), int(value["num_tokens"])
         fps = None if value["fps"] is None else float(value["fps"])
-        segments = [(float(start), float(end)) for start, end in value["segments"]]
-        numbers = [fps or 1.0, *(side for segment in segments for side in segment)]
-        fits = (
+        segments = [[float(start), float(end)] for start, end in value["segments"]]
+        times = [float(time) for time in value.get("times", [])]
+        sizes = (
             1 <= count <= _MOST_FRAMES and min(width, height) >= 1 and max(width, height) <= _MOST_SIDE and tokens >= 0
         )
-        if (
-            not fits
-            or len(segments) > count
-            or not all(math.isfinite(number) for number in numbers)
-            or (fps or 1.0) <= 0
-        ):
+        if not sizes or len(times) > count or not (fps is None or 0.0 < fps < math.inf):
             raise ValueError("a number is out of bounds")
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
+    except (AttributeError, TypeError, KeyError, ValueError, OverflowError) as error:
         raise DataError("this is no look of a model") from error
-    return {"frame_size": (width, height), "num_frames": count, "num_tokens": tokens, "fps": fps, "segments": segments}
+    look = {"frame_size": [width, height], "num_frames": count, "num_tokens": tokens, "fps": fps}
+    return {**look, "segments": segments, "times": times}
 
 
 async def _stream(reply: Reply) -> AsyncIterator[str]:

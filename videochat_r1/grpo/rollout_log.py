@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 # What the completions of a group have in common; the rest is each one's own.
 _OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target", "shuffled_accuracy")
-# Of which these are left out where a group has none.
-_IF_ANY = ("video", "images", "shuffled_accuracy")
+# These are left out where a group, or a completion, has none.
+_IF_ANY = ("video", "images", "shuffled_accuracy", "verdicts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class ScoredCompletion:
     """One rollout with what was made of it. `step` counts from 1, as console and checkpoints do: the update it leads to.
 
     `rewards` holds None where a reward does not apply, and everywhere in a rollout that `ended` unscored; `problem` says why.
-    `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled.
+    `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled, `verdicts` what a judge's
+    rewards rest on: (event, label) pairs by name.
     """
 
     step: int
@@ -56,6 +57,7 @@ class ScoredCompletion:
     past_end: bool | None
     problem: str | None = None
     shuffled_accuracy: Sequence[float | None] | None = None
+    verdicts: Mapping[str, Any] | None = None
 
 
 def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) -> dict[str, float]:
@@ -221,6 +223,7 @@ class RolloutLog:
             num_tokens=one.num_tokens,
             ended=one.ended,
             problem=one.outcome.reason,
+            verdicts=one.outcome.verdicts,
             shuffled_accuracy=columns.get("shuffled_accuracy"),
             **parse_completion(columns["task"], one.completion, target),
         )
@@ -232,10 +235,10 @@ def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_gen
     # Half an emoji in a question cannot be encoded; the replacement is JSON's own way to write it.
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         while rows := [asdict(row) for row in islice(rest, num_generations)]:
-            shared = {name: rows[0][name] for name in _OF_GROUP}
-            group = {name: value for name, value in shared.items() if value is not None or name not in _IF_ANY}
+            kept = [{name: row[name] for name in row if row[name] is not None or name not in _IF_ANY} for row in rows]
+            group = {name: value for name, value in kept[0].items() if name in _OF_GROUP}
             group["rollouts"] = [
-                {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in rows
+                {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in kept
             ]
             file.write(json.dumps(group, ensure_ascii=False) + "\n")
 

@@ -15,7 +15,8 @@ def group_view(number: int, group: Mapping[str, Any], shown: Shown) -> dict[str,
     """What the page is sent of a group.
 
     `truth` and each rollout's `answer` hold, where they have them, `spans` ([start, end] in seconds), `boxes` ([x0, y0, x1, y1]
-    in fractions, or null), `choice` (a letter or an option's text) and `text`.
+    in fractions, or null), `choice` (a letter or an option's text) and `text`. Of a caption that was judged, `found` has a label
+    for each of the `events`, and `claims` are its own events with theirs.
     """
     target = group.get("target")
     target = target if isinstance(target, dict) else {}
@@ -31,10 +32,27 @@ def group_view(number: int, group: Mapping[str, Any], shown: Shown) -> dict[str,
         "duration": _number(target.get("duration")),
         "options": [str(option) for option in options],
         "lettered": "options" in target,
-        "events": [str(event) for event in target.get("events") or ()],
+        "events": _events(target, group["rollouts"]),
         "truth": truth_of(target),
         "rollouts": [_rollout_view(one, target) for one in group["rollouts"]],
     }
+
+
+def _events(target: Mapping[str, Any], rollouts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of a true caption, as the target has them or else a judge."""
+    given = target.get("events")
+    if isinstance(given, list) and given:
+        return [str(event) for event in given]
+    judged = (_verdicts(one, "recall") for one in rollouts)
+    return [event for event, _ in next((pairs for pairs in judged if pairs), [])]
+
+
+def _verdicts(rollout: Mapping[str, Any], name: str) -> list[list[str]]:
+    """(event, label) pairs that a judge gave for one side: `recall` of the true events, `precision` of the answer's own."""
+    verdicts = rollout.get("verdicts")
+    pairs = verdicts.get(name) if isinstance(verdicts, dict) else None
+    pairs = pairs if isinstance(pairs, list) else []
+    return [[str(part) for part in pair] for pair in pairs if isinstance(pair, list) and len(pair) == 2]
 
 
 def _media_view(shown: Shown) -> dict[str, Any]:
@@ -102,6 +120,8 @@ def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str
         "ended": str(one.get("ended") or ""),
         "whole_video": one.get("whole_video") is True,
         "past_end": one.get("past_end") is True,
+        "found": dict(_verdicts(one, "recall")),
+        "claims": _verdicts(one, "precision"),
         "problem": None if one.get("problem") is None else str(one["problem"]),
         "passes": [_pass_view(each) for each in one.get("passes") or () if isinstance(each, dict)],
     }

@@ -16,9 +16,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.error import FFmpegError
 
 from videochat_r1.errors import VideoError
+from videochat_r1.video.backends import as_displayed
+from videochat_r1.video.pictures import Image, read_image
 
 logger = logging.getLogger(__name__)
 
@@ -100,15 +103,16 @@ def _make_apart(files: Sequence[Path], times: Sequence[float], copy: Path) -> No
 
 
 def make_copy(files: Sequence[Path], times: Sequence[float], copy: Path) -> None:
-    """Write the copy: of a video at its own times from 0, of image files at theirs; long sides are scaled down."""
+    """Write the copy: of a video at its own times from 0, of image files at theirs; upright, long sides scaled down."""
     with av.open(str(copy), "w", options={"movflags": "+faststart"}) as output:
         stream, clock = None, Fraction(1, 90_000)
         for image, seconds in _images(files, times):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             if stream is None:
                 stream = output.add_stream("libx264", rate=Fraction(30), options=_X264)
-                stream.width, stream.height = _size(image.width, image.height)
+                stream.width, stream.height = _size(frame.width, frame.height)
                 stream.pix_fmt, stream.codec_context.time_base = "yuv420p", clock
-            frame = image.reformat(stream.width, stream.height, "yuv420p")
+            frame = frame.reformat(stream.width, stream.height, "yuv420p")
             frame.pts, frame.time_base = round(seconds / clock), clock
             output.mux(stream.encode(frame))
         if stream is None:
@@ -116,8 +120,8 @@ def make_copy(files: Sequence[Path], times: Sequence[float], copy: Path) -> None
         output.mux(stream.encode())
 
 
-def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-    """Images with their seconds from the first."""
+def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[Image, Fraction]]:
+    """Upright images with their seconds from the first, no larger than the copy."""
     if not times:
         with av.open(str(files[0])) as container:
             stream = container.streams.video[0]
@@ -129,14 +133,14 @@ def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[av.
                 first = seconds if first is None else first
                 if seconds - first > last:
                     last = seconds - first
-                    yield frame, last
+                    small = frame.reformat(*_size(frame.width, frame.height), "rgb24")
+                    yield as_displayed(small.to_ndarray(), frame), last
         return
     # The last image stays as long as the others do on average, which takes it once more at the end.
     starts = [Fraction(at - times[0]).limit_denominator(1000) for at in times]
     gap = starts[-1] / max(len(starts) - 1, 1) or Fraction(1)
     for file, at in (*zip(files, starts, strict=True), (files[-1], starts[-1] + gap - _LAST_SECONDS)):
-        with av.open(str(file)) as container:
-            yield next(container.decode(video=0)), at
+        yield read_image(str(file)), at
 
 
 def _size(width: int, height: int) -> tuple[int, int]:

@@ -185,6 +185,7 @@ class _SampleLines:
             "num_tokens": row.get("num_tokens"),
             "ended": row.get("ended") or row.get("failure"),
             "problem": row.get("reason") or row.get("unscored") or row.get("failure"),
+            "verdicts": row.get("verdicts"),
             "passes": (row.get("clue_perception") or {}).get("passes"),
         }
         shown = {key: row[key] for key in ("video", "video_parts", "images") if key in row}

@@ -2,6 +2,7 @@
 
 import { el } from "window/dom";
 import { endedText, number, signed, spansText } from "window/format";
+import { claimsView } from "window/kinds";
 
 const KINDS = { think: "thought", answer: "answer", glue: "clues", text: "outside of tags" };
 
@@ -52,6 +53,7 @@ function item(one, onPick) {
     ),
     one.passes.length > 1 ? one.passes.map(pass) : one.parts.map(partView),
     one.parts.length === 0 ? el("p", { class: "soft" }, "an empty completion") : null,
+    claimsView(one.claims),
     el(
       "p",
       { class: "soft" },

@@ -21,6 +21,9 @@ export const count = (value, what) => `${value.toLocaleString("en")} ${what}${va
 
 export const spansText = (spans) => spans.map(([start, end]) => `${Number(start.toFixed(2))} to ${seconds(end)}`).join(", ");
 
+/** An answer's name where there is little room. */
+export const shortName = (one) => one.name.replace("answer ", "#").slice(-12);
+
 const ENDED = {
   stop: "ended by itself",
   length: "cut off at the length limit",
