@@ -123,12 +123,13 @@ class Library:
         except VideoError as error:
             raise VideoError(item.told(error)) from error
 
-    async def add(self, name: str, chunks: AsyncIterator[bytes]) -> Item:
+    async def add(self, name: str, chunks: AsyncIterator[bytes], announced: int = 0) -> Item:
         """What is uploaded, once all of it is there and could be read.
 
         Args:
             name: as the page knows it; decides what kind of file it is.
             chunks: its bytes.
+            announced: how many there will be; 0 where that is not known.
 
         Raises:
             DataError: it is no video and no picture, too large, or too many come in at once.
@@ -138,6 +139,8 @@ class Library:
         ending = PurePath(name).suffix.lower()
         if ending not in MEDIA:
             raise DataError(f"{name} is no video and no picture by its ending; known are {', '.join(MEDIA)}")
+        if announced > self.most_bytes:
+            raise self._too_large(name)
         with ExitStack() as undo:
             self._receive(1)
             undo.callback(self._receive, -1)
@@ -184,11 +187,17 @@ class Library:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > self.most_bytes:
-                    raise DataError(too_large(item.name, self.most_bytes))
+                    raise self._too_large(item.name)
                 try:
                     await run_in_threadpool(file.write, chunk)
                 except OSError as error:
                     raise DataError(f"{item.name} cannot be kept on the server: {error.strerror}") from error
+
+    def _too_large(self, name: str) -> DataError:
+        most = f"{self.most_bytes / (1 << 20):.3g} MB"
+        return DataError(
+            f"{name} is larger than {most}, the most that can be uploaded; --videos names a folder to choose from"
+        )
 
     def _known(self, name: str, file: Path) -> Item:
         with self._lock:
@@ -208,11 +217,6 @@ def _files(root: Path) -> Iterator[Path]:
             file = Path(place, name)
             if media_type(file) is not None and file.resolve().is_relative_to(root):
                 yield file
-
-
-def too_large(name: str, most_bytes: int) -> str:
-    """The sentence about an upload above the limit."""
-    return f"{name} is larger than {most_bytes / (1 << 20):,.0f} MB, the most that can be uploaded; --videos names a folder to choose from"
 
 
 def _length(media: Media) -> float | None:

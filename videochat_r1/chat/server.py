@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from videochat_r1.chat.desk import Desk, Reply
 from videochat_r1.chat.events import Event, PassDone
-from videochat_r1.chat.library import Item, Library, too_large
+from videochat_r1.chat.library import Item, Library
 from videochat_r1.chat.page_text import CHAT
 from videochat_r1.chat.question import question_from_json
 from videochat_r1.errors import ConfigError, DataError, VideoError
@@ -81,12 +81,9 @@ class _Pages:
         return as_json({"media": [item.to_json() for item in items], "more": more})
 
     async def upload(self, request: Request) -> Response:
-        name = request.query_params.get("name", "")
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._library.most_bytes:
-            raise DataError(too_large(name, self._library.most_bytes))
+        name, announced = request.query_params.get("name", ""), request.headers.get("content-length", "")
         try:
-            item = await self._library.add(name, request.stream())
+            item = await self._library.add(name, request.stream(), int(announced) if announced.isdecimal() else 0)
         except ClientDisconnect:
             return Response(status_code=400)
         return as_json(item.to_json())
