@@ -25,6 +25,7 @@ MODULES = (
     "saw",
     "source",
     "timeline",
+    "tokens",
     "training",
 )
 _SHELL = """<!doctype html>
