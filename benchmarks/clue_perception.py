@@ -22,14 +22,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from videochat_r1.datasets.synthetic import FRAMES_PER_SECOND, SIDE, write_video
+from videochat_r1.datasets.synthetic import SIDE, write_video
 from videochat_r1.datasets.synthetic_scene import BACKGROUND, COLOURS, Scene
 from videochat_r1.evaluation.answering.answerer import Answerer
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.evaluation.answering.options import RunOptions
-from videochat_r1.evaluation.clue_perception.passes import TASK, CluePerception, read
-from videochat_r1.evaluation.clue_perception.segments import clue_segments
-from videochat_r1.evaluation.clue_perception.view import Look, closer_prompt, plan_look
+from videochat_r1.evaluation.answering.passes import CluePerception
 from videochat_r1.evaluation.metrics.score_table import ScoreTable
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span, span_set_iou
@@ -38,12 +35,14 @@ from videochat_r1.modeling.load import load_config, load_model, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.sample import LETTERS, ChoiceTarget, GroundedChoiceTarget, Sample, Video
+from videochat_r1.second_look.next_look import NextLook, next_look
+from videochat_r1.second_look.options import ClueOptions
+from videochat_r1.second_look.question import TASK
 from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
 from videochat_r1.training.loader import load_prompt
 from videochat_r1.training.run import save_final
 from videochat_r1.video.cache import FrameCache
 from videochat_r1.video.frames import VideoBudget
-from videochat_r1.video.probe import VideoInfo
 
 DURATION = 16
 NUM_EPISODES = 3
@@ -61,7 +60,6 @@ COARSE_SIDE = 28
 COARSE = VideoBudget(fps=1.0, max_frames=64, total_pixels=64 * 784, min_pixels=784, max_pixels=784, isolation="none")
 """One token per pair of frames: 8 for a video."""
 CLUES = ClueOptions(resolution_boost=3.0, fps_boost=2.0, padding=1.0)
-INFO = VideoInfo(float(DURATION), DURATION * FRAMES_PER_SECOND, float(FRAMES_PER_SECOND), SIDE, SIDE)
 _WHITE = (235, 235, 235)
 _CACHE_BYTES = 1 << 30
 
@@ -171,15 +169,12 @@ class TrainingBuilder(PromptBuilder):
 
     def build(self, sample: Sample) -> PromptInputs:
         """See `PromptBuilder.build`."""
+        first = super().build(sample)
         if "clue" not in sample.extra:
-            return super().build(sample)
-        segments = clue_segments([sample.extra["clue"]], DURATION, CLUES.padding)
-        factor, fps = self._factor, self.budget.fps
-        first = Look((), DURATION, fps, (factor, factor), DURATION // 2)
-        plan = plan_look(segments, first, INFO, self.budget, CLUES, number=1, max_tokens=64, factor=factor)
-        text = self.render(sample)
-        inputs, _ = closer_prompt(self, sample.media, text, plan, CLUES.time, factor=factor, load=self._load)
-        return inputs
+            return first
+        found = next_look(self, sample.video, first, [sample.extra["clue"]], CLUES, number=1, load=self._load)
+        assert isinstance(found, NextLook)
+        return found.inputs
 
 
 class Shuffled:
@@ -291,8 +286,9 @@ def evaluate(model: Path, samples: Sequence[Sample], *, batch_size: int = 32) ->
 
 def _row(sample: Sample, prediction: Prediction) -> dict[str, Any]:
     target = TASK.target_of(sample)
-    passes = prediction.extra["clue_perception"]["passes"]
-    answer = read(prediction.completion or "", sample).answer
+    record = prediction.extra["clue_perception"]
+    passes = record["passes"]
+    answer = passes[record["answered_by"]]["answer"]
     return {
         "id": sample.id,
         "kind": sample.extra["kind"],

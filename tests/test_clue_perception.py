@@ -18,16 +18,8 @@ from tests.video_files import number_of, write_video
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.answering.answerer import Answerer
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.evaluation.answering.options import RunOptions
-from videochat_r1.evaluation.clue_perception.passes import (
-    FREE_TEMPLATE,
-    TASK,
-    CluePerception,
-    clue_question,
-    free_question,
-)
-from videochat_r1.evaluation.clue_perception.view import Plan, closer_prompt
+from videochat_r1.evaluation.answering.passes import CluePerception
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
@@ -35,6 +27,9 @@ from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import ChoiceTarget, Pictures, Sample, Video
+from videochat_r1.second_look.options import ClueOptions
+from videochat_r1.second_look.question import FREE_TEMPLATE, TASK, clue_question, free_question
+from videochat_r1.second_look.view import Plan, closer_prompt
 from videochat_r1.training.loader import load_prompt
 from videochat_r1.video.frames import VideoBudget, load_frames
 
@@ -116,9 +111,9 @@ def test_the_second_answer_stands_and_everything_is_recorded(world: Path, family
     coarse, close = record["passes"]
     assert (coarse["completion"], coarse["answer"], coarse["clues"]) == (first, "A", [[2.5, 3.5], [3.0, 4.5]])
     assert (close["completion"], close["answer"], close["clues"]) == (second, "B", [[3.0, 4.0]])
-    assert coarse["saw"] == {"segments": [], "num_frames": 10, "fps": 1.0, "frame_size": [2 * side, side], "num_tokens": 10}  # fmt: skip
+    assert coarse["saw"] == {"segments": [], "time": "absolute", "times": [], "num_frames": 10, "fps": 1.0, "frame_size": [2 * side, side], "num_tokens": 10}  # fmt: skip
     # 2 to 5 s at 2 fps; width and height doubled.
-    assert close["saw"] == {"segments": [[2.0, 5.0]], "num_frames": 6, "fps": 2.0, "frame_size": [4 * side, 2 * side], "num_tokens": 24}  # fmt: skip
+    assert close["saw"] == {"segments": [[2.0, 5.0]], "time": "absolute", "times": [2.0, 2.5, 3.0, 3.5, 4.0, 4.5], "num_frames": 6, "fps": 2.0, "frame_size": [4 * side, 2 * side], "num_tokens": 24}  # fmt: skip
     prompt, again = answerer.asked
     assert prompt.text == again.text
     assert [one.media[0].num_tokens for one in (prompt, again)] == [10, 24]
@@ -178,7 +173,7 @@ def test_the_frames_are_those_of_the_segments(world: Path, answerer: Scripted) -
 
     video = Video(path=str(world / "video.mp4"))
     text = answerer.builder.render_text("?")
-    inputs, look = closer_prompt(answerer.builder, video, text, plan, "absolute", factor=28, load=load)
+    inputs, look = closer_prompt(answerer.builder, video, text, plan, "absolute", load=load)
     assert seen == [16, 20, 48, 52] and look.fps == 2.0
     assert inputs.media[0].grid == (2, 2, 4)
 

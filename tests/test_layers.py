@@ -34,6 +34,7 @@ LAYERS = (
     {"testing"},
     {"video"},
     {"modeling"},
+    {"second_look"},
     {"rollout"},
     {"recipe_file"},
     {"recipe"},
@@ -41,7 +42,7 @@ LAYERS = (
     {"grpo"},
     {"sft"},
     {"evaluation"},
-    {"window"},
+    {"window", "chat"},
     {"quickstart", "doctor"},
     {"commands"},
     {"cli"},
@@ -52,7 +53,6 @@ ROOMS = (
     {"baselines", "reports"},
     {"scoring"},
     {"answering"},
-    {"clue_perception"},
     {"running"},
 )
 """The same, of the rooms of `evaluation`."""

@@ -28,6 +28,7 @@ from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.video.frames import Frames, VideoBudget
+from videochat_r1.video.probe import VideoInfo
 
 pytestmark = pytest.mark.vllm
 
@@ -42,7 +43,7 @@ def make_frames(num_frames: int, height: int, width: int, fps: float, seed: int)
     pixels = torch.randint(0, 256, (num_frames, 3, height, width), generator=generator, dtype=torch.uint8)
     pixels = torch.cat([pixels, pixels[-1:]]) if num_frames % 2 else pixels
     times = tuple(index / fps for index in range(len(pixels)))
-    return Frames(pixels, times, num_frames / fps, (width, height), fps, num_frames)
+    return Frames(pixels, times, VideoInfo(num_frames / fps, num_frames, fps, width, height), fps, num_frames)
 
 
 def randomise(model: torch.nn.Module, seed: int) -> None:

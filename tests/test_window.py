@@ -336,7 +336,14 @@ def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
 def test_both_passes_of_clue_perception_are_shown_with_what_they_saw(tmp_path):
     build_tiny(tmp_path / "model", hidden=32)
     write_evaluation(tmp_path / "scored", tmp_path / "clip.mp4", [[1.0, 3.0]])
-    saw = {"segments": [[1.0, 2.0]], "num_frames": 4, "fps": 4.0, "frame_size": [84, 56], "num_tokens": 12}
+    saw = {
+        "segments": [[1.0, 2.0]],
+        "num_frames": 4,
+        "fps": 4.0,
+        "frame_size": [84, 56],
+        "num_tokens": 12,
+        "times": [1.0, 1.25, 1.5, 1.75],
+    }
     passes = [
         {"completion": "<answer>A</answer><glue>[(1, 2)]</glue>", "clues": [[1, 2]], "saw": {**saw, "segments": []}},
         {"completion": "<think>closer</think><answer>B</answer>", "clues": [], "saw": saw},
@@ -374,6 +381,8 @@ def test_without_the_models_folder_it_says_so_and_names_no_path(tmp_path):
 def test_who_may_look(run, address):
     assert httpx.get(address, headers={"Host": "evil.example:80"}).status_code == 403
     assert httpx.get(address, headers={"Host": "localhost:9"}).status_code == 200
+    posted = [httpx.post(address, headers={"Origin": origin}).status_code for origin in ("http://evil", address)]
+    assert posted == [403, 405], "what changes something is taken from the page itself"
     policy = httpx.get(address).headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy
     with window([run], token="secret") as where, httpx.Client(follow_redirects=True) as browser:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from tests.video_files import write_pictures, write_video
-from videochat_r1.commands.view import listen
 from videochat_r1.geometry import Span
 from videochat_r1.sample import SpanTarget
 from videochat_r1.tasks import TASKS
 from videochat_r1.window.playable import Copies
 from videochat_r1.window.runs import open_runs
-from videochat_r1.window.server import WindowServer, window_app
+from videochat_r1.window.server import window_app
+from videochat_r1.window.serving import WindowServer, listen
 from videochat_r1.window.watcher import Watcher
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -137,7 +137,7 @@ def window(outputs: Sequence[Path], videos: Sequence[Path] = (), token: str | No
         watcher = held.enter_context(Watcher(runs))
         copies = held.enter_context(closing(Copies()))
         listening = held.enter_context(closing(listen("127.0.0.1", 0)))
-        server = WindowServer(window_app(runs, watcher, copies, token), watcher)
+        server = WindowServer(window_app(runs, watcher, copies, token), watcher.end)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

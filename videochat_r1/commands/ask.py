@@ -93,8 +93,9 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
     with loading("torch and transformers"):
         from videochat_r1.evaluation.answering.answerer import Answerer, pick_device
         from videochat_r1.evaluation.answering.options import RunOptions
-        from videochat_r1.evaluation.clue_perception.passes import FREE_TEMPLATE, TASK, CluePerception, free_question
+        from videochat_r1.evaluation.answering.passes import CluePerception
         from videochat_r1.evaluation.scoring.answers import CLUE_PERCEPTION
+        from videochat_r1.second_look.question import FREE_TEMPLATE, TASK, free_question
         from videochat_r1.training.loader import LoadedPrompt
 
     run = RunOptions.of({**vars(arguments), "batch_size": 1, "workers": 1, "retry_failed": False})

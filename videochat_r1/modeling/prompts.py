@@ -19,6 +19,7 @@ from videochat_r1.parsing.box_units import BoxFormat, BoxUnits, check_box_format
 from videochat_r1.sample import Media, Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.video.frames import Frames, VideoBudget, load_frames
+from videochat_r1.video.probe import VideoInfo
 from videochat_r1.video.stills import PictureBudget, Still, load_pictures
 
 Layout = Literal["video_first", "text_first"]
@@ -214,6 +215,7 @@ class PromptBuilder:
             merge_size=self._merge_size,
             frame_seconds=frames.timestamps[: frames.num_frames],
             sample_fps=frames.sample_fps,
+            source=frames.source,
         )
 
     def _picture(self, still: Still) -> Medium:
@@ -269,8 +271,7 @@ class PromptBuilder:
         frames = Frames(
             pixels=pixels,
             timestamps=times,
-            duration=self._temporal_patch / self.budget.fps,
-            original_size=(self.factor, self.factor),
+            source=VideoInfo(len(times) / self.budget.fps, len(times), self.budget.fps, self.factor, self.factor),
             sample_fps=self.budget.fps,
             num_frames=self._temporal_patch,
         )

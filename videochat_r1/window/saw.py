@@ -15,8 +15,6 @@ import torch
 from PIL import Image
 
 from videochat_r1.errors import ConfigError, DataError, VideoError
-from videochat_r1.evaluation.clue_perception.segments import segment_times
-from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import Medium
 from videochat_r1.modeling.load import load_config, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -128,9 +126,8 @@ class Sight:
 
     def _closer(self, video: Video, saw: Mapping[str, Any]) -> dict[str, Any]:
         """A later pass, as its record tells it."""
-        segments = [Span(float(start), float(end)) for start, end in saw["segments"]]
         width, height = (int(side) for side in saw["frame_size"])
-        times = segment_times(segments, float(saw["fps"]), int(saw["num_frames"]))
+        times = tuple(map(float, saw["times"]))
         decoded = load_frames(video, self._builder.budget, factor=self._builder.factor, times=times)
         steps = -(-len(times) // 2)
         return {
@@ -143,7 +140,7 @@ class Sight:
             "tokens_of_step": int(saw["num_tokens"]) // steps,
             "steps": steps,
             "written": [],
-            "segments": [list(segment) for segment in segments],
+            "segments": [[float(start), float(end)] for start, end in saw["segments"]],
             "prompt_tokens": None,
         }
 

@@ -16,7 +16,7 @@ export async function ask(address, parameters = {}) {
   try {
     answer = await fetch(`${address}?${words}`);
   } catch {
-    throw new Error("The window's server does not answer. Is `videochat-r1 view` still running?");
+    throw new Error("The window's server does not answer. Is its command still running?");
   }
   if (!answer.ok) throw new Error(answer.status === 404 ? "There is nothing at this place of the run." : await answer.text());
   return answer.json();

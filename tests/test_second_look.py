@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
-from videochat_r1.evaluation.clue_perception.segments import (
+from videochat_r1.geometry import Span
+from videochat_r1.second_look.options import ClueOptions
+from videochat_r1.second_look.segments import (
     clip_time,
     clue_segments,
     longest_segments,
     segment_times,
     video_spans,
 )
-from videochat_r1.evaluation.clue_perception.view import Look, plan_look
-from videochat_r1.geometry import Span
+from videochat_r1.second_look.view import Look, plan_look
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import VideoInfo
 
@@ -94,7 +94,7 @@ def test_time_of_the_clip_and_back() -> None:
 
 VIDEO = VideoInfo(duration=60.0, num_frames=1500, fps=25.0, width=448, height=224)
 BUDGET = VideoBudget(fps=1.0, max_frames=60, min_pixels=28 * 28, max_pixels=112 * 56)
-FIRST = Look((), 60, 1.0, (112, 56), 240)
+FIRST = Look((), "absolute", 60, 1.0, (112, 56), 240)
 """8 tokens per pair of frames."""
 
 

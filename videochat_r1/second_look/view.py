@@ -1,16 +1,16 @@
-"""A closer look at parts of a video: at a higher rate and resolution, within a number of tokens (paper, Algorithm 1, Upsample)."""
+"""A closer look at parts of a video, at a higher rate and resolution, within a number of tokens (paper, Algorithm 1, Upsample)."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from videochat_r1.evaluation.answering.clue_options import ClueOptions, ClueTime
-from videochat_r1.evaluation.clue_perception.segments import clip_time, longest_segments, segment_times
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.sample import Video
+from videochat_r1.second_look.options import ClueOptions, ClueTime
+from videochat_r1.second_look.segments import clip_time, longest_segments, segment_times
 from videochat_r1.video.frames import Frames, VideoBudget, frame_size, load_frames
 from videochat_r1.video.probe import VideoInfo
 from videochat_r1.video.sampling import TEMPORAL_PATCH
@@ -21,21 +21,30 @@ _MARGIN = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a pass saw of a video.
+    """What a prompt shows of a video.
 
     Args:
         segments: parts of the video, in its time; empty for the whole video.
+        time: see `ClueOptions`.
         num_frames: of all segments.
         fps: frames per second within them.
         frame_size: (width, height) in pixels.
         num_tokens: of the video in the prompt.
+        times: of the frames, in seconds of the video; empty for the whole video, whose grid is even.
     """
 
     segments: tuple[Span, ...]
+    time: ClueTime
     num_frames: int
     fps: float
     frame_size: tuple[int, int]
     num_tokens: int
+    times: tuple[float, ...] = ()
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether its time is that of the segments played as one clip."""
+        return bool(self.segments) and self.time == "relative"
 
     def to_json(self) -> dict[str, Any]:
         """For result files."""
@@ -43,6 +52,7 @@ class Look:
             **asdict(self),
             "segments": [list(segment) for segment in self.segments],
             "frame_size": list(self.frame_size),
+            "times": [round(time, 3) for time in self.times],
         }
 
 
@@ -57,12 +67,20 @@ class Plan:
     num_tokens: int
 
 
+def source_of(inputs: PromptInputs) -> VideoInfo:
+    """The video of a prompt about one, before sampling and resizing."""
+    (video,) = inputs.media
+    assert video.source is not None
+    return video.source
+
+
 def first_look(inputs: PromptInputs, *, factor: int) -> Look:
     """What a prompt shows of a whole video; one token is `factor` x `factor` pixels of a pair of frames."""
     (video,) = inputs.media
     assert video.sample_fps is not None
     return Look(
         segments=(),
+        time="absolute",
         num_frames=video.steps * TEMPORAL_PATCH,
         fps=video.sample_fps,
         frame_size=(video.columns * factor, video.rows * factor),
@@ -125,7 +143,6 @@ def closer_prompt(
     plan: Plan,
     time: ClueTime,
     *,
-    factor: int,
     load: Callable[..., Frames] = load_frames,
 ) -> tuple[PromptInputs, Look]:
     """The rendered prompt again with the planned frames, and what it shows.
@@ -136,22 +153,20 @@ def closer_prompt(
         text: rendered, with one placeholder for the video.
         plan: of the look.
         time: whether frames keep their time in the whole video.
-        factor: that the plan was made for.
         load: reads frames as `load_frames` does.
 
     Raises:
         VideoError: the frames cannot be read.
     """
-    frames = load(video, plan.budget, factor=factor, times=plan.times)
+    frames = load(video, plan.budget, factor=builder.factor, times=plan.times)
     fps = len(plan.times) / sum(segment.length for segment in plan.segments)
     timed = replace(frames, sample_fps=fps)
     if time == "relative":
         timed = _as_clip(timed, plan.segments)
-    look = Look(plan.segments, len(plan.times), fps, plan.frame_size, plan.num_tokens)
+    look = Look(plan.segments, time, len(plan.times), fps, plan.frame_size, plan.num_tokens, plan.times)
     return builder.from_frames(timed, text), look
 
 
 def _as_clip(frames: Frames, segments: Sequence[Span]) -> Frames:
     """The frames as one clip in which the segments follow each other without the gaps between them."""
-    times = tuple(clip_time(time, segments) for time in frames.timestamps)
-    return replace(frames, timestamps=times, duration=sum(segment.length for segment in segments))
+    return replace(frames, timestamps=tuple(clip_time(time, segments) for time in frames.timestamps))
