@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 # What the completions of a group have in common; the rest is each one's own.
 _OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target", "shuffled_accuracy")
 # These are left out where a group, or a completion, has none.
-_IF_ANY = ("video", "images", "shuffled_accuracy", "verdicts")
+_IF_ANY = ("video", "images", "shuffled_accuracy", "verdicts", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ScoredCompletion:
 
     `rewards` holds None where a reward does not apply, and everywhere in a rollout that `ended` unscored; `problem` says why.
     `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled, `verdicts` what a judge's
-    rewards rest on: (event, label) pairs by name.
+    rewards rest on: (event, label) pairs by name. `tokens` are those of `grpo.token_log`.
     """
 
     step: int
@@ -58,6 +58,7 @@ class ScoredCompletion:
     problem: str | None = None
     shuffled_accuracy: Sequence[float | None] | None = None
     verdicts: Mapping[str, Any] | None = None
+    tokens: Mapping[str, Any] | None = None
 
 
 def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) -> dict[str, float]:
@@ -110,6 +111,7 @@ class Drawn(NamedTuple):
         num_tokens: of the completion.
         ended: why it did; the row of a sample that was left out is not `drawn`.
         outcome: what became of its rewards.
+        tokens: for the log, see `grpo.token_log`; None logs none.
     """
 
     columns: Mapping[str, Any]
@@ -117,14 +119,16 @@ class Drawn(NamedTuple):
     num_tokens: int
     ended: Ended
     outcome: Outcome
+    tokens: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, turn: Turn, outcome: Outcome) -> "Drawn":
+    def of(cls, turn: Turn, outcome: Outcome, tokens: Mapping[str, Any] | None = None) -> "Drawn":
         """A rollout whose rewards could not be found out ended unscored, however its text did."""
         assert turn.ended is not None
         num_tokens = 0 if turn.rollout is None else len(turn.rollout.completion_ids)
         unscored = turn.ended.drawn and outcome.reason is not None
-        return cls(turn.columns, turn.completion, num_tokens, Ended.UNSCORED if unscored else turn.ended, outcome)
+        ended = Ended.UNSCORED if unscored else turn.ended
+        return cls(turn.columns, turn.completion, num_tokens, ended, outcome, tokens)
 
 
 def length_metrics(drawn: Sequence[tuple[int, bool]]) -> dict[str, float]:
@@ -239,6 +243,7 @@ class RolloutLog:
             ended=one.ended,
             problem=one.outcome.reason,
             verdicts=one.outcome.verdicts,
+            tokens=one.tokens,
             shuffled_accuracy=columns.get("shuffled_accuracy"),
             **parse_completion(columns["task"], one.completion, target),
         )
@@ -255,7 +260,7 @@ def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_gen
             group["rollouts"] = [
                 {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in kept
             ]
-            file.write(json.dumps(group, ensure_ascii=False) + "\n")
+            file.write(json.dumps(group, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def _zero_variance_share(rows: Sequence[ScoredCompletion], num_generations: int) -> float:
