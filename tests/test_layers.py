@@ -44,7 +44,7 @@ LAYERS = (
     {"evaluation"},
     {"window"},
     {"chat"},
-    {"quickstart", "doctor"},
+    {"quickstart", "doctor", "selection"},
     {"commands"},
     {"cli"},
 )

@@ -12,6 +12,7 @@ from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 
 COLUMNS = {
+    "query": "it rains",
     "prompt": "When? \ud83d",
     "sample_id": "é",
     "task": "temporal_grounding",
@@ -20,6 +21,8 @@ COLUMNS = {
     "video": "a.mp4",
     "video_parts": None,
     "pictures": None,
+    "duration": 4.0,
+    "response": None,
 }
 
 

@@ -169,7 +169,14 @@ def test_the_page_and_the_console_tell_the_same_alarms(tmp_path, caplog):
     log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou"], [1.0], 8)
     drawn = [
         Drawn.of(
-            {**grounding(1, "a", "a.mp4"), "generation": place, "pictures": None, "video_parts": None},
+            {
+                **grounding(1, "a", "a.mp4"),
+                "generation": place,
+                "duration": None,
+                "response": None,
+                "pictures": None,
+                "video_parts": None,
+            },
             f"no idea {place}",
             Rollout([1], [0.0], Ended("stop")),
             Outcome(judged=False, reason=None, stop=False),

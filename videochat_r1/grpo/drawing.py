@@ -163,6 +163,8 @@ def _columns(sample: Sample, prompt: PromptInputs | None, *, thinking: bool) -> 
         "source": sample.source,
         "query": sample.query,
         "target": TASKS[sample.task].target_to_json(sample.target),
+        "duration": sample.duration,
+        "response": sample.response,
         "thinking": thinking,
         "shuffled_accuracy": None,
         **media_columns(sample.media),

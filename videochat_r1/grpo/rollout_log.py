@@ -22,9 +22,12 @@ from videochat_r1.tasks import TASKS
 logger = logging.getLogger(__name__)
 
 # What the completions of a group have in common; the rest is each one's own.
-_OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target", "shuffled_accuracy")
+_OF_GROUP = (
+    *("step", "sample_id", "task", "source", "video", "video_parts", "images", "query", "prompt", "target", "duration"),
+    *("response", "shuffled_accuracy"),
+)
 # These are left out where a group, or a completion, has none.
-_IF_ANY = ("video", "images", "shuffled_accuracy", "verdicts", "tokens")
+_IF_ANY = ("video", "video_parts", "images", "duration", "response", "shuffled_accuracy", "verdicts", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class ScoredCompletion:
     video: str | None
     video_parts: Mapping[str, Any] | None
     images: Sequence[str] | None
+    query: str
     prompt: str
     completion: str
     parsed: Any
@@ -56,6 +60,8 @@ class ScoredCompletion:
     whole_video: bool | None
     past_end: bool | None
     problem: str | None = None
+    duration: float | None = None
+    response: str | None = None
     shuffled_accuracy: Sequence[float | None] | None = None
     verdicts: Mapping[str, Any] | None = None
     tokens: Mapping[str, Any] | None = None
@@ -233,6 +239,7 @@ class RolloutLog:
             video=columns["video"],
             video_parts=columns["video_parts"],
             images=columns["pictures"],
+            query=columns["query"],
             prompt=columns["prompt"],
             completion=one.completion,
             target=columns["target"],
@@ -244,6 +251,8 @@ class RolloutLog:
             problem=one.outcome.reason,
             verdicts=one.outcome.verdicts,
             tokens=one.tokens,
+            duration=columns["duration"],
+            response=columns["response"],
             shuffled_accuracy=columns.get("shuffled_accuracy"),
             **parse_completion(columns["task"], one.completion, target),
         )
