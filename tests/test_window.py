@@ -349,6 +349,7 @@ def test_both_passes_of_clue_perception_are_shown_with_what_they_saw(tmp_path):
         "fps": 4.0,
         "frame_size": [84, 56],
         "num_tokens": 12,
+        "rest_fps": 0.5,
         "times": [1.0, 1.25, 1.5, 1.75],
     }
     passes = [
@@ -365,6 +366,7 @@ def test_both_passes_of_clue_perception_are_shown_with_what_they_saw(tmp_path):
         first, second = httpx.get(f"{where}/api/runs/0/groups/1/saw", timeout=120).json()
     told = view["rollouts"][0]["passes"]
     assert told[0]["clues"] == [[1.0, 2.0]] and told[0]["segments"] == [] and told[1]["segments"] == [[1.0, 2.0]]
+    assert told[0]["rest_fps"] == told[1]["rest_fps"] == second["rest_fps"] == 0.5
     assert told[1]["parts"] == [{"kind": "think", "text": "closer"}, {"kind": "answer", "text": "B"}]
     assert len(first["frames"]) == 8 and first["segments"] == []
     assert [frame["seconds"] for frame in second["frames"]] == [1.0, 1.25, 1.5, 1.75]
