@@ -27,7 +27,7 @@ _OF_GROUP = (
     *("response", "shuffled_accuracy"),
 )
 # These are left out where a group, or a completion, has none.
-_IF_ANY = ("video", "video_parts", "images", "duration", "response", "shuffled_accuracy", "verdicts", "tokens")
+_IF_ANY = ("video", "video_parts", "images", "duration", "response", "shuffled_accuracy", "verdicts", "tokens", "truth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class ScoredCompletion:
     """One rollout with what was made of it. `step` counts from 1, as console and checkpoints do: the update it leads to.
 
     `rewards` holds None where a reward does not apply, and everywhere in a rollout that `ended` unscored; `problem` says why.
-    `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled, `verdicts` what a judge's
+    `truth` is True of one that is the true answer, put among the rollouts. `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled, `verdicts` what a judge's
     rewards rest on: (event, label) pairs by name. `tokens` are those of `grpo.token_log`.
     """
 
@@ -65,9 +65,10 @@ class ScoredCompletion:
     shuffled_accuracy: Sequence[float | None] | None = None
     verdicts: Mapping[str, Any] | None = None
     tokens: Mapping[str, Any] | None = None
+    truth: bool | None = None
 
 
-def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) -> dict[str, float]:
+def task_metrics(completions: Sequence[ScoredCompletion]) -> dict[str, float]:
     """Per-task values in TRL's naming: `{task}/rewards/{name}/mean`, `{task}/frac_reward_zero_std`, ...
 
     Rewards are unweighted. `whole_video_ratio` is the share of rollouts that answer more than 90 % of the video, the
@@ -86,7 +87,7 @@ def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) 
                 metrics[f"{task}/rewards/{name}/std"] = statistics.stdev(values) if len(values) > 1 else 0.0
         if sums := [row.reward for row in rows if row.reward is not None]:
             metrics[f"{task}/reward"] = statistics.fmean(sums)
-        metrics[f"{task}/frac_reward_zero_std"] = _zero_variance_share(rows, num_generations)
+        metrics[f"{task}/frac_reward_zero_std"] = _zero_variance_share(rows)
         metrics[f"{task}/completions/mean_length"] = statistics.fmean(row.num_tokens for row in rows)
         metrics[f"{task}/parse_rate"] = statistics.fmean(row.parsed is not None for row in rows)
         for name, seen in (
@@ -155,7 +156,8 @@ def ended_metrics(drawn: Sequence[Drawn]) -> dict[str, float]:
     """`{task}/ended/{reason}`: shares of all rollouts of a task, those that never began included."""
     by_task: dict[str, list[str]] = defaultdict(list)
     for one in drawn:
-        by_task[one.columns["task"]].append(one.ended)
+        if not one.columns["truth"]:
+            by_task[one.columns["task"]].append(one.ended)
     return {
         f"{task}/ended/{reason}": share
         for task, reasons in sorted(by_task.items())
@@ -198,7 +200,18 @@ class RolloutLog:
             self._of(step, one, values) for one, values in zip(drawn, rewards, strict=True) if one.ended.drawn
         ]
         self._warn()
-        return {**task_metrics(self._scored, self._num_generations), **ended_metrics(drawn)}
+        return {**task_metrics(self._by_policy), **ended_metrics(drawn), **self._of_truths()}
+
+    def totals(self) -> dict[str, float]:
+        """TRL's `reward` and `rewards/{name}/mean`, with their deviations, of the rollouts scored last: as measured, the policy's own."""
+        columns = {f"rewards/{name}": [row.rewards[name] for row in self._by_policy] for name in self._names}
+        metrics = {}
+        for name, column in {"reward": [row.reward for row in self._by_policy], **columns}.items():
+            values = [value for value in column if value is not None]
+            metrics[name if name == "reward" else f"{name}/mean"] = statistics.fmean(values) if values else math.nan
+            spread = statistics.stdev(values) if len(values) > 1 else math.nan
+            metrics["reward_std" if name == "reward" else f"{name}/std"] = spread
+        return metrics
 
     def write(self, advantages: Sequence[float]) -> None:
         """Add a line per group; `advantages` end with those of the rollouts that were scored last."""
@@ -210,6 +223,17 @@ class RolloutLog:
             replace(row, advantage=advantages[offset + index]) for row, index in zip(self._scored, usable, strict=True)
         ]
         append_rollouts(self._path, rows, self._num_generations)
+
+    @property
+    def _by_policy(self) -> list[ScoredCompletion]:
+        """Those that were drawn."""
+        return [row for row in self._scored if not row.truth]
+
+    def _of_truths(self) -> dict[str, float]:
+        """`truth/reward` of the true answers among the rollouts, and `truth/share` of the groups that have one."""
+        rewards = [row.reward for row in self._scored if row.truth and row.reward is not None]
+        groups = len(self._scored) // self._num_generations
+        return {"truth/reward": statistics.fmean(rewards), "truth/share": len(rewards) / groups} if rewards else {}
 
     def _warn(self) -> None:
         """Say what a person should look at; what holds on is said once."""
@@ -253,6 +277,7 @@ class RolloutLog:
             tokens=one.tokens,
             duration=columns["duration"],
             response=columns["response"],
+            truth=columns["truth"] or None,
             shuffled_accuracy=columns.get("shuffled_accuracy"),
             **parse_completion(columns["task"], one.completion, target),
         )
@@ -272,8 +297,9 @@ def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_gen
             file.write(json.dumps(group, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def _zero_variance_share(rows: Sequence[ScoredCompletion], num_generations: int) -> float:
-    groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
+def _zero_variance_share(rows: Sequence[ScoredCompletion]) -> float:
+    begins = [index for index, row in enumerate(rows) if row.generation == 0]
+    groups = [rows[begin:end] for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True)]
     distinct = [{round(row.reward, 6) for row in group if row.reward is not None} for group in groups]
     return statistics.fmean(len(values) <= 1 for values in distinct)
 

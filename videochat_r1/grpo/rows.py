@@ -58,10 +58,12 @@ class Shown:
     Args:
         prompts: one per row, the same object for all that share it; None for a row that nothing is learned from.
         features: of each row's media, for a frozen vision tower; None computes them.
+        without_kl: reference log-probabilities (B, C), and rows (B,) bool in which they shall be the policy's own; None for no such rows.
     """
 
     prompts: list[PromptInputs | None] = field(default_factory=list)
     features: list[torch.Tensor | None] | None = None
+    without_kl: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 def noise_seed(seed: int, step: int, draw: int, sample: Sample, what: int | str) -> int:

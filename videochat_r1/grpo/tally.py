@@ -25,12 +25,12 @@ class Sum:
 
 
 def tally(group: Mapping[str, Any]) -> dict[str, Sum]:
-    """Name -> its sum over the group: `rewards/{name}` and the constants above.
+    """Name -> its sum over the group: `rewards/{name}` and the constants above. A true answer put among the rollouts does not count.
 
     `all_equal` is of the group itself: 1 where no two of its rewards differ, so that it teaches nothing. What no rollout has
     (a reward of another task, the share of the video of an answer without time) is left out.
     """
-    rollouts = group["rollouts"]
+    rollouts = [one for one in group["rollouts"] if not one.get("truth")]
     sums = {
         READ: Sum(sum(one.get("parsed") is not None for one in rollouts), len(rollouts)),
         **{

@@ -40,6 +40,7 @@ from videochat_r1.grpo.drawing import draw_turns, first_turns, reward_columns, s
 from videochat_r1.grpo.group_rewards import TemporalBonus
 from videochat_r1.grpo.packing import shared_share
 from videochat_r1.grpo.parts_of_trl import parts_for
+from videochat_r1.grpo.payment import Payment
 from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.rollout_file import ROLLOUTS, drop_rollouts_after
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog, length_metrics
@@ -64,6 +65,7 @@ from videochat_r1.grpo.shared_prefix import (
     sharing_pays,
     verify_shared,
 )
+from videochat_r1.grpo.truth import give_truths, leave_kl_out
 from videochat_r1.modeling.inputs import PromptInputs, on_device
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
 from videochat_r1.modeling.media_features import encode_each, has_frozen_tower, tower_parameters
@@ -153,6 +155,10 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
                 callbacks=callbacks,
                 peft_config=peft_config,
             )
+        self._payment = Payment(args.running_scale(), self.reward_weights.tolist(), shape=args.truth_as_rollout)
+        self.also_kept = (self._payment,)
+        if args.running_scale() is not None:
+            self.scale_rewards = "none"  # what TRL centres is divided already
         if args.share_prompt:
             refuse_dropout(self.model)
         if self.ref_model is not None:
@@ -286,12 +292,20 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         if self.multi_objective_aggregation == "sum_then_normalize" and self.scale_rewards != "batch":
             # The deviation of fewer than two rewards is NaN, which TRL does not count as zero.
             self._metrics["train"]["frac_reward_zero_std"][-1] += self._lone_share
+        if self._payment.differs:
+            # TRL has seen what rows are paid, logs say what was measured.
+            for name, value in self._rollout_log.totals().items():
+                self._metrics["train"][name][-1] = value
         output["row_prompts"], output["row_features"] = shown.prompts, shown.features
         # What a checkpoint keeps of a prompt: enough to find its sample again.
         sources = [[self.state.global_step, draw, len(loaded), index] for index in range(len(loaded))]
         output["row_source"] = torch.tensor(self._repeated(sources))
         logps = [[] if turn.rollout is None else turn.rollout.logps for turn in turns]
         output["sampler_logps"] = padded(logps, output["completion_ids"])
+        if self.args.truth_as_rollout:
+            output["row_truth"] = torch.tensor(
+                [turn.columns["truth"] for turn in turns], device=self.accelerator.device
+            )
         if self.accelerator.is_main_process:
             self._rollout_log.write(list(self._logs["advantages"]))
         return output
@@ -303,6 +317,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         turns = first_turns(
             loaded, self._on_device(loaded), noise, self.num_generations, thinking=self._builder.thinking
         )
+        if self.args.truth_as_rollout:
+            give_truths(turns, samples, self._builder, self._tokenizer, self.args.max_completion_length)
         aside: list[list[Turn]] = []
         if self._contrast is not None:
             aside = shuffled_turns(self._builder, samples, turns, noise, self._contrast.generations)
@@ -340,8 +356,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         eos, rollouts = self._tokenizer.eos_token_id, [turn.rollout for turn in self._turns]
         drawn = [
             (prompt.num_tokens, len(rollout.completion_ids), rollout.ended is Ended.LENGTH)
-            for prompt, rollout in zip(self._shown.prompts, rollouts, strict=True)
-            if prompt is not None and rollout is not None
+            for prompt, rollout, turn in zip(self._shown.prompts, rollouts, self._turns, strict=True)
+            if prompt is not None and rollout is not None and not turn.columns["truth"]
         ]
         drawn = gather_object(drawn)
         self.state.num_input_tokens_seen += sum(of_prompt + of_completion for of_prompt, of_completion, _ in drawn)
@@ -399,15 +415,17 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         outcomes = self._reward_calls.take(len(inputs))
         drawn = gather_object([Drawn.of(*row) for row in zip(self._turns, outcomes, strict=True)])
         rewards[torch.tensor([not one.ended.scored for one in drawn], device=rewards.device)] = torch.nan
-        self._lone_share = lone_share(rewards, self.num_generations)
+        paid, paid_metrics = self._payment(rewards, drawn)
+        self._lone_share = lone_share(paid, self.num_generations)
         judged = [one.outcome for one in drawn if one.ended.drawn]
         problem = self.unscored.count(judged, is_main_process=self.accelerator.is_main_process)
         if problem is not None:
             self._stop_with_checkpoint(problem)
         if self.accelerator.is_main_process:
-            for name, value in self._rollout_log.score(self.state.global_step + 1, drawn, rewards.tolist()).items():
+            found = self._rollout_log.score(self.state.global_step + 1, drawn, rewards.tolist())
+            for name, value in {**found, **paid_metrics}.items():
                 self._metrics["train"][name].append(value)
-        return rewards
+        return paid
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL logs None for what no row of the steps had (a reward, when all videos were left out); trackers take numbers."""
@@ -453,6 +471,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             self._logps_of(model, part, completion_ids[part], completion_mask[part], compute_entropy) for part in parts
         ]
         self._logps = torch.cat([logps for logps, _ in results])
+        if self._shown.without_kl is not None:
+            leave_kl_out(*self._shown.without_kl, self._logps)
         entropies = [entropy for _, entropy in results if entropy is not None]
         return self._logps, torch.cat(entropies) if compute_entropy else None, None
 
@@ -496,7 +516,9 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         """TRL's loss over this micro-batch's rows; on the first use of completions also the sampler's agreement."""
         if self.args.skip_uninformative_groups:
             inputs = self._without_uninformative_groups(inputs)
-        with self._in_hand(Shown(inputs["row_prompts"], inputs["row_features"])):
+        reference, truths = inputs.get("ref_per_token_logps"), inputs.get("row_truth")
+        without_kl = None if reference is None or truths is None else (reference, truths)
+        with self._in_hand(Shown(inputs["row_prompts"], inputs["row_features"], without_kl)):
             loss = super()._compute_loss(model, inputs) * inputs["loss_scale"]
         if self._step % self._layout.repeats < self.args.gradient_accumulation_steps:
             self._compare_with_sampler(inputs)
