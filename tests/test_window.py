@@ -29,6 +29,7 @@ from videochat_r1.grpo.alarms import alarms
 from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rollout_file import drop_rollouts_after
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
+from videochat_r1.grpo.rows import Turn
 from videochat_r1.grpo.tally import Sum
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
@@ -167,11 +168,16 @@ def test_alarms_say_what_to_look_at(sums, sentence):
 
 def test_the_page_and_the_console_tell_the_same_alarms(tmp_path, caplog):
     log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou"], [1.0], 8)
+    shared = {**grounding(1, "a", "a.mp4"), **dict.fromkeys(("duration", "response", "pictures", "video_parts"))}
     drawn = [
         Drawn.of(
-            {**grounding(1, "a", "a.mp4"), "generation": place, "pictures": None, "video_parts": None},
-            f"no idea {place}",
-            Rollout([1], [0.0], Ended("stop")),
+            Turn(
+                {**shared, "generation": place},
+                None,
+                0,
+                rollout=Rollout([1], [0.0], Ended("stop")),
+                completion=f"no idea {place}",
+            ),
             Outcome(judged=False, reason=None, stop=False),
         )
         for place in range(8)
