@@ -22,6 +22,7 @@ from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import Media, Sample, Video
 from videochat_r1.second_look.next_look import NoLook, next_look
 from videochat_r1.second_look.options import ClueOptions
+from videochat_r1.second_look.question import TASK as GROUNDED
 from videochat_r1.second_look.question import Reading, in_video_time, standing
 from videochat_r1.second_look.view import Look, first_look
 from videochat_r1.video.probe import probe
@@ -56,7 +57,8 @@ class ModelTalker:
         templates: Mapping[str, str] | None = None,
         box_format: BoxFormat = "normalised",
     ) -> None:
-        self.templates = dict(templates or {})
+        self.templates = dict(templates or {}) | ({} if options.prompt is None else {GROUNDED.name: options.prompt})
+        self._own_words = options.prompt is None
         self.answerer = Answerer(options, device, box_format=box_format, max_kept_tokens=KEPT_TOKENS)
         config = options.config()
         self.max_positions = int(config.get_text_config().max_position_embeddings)
@@ -76,7 +78,7 @@ class ModelTalker:
 
     def builder(self, question: Question) -> PromptBuilder:
         """Of the question's prompt."""
-        templates = templates_for(question, self.templates)
+        templates = templates_for(question, self.templates) if self._own_words else self.templates
         return self.answerer.builder.asking(thinking=question.thinking, templates=templates)
 
 
