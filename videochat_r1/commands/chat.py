@@ -37,7 +37,9 @@ def main(argv: Sequence[str]) -> int:
         library = held.enter_context(closing(Library(arguments.videos)))
         copies = held.enter_context(closing(Copies()))
         listening = held.enter_context(closing(listen(arguments.host, arguments.port)))
-        desk = Desk(load(arguments))
+        talker = load(arguments)
+        talker.warm_up()
+        desk = Desk(talker)
         held.callback(desk.close)
         if desk.about.note:
             print(desk.about.note, flush=True)
