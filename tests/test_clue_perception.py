@@ -28,7 +28,7 @@ from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import ChoiceTarget, Pictures, Sample, Video
 from videochat_r1.second_look.options import ClueOptions
-from videochat_r1.second_look.question import FREE_TEMPLATE, TASK, clue_question, free_question
+from videochat_r1.second_look.question import TASK, clue_question, free_question, free_template
 from videochat_r1.second_look.view import Plan, closer_prompt
 from videochat_r1.training.loader import load_prompt
 from videochat_r1.video.frames import VideoBudget, load_frames
@@ -245,7 +245,7 @@ def test_a_video_that_fails_later_leaves_the_first_answer(world: Path, answerer:
 
 def test_a_free_question_is_answered_in_words(world: Path) -> None:
     options = RunOptions(str(world / "model"), video=BUDGET, max_new_tokens=8, dtype="float32")
-    answerer = Scripted(options, torch.device("cpu"), templates={TASK.name: FREE_TEMPLATE})
+    answerer = Scripted(options, torch.device("cpu"), templates={TASK.name: free_template(thinking=False)})
     sample = free_question(Video(path=str(world / "video.mp4")), "Who {comes} in?")
     (found,) = ask(answerer, [sample], [[said("a man", (2, 3))], [said("a tall man", (2, 3))]])
     assert found.extra["clue_perception"]["passes"][1]["answer"] == "a tall man"

@@ -95,11 +95,11 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
         from videochat_r1.evaluation.answering.options import RunOptions
         from videochat_r1.evaluation.answering.passes import CluePerception
         from videochat_r1.evaluation.scoring.answers import CLUE_PERCEPTION
-        from videochat_r1.second_look.question import FREE_TEMPLATE, TASK, free_question
+        from videochat_r1.second_look.question import TASK, free_question, free_template
         from videochat_r1.training.loader import LoadedPrompt
 
     run = RunOptions.of({**vars(arguments), "batch_size": 1, "workers": 1, "retry_failed": False})
-    template = run.prompt if options or run.prompt is not None else FREE_TEMPLATE
+    template = run.prompt if options or run.prompt is not None else free_template(thinking=run.thinking)
     device = pick_device(run.device)
     answerer = Answerer(run, device, templates=None if template is None else {TASK.name: template})
     question = free_question(video, arguments.question, options)

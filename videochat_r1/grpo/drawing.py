@@ -1,6 +1,7 @@
 """Draws the rollouts of a batch's groups, and of videos those with the frames in another order."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from videochat_r1.grpo.rows import AsideGroup, RowContext
 from videochat_r1.modeling.inputs import PromptInputs
@@ -52,12 +53,13 @@ def draw_groups(
     ]
     num_groups = len(asked)
     asked += [(group.prompt, group.noise, group.features) for group in rows.shuffled.values()]
+    encoded: dict[str, Any] = {} if rows.features is None else {"media_features": [one for _, _, one in asked]}
     made = engine.generate(
         [prompt for prompt, _, _ in asked],
         num_generations=[len(noise) for _, noise, _ in asked],
         settings=settings,
         noise_seeds=[noise for _, noise, _ in asked],
-        **({} if rows.features is None else {"media_features": [encoded for _, _, encoded in asked]}),
+        **encoded,
     )
     return made[:num_groups], made[num_groups:]
 

@@ -1,5 +1,6 @@
 """From a sample to model inputs: read its video, render its prompt, compute its positions. Runs in loader workers."""
 
+import copy
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -95,6 +96,12 @@ class PromptBuilder:
         self._placeholder_ids = [config.image_token_id, config.video_token_id]
         self._merge_size = int(config.vision_config.spatial_merge_size)
         self._temporal_patch = int(config.vision_config.temporal_patch_size)
+
+    def asking(self, *, thinking: bool, templates: Mapping[str, str]) -> "PromptBuilder":
+        """The same builder, asking in another way: see its arguments of these names."""
+        other = copy.copy(self)
+        other.thinking, other.templates = thinking, dict(templates)
+        return other
 
     def build(self, sample: Sample) -> PromptInputs:
         """Model inputs of one sample.
