@@ -1,6 +1,7 @@
 """The page of a conversation in a real browser: what a person chooses, asks, draws, plays and reads."""
 
 import pytest
+import torch
 
 from tests.browsing import fresh_tab, needs_chromium, playing, started_chromium, until
 from tests.chat_pages import SECONDS, chat_page, write_folder
@@ -8,6 +9,10 @@ from tests.echo_talker import EchoTalker
 from tests.window_runs import NASTY
 from videochat_r1.chat.desk import Desk
 from videochat_r1.chat.library import Library
+from videochat_r1.chat.talker import ModelTalker
+from videochat_r1.evaluation.answering.options import RunOptions
+from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.video.frames import VideoBudget
 
 chromium, tab = started_chromium, fresh_tab
 pytestmark = needs_chromium
@@ -251,3 +256,21 @@ def test_nothing_is_wider_than_the_screen(about, width):
         page.get_by_text(task, exact=True).first.click()
         page.wait_for_timeout(100)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), task
+
+
+def test_with_a_model_from_the_question_to_what_it_saw(tab, videos, tmp_path):
+    build_tiny(tmp_path / "model", hidden=32, layers=1, vision_hidden=32)
+    budget = VideoBudget(fps=1.0, min_pixels=28 * 28, max_pixels=56 * 56, isolation="none")
+    run = RunOptions(str(tmp_path / "model"), video=budget, max_new_tokens=6, dtype="float32")
+    with chat_page(Desk(ModelTalker(run, torch.device("cpu"))), Library(videos)) as where:
+        tab.goto(where)
+        tab.get_by_text("a tiny model").first.wait_for()
+        tab.get_by_role("button", name="cat.mp4").click()
+        for count in (1, 2):
+            tab.get_by_label("question", exact=True).fill("what?")
+            tab.keyboard.press("Enter")
+            until(tab, f"document.querySelectorAll('.answered[aria-busy=false] .pass').length === {count}")
+        tab.get_by_role("button", name="what the model saw").last.click()
+        tab.locator(".frames img").first.wait_for()
+        assert tab.locator(".frames li span").all_inner_texts() == ["0 s", "1 s", "2 s", "3 s"]
+        assert tab.get_by_text("cut off at the length limit").count() == 2 and str(tmp_path) not in tab.content()
