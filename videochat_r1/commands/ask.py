@@ -167,6 +167,7 @@ def as_text(result: dict[str, Any]) -> str:
     for number, one in enumerate(result["passes"], start=1):
         saw = one["saw"]
         where = _spans(saw["segments"]) or "the whole video"
+        where += f" and at {saw['rest_fps']:.2f} fps of the rest" if saw["segments"] and saw["rest_fps"] else ""
         width, height = saw["frame_size"]
         lines += [
             f"pass {number}: {saw['num_frames']} frames of {width} x {height} at {saw['fps']:.2f} fps, "

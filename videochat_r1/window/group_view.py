@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videochat_r1.grpo.tally import is_number
-from videochat_r1.parsing.tags import parts_of
+from videochat_r1.grpo.token_log import read_tokens
+from videochat_r1.parsing.tags import parts_of, placed_parts
 from videochat_r1.window.media import Shown
 
 _MARKUP = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
@@ -106,12 +107,11 @@ def answer_of(parsed: Any, target: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
-    completion = str(one.get("completion") or "")
     rewards = one.get("rewards")
     return {
         "generation": one.get("generation"),
         "name": one.get("name"),
-        "parts": [{"kind": kind, "text": text} for kind, text in parts_of(completion)],
+        **_text_view(one),
         "answer": answer_of(one.get("parsed"), target),
         "reward": _number(one.get("reward")),
         "advantage": _number(one.get("advantage")),
@@ -127,15 +127,38 @@ def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str
     }
 
 
+def _text_view(one: Mapping[str, Any]) -> dict[str, Any]:
+    """`parts` of a completion, each cut into `pieces` where the log has its tokens: (text, log-probability, how far it is above
+    the trainer's), the last two None where they are not known; `end` is what the token that ended the text had."""
+    text, tokens = read_tokens(one)
+    parts: list[dict[str, Any]] = []
+    for kind, start, end in placed_parts(text):
+        part: dict[str, Any] = {"kind": kind, "text": text[start:end]}
+        if tokens:
+            opened = [[text[start : min(end, tokens[0].start)], None, None]] if start < tokens[0].start else []
+            cut = [(text[max(start, token.start) : min(end, token.end)], token) for token in tokens]
+            part["pieces"] = opened + [[piece, token.logp, token.difference] for piece, token in cut if piece]
+        parts.append(part)
+    ending = tokens[-1] if tokens and tokens[-1].start == tokens[-1].end else None
+    return {
+        "parts": parts,
+        "end": ending.logp if ending else None,
+        "mean_logp": sum(token.logp for token in tokens) / len(tokens) if tokens else None,
+    }
+
+
 def _pass_view(one: Mapping[str, Any]) -> dict[str, Any]:
-    """A pass of clue-perception: what it wrote, its clues, and the parts of the video that it looked at (none: the whole)."""
-    saw = one.get("saw")
+    """A pass of clue-perception: what it wrote, its clues, and the parts of the video that it looked at (none: the whole), alone
+    or with the rest of it at a lower rate."""
+    found = one.get("saw")
+    saw = found if isinstance(found, dict) else {}
     return {
         "parts": [{"kind": kind, "text": text} for kind, text in parts_of(str(one.get("completion") or ""))],
         "clues": _spans(one.get("clues")),
-        "segments": _spans(saw.get("segments")) if isinstance(saw, dict) else [],
-        "frames": _number(saw.get("num_frames")) if isinstance(saw, dict) else None,
-        "tokens": _number(saw.get("num_tokens")) if isinstance(saw, dict) else None,
+        "segments": _spans(saw.get("segments")),
+        "rest_fps": _number(saw.get("rest_fps")),
+        "frames": _number(saw.get("num_frames")),
+        "tokens": _number(saw.get("num_tokens")),
     }
 
 

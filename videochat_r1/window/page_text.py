@@ -26,6 +26,7 @@ MODULES = (
     "saw",
     "source",
     "timeline",
+    "tokens",
     "training",
 )
 _SHELL = """<!doctype html>

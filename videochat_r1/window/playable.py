@@ -134,7 +134,7 @@ def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[Ima
                 if seconds - first > last:
                     last = seconds - first
                     small = frame.reformat(*_size(frame.width, frame.height), "rgb24")
-                    yield as_displayed(small.to_ndarray(), frame), last
+                    yield as_displayed(np.asarray(small.to_ndarray(), np.uint8), frame), last
         return
     # The last image stays as long as the others do on average, which takes it once more at the end.
     starts = [Fraction(at - times[0]).limit_denominator(1000) for at in times]

@@ -45,11 +45,11 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
     line.pick(ranked[picked]?.key);
   }
 
-  function pick(place) {
+  function pick(place, { scroll = true } = {}) {
     if (ranked[place] === undefined) return;
     picked = place;
     const { key } = ranked[place];
-    list.pick(key);
+    list.pick(key, { scroll });
     shown.pick(key);
     line?.pick(key);
     for (const cell of kind?.querySelectorAll("[data-key]") ?? []) cell.classList.toggle("picked", cell.dataset.key === String(key));
@@ -95,11 +95,12 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
     p: step(earlier),
     "[": step(earlier),
     s: saw.toggle,
+    t: list.shade,
     " ": video === null ? null : () => (video.paused ? video.play() : video.pause()),
     ",": video === null ? null : () => shown.seek(Math.max(shown.time() - 0.5, 0)),
     ".": video === null ? null : () => shown.seek(shown.time() + 0.5),
   };
-  return { element: view, keys, attached: () => pick(0), title: `${taskName(group.task)} ${group.sample}` };
+  return { element: view, keys, attached: () => pick(0, { scroll: false }), title: `${taskName(group.task)} ${group.sample}` };
 }
 
 /** The sample's groups of other updates, which lead to them. */

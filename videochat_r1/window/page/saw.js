@@ -37,6 +37,7 @@ export function lookView(one, title, onSeek) {
     one.prompt_tokens === null ? null : `${one.prompt_tokens} of the whole prompt`,
     one.positions ?? null,
     one.segments.length > 0 ? `of ${spansText(one.segments)}` : null,
+    one.segments.length > 0 && one.rest_fps ? `${Number(one.rest_fps.toFixed(2))} a second of the rest` : null,
     one.frames.length < one.num_frames ? `${one.frames.length} of them are shown` : null,
   ];
   const written = one.frames.length === one.num_frames ? one.written : [];
