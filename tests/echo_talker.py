@@ -1,14 +1,14 @@
 """A talker without a model, for tests of what stands in front of one: it says the question again, word by word."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from videochat_r1.chat.desk import About
+from videochat_r1.chat.desk import About, Reader
 from videochat_r1.chat.events import Done, Event, PassDone, Preparing, Saw, Text
 from videochat_r1.chat.question import Question
 from videochat_r1.errors import VideoError
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.sample import Media
+from videochat_r1.second_look.options import ClueOptions
 
 LOOK = {"segments": [], "num_frames": 8, "fps": 2.0, "frame_size": [56, 56], "num_tokens": 16}
 CLUES = ((1.0, 2.5),)
@@ -23,7 +23,6 @@ class EchoTalker:
     def __init__(self) -> None:
         self.about = About("echo", "transformers", True, False, ClueOptions(), "it only says again what it is told")
         self.let_go = threading.Event()
-        self.rested: list[EchoTalk] = []
 
     def begin(self, media: Media) -> "EchoTalk":
         return EchoTalk(self, media)
@@ -34,10 +33,11 @@ class EchoTalk:
         self._talker, self.media = talker, media
         self.history: list[str] = []
 
-    def rest(self) -> None:
-        self._talker.rested.append(self)
+    def ask(self, question: Question, reader: Reader) -> None:
+        for event in self._events(question, reader):
+            reader.put(event)
 
-    def ask(self, question: Question, going: Callable[[], bool]) -> Iterator[Event]:
+    def _events(self, question: Question, reader: Reader) -> Iterator[Event]:
         if not self.history:
             yield Preparing("reading")
             yield Preparing("encoding")
@@ -45,9 +45,9 @@ class EchoTalk:
             raise VideoError("the video cannot be read: it ends in the middle of a frame")
         if "bug" in question.text:
             raise RuntimeError("a fault of the program")
-        while "hold" in question.text and going() and not self._talker.let_go.wait(0.01):
+        while "hold" in question.text and reader.going and not self._talker.let_go.wait(0.01):
             yield Text(0, "hold ")
-        if not going():
+        if not reader.going:
             return
         passes = 1 if question.clue_perception is None else 2
         answer = " / ".join([*self.history, question.text])

@@ -14,7 +14,7 @@ VIDEO = Video("clip.mp4")
 @pytest.fixture
 def desk() -> Desk:
     talker = EchoTalker()
-    desk = Desk(talker, most_waiting=2, most_conversations=3, most_kept=1)
+    desk = Desk(talker, most_waiting=2, most_conversations=3)
     yield desk
     talker.let_go.set()
     desk.close()

@@ -6,8 +6,8 @@ import pytest
 
 from videochat_r1.chat.question import MOST_CHARACTERS, Question, question_from_json
 from videochat_r1.errors import DataError
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.geometry import Box
+from videochat_r1.second_look.options import ClueOptions
 
 CLUES = ClueOptions(padding=2.0)
 

@@ -8,11 +8,13 @@ import pytest
 from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rollout_file import drop_rollouts_after, groups_of_update, read_rollouts
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
+from videochat_r1.grpo.rows import Turn
 from videochat_r1.grpo.tracked_rollouts import most_telling
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 
 COLUMNS = {
+    "query": "it rains",
     "prompt": "When? \ud83d",
     "sample_id": "é",
     "task": "temporal_grounding",
@@ -21,6 +23,8 @@ COLUMNS = {
     "video": "a.mp4",
     "video_parts": None,
     "pictures": None,
+    "duration": 4.0,
+    "response": None,
 }
 
 
@@ -28,14 +32,15 @@ def drawn(sample_id, *ended, reason=None):
     """Rollouts that ended so before they were scored; the last one's reward failed for the reason, if there is one."""
     reasons = [None] * (len(ended) - 1) + [reason]
     return [
-        Drawn.of(
-            {**COLUMNS, "sample_id": sample_id, "generation": g},
-            "<answer>0 to 2</answer>",
-            Rollout([1] * 5, [0.0] * 5, Ended(how)),
-            Outcome(judged=True, reason=why, stop=False),
-        )
+        Drawn.of(turn(sample_id, g, Ended(how)), Outcome(judged=True, reason=why, stop=False))
         for g, (how, why) in enumerate(zip(ended, reasons, strict=True))
     ]
+
+
+def turn(sample_id, generation, ended):
+    rollout = Rollout([1] * 5, [0.0] * 5, ended)
+    columns = {**COLUMNS, "sample_id": sample_id, "generation": generation}
+    return Turn(columns, None, 0, rollout=rollout, completion="<answer>0 to 2</answer>")
 
 
 @pytest.fixture

@@ -140,6 +140,10 @@ def seeds_of(num_prompts: int, num_generations: int, first: int = 0) -> list[lis
     return [[first + 1000 * i + g + (1 << 62) for g in range(num_generations)] for i in range(num_prompts)]
 
 
+def ids_of(groups: list[list[Rollout]]) -> list[list[list[int]]]:
+    return [[rollout.completion_ids for rollout in group] for group in groups]
+
+
 def test_greedy_output_is_that_of_transformers(world: SimpleNamespace) -> None:
     greedy = replace(world.settings, temperature=0.0)
     ours = TransformersEngine(world.model, world.processor.tokenizer.pad_token_id).generate(
@@ -385,6 +389,31 @@ def test_features_of_a_frozen_tower_take_the_place_of_pixels(world: SimpleNamesp
             feature.flatten(1)[:, -world.model.config.text_config.hidden_size :] = 0
         assert difference(features) > 1e-2
     assert not media
+
+
+@one_family
+def test_who_watches_sees_every_token_and_can_end_it(world: SimpleNamespace) -> None:
+    settings = replace(world.settings, temperature=0.0)
+    seen: dict[int, list[list[list[int]]]] = {0: [], 1: []}
+
+    def watch(prompt: int, group: list[list[int]]) -> None:
+        seen[prompt].append(group)
+
+    groups = world.generation.engine.generate(world.prompts[:2], num_generations=2, settings=settings, watch=watch)
+    unwatched = world.generation.engine.generate(world.prompts[:2], num_generations=2, settings=settings)
+    assert ids_of(groups) == ids_of(unwatched)
+    for told, group in zip(seen.values(), ids_of(groups), strict=True):
+        assert told[-1] == group
+        assert len(told) > 10 and all(ids == told[-1][row][: len(ids)] for step in told for row, ids in enumerate(step))
+
+    def enough(prompt: int, group: list[list[int]]) -> None:
+        if len(group[0]) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        world.generation.engine.generate(world.prompts[:2], num_generations=2, settings=settings, watch=enough)
+    again = world.generation.engine.generate(world.prompts[:2], num_generations=2, settings=settings)
+    assert ids_of(again) == ids_of(unwatched)
 
 
 @one_family

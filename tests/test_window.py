@@ -30,6 +30,7 @@ from videochat_r1.grpo.drawable import answer_of, plain_question, truth_of
 from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rollout_file import drop_rollouts_after
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
+from videochat_r1.grpo.rows import Turn
 from videochat_r1.grpo.tally import Sum
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
@@ -168,11 +169,16 @@ def test_alarms_say_what_to_look_at(sums, sentence):
 
 def test_the_page_and_the_console_tell_the_same_alarms(tmp_path, caplog):
     log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou"], [1.0], 8)
+    shared = {**grounding(1, "a", "a.mp4"), **dict.fromkeys(("duration", "response", "pictures", "video_parts"))}
     drawn = [
         Drawn.of(
-            {**grounding(1, "a", "a.mp4"), "generation": place, "pictures": None, "video_parts": None},
-            f"no idea {place}",
-            Rollout([1], [0.0], Ended("stop")),
+            Turn(
+                {**shared, "generation": place},
+                None,
+                0,
+                rollout=Rollout([1], [0.0], Ended("stop")),
+                completion=f"no idea {place}",
+            ),
             Outcome(judged=False, reason=None, stop=False),
         )
         for place in range(8)
@@ -343,6 +349,7 @@ def test_both_passes_of_clue_perception_are_shown_with_what_they_saw(tmp_path):
         "fps": 4.0,
         "frame_size": [84, 56],
         "num_tokens": 12,
+        "rest_fps": 0.5,
         "times": [1.0, 1.25, 1.5, 1.75],
     }
     passes = [
@@ -359,6 +366,7 @@ def test_both_passes_of_clue_perception_are_shown_with_what_they_saw(tmp_path):
         first, second = httpx.get(f"{where}/api/runs/0/groups/1/saw", timeout=120).json()
     told = view["rollouts"][0]["passes"]
     assert told[0]["clues"] == [[1.0, 2.0]] and told[0]["segments"] == [] and told[1]["segments"] == [[1.0, 2.0]]
+    assert told[0]["rest_fps"] == told[1]["rest_fps"] == second["rest_fps"] == 0.5
     assert told[1]["parts"] == [{"kind": "think", "text": "closer"}, {"kind": "answer", "text": "B"}]
     assert len(first["frames"]) == 8 and first["segments"] == []
     assert [frame["seconds"] for frame in second["frames"]] == [1.0, 1.25, 1.5, 1.75]

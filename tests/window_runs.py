@@ -54,6 +54,7 @@ def group(step: int, sample: str, task: str, target: Any, rollouts: Sequence[Any
         "task": task,
         "source": "toy",
         "video": None,
+        "query": f"Question of {sample}",
         "prompt": f"<|im_start|>user\nQuestion of {sample}<|im_end|>",
     }
     return {**about, "target": target, "rollouts": list(rollouts), **others}

@@ -5,7 +5,7 @@ import queue
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from videochat_r1.chat.events import Event, Problem, Waiting
 from videochat_r1.chat.question import Question
 from videochat_r1.errors import VideoChatR1Error, counted
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.sample import Media
+from videochat_r1.second_look.options import ClueOptions
 
 logger = logging.getLogger(__name__)
 
@@ -48,23 +48,32 @@ class About:
         return asdict(self)
 
 
+class Reader(Protocol):
+    """Whom an answer is told."""
+
+    @property
+    def going(self) -> bool:
+        """Whether somebody still reads."""
+        ...
+
+    def put(self, event: Event) -> None:
+        """Tell what happens."""
+        ...
+
+
 class Talk(Protocol):
     """A conversation about one video or about pictures. All calls come from the desk's thread."""
 
-    def ask(self, question: Question, going: Callable[[], bool]) -> Iterator[Event]:
-        """The events of an answer; the exchange belongs to the conversation from `Done` on.
+    def ask(self, question: Question, reader: Reader) -> None:
+        """Answer a question; it belongs to the conversation from `Done` on.
 
         Args:
             question: checked.
-            going: whether anybody still waits for the answer; asked often, also between two tokens.
+            reader: told the events; where it no longer reads, the answer ends, also between two tokens.
 
         Raises:
             VideoChatR1Error: the question cannot be answered; the message is for people and names no folder.
         """
-        ...
-
-    def rest(self) -> None:
-        """Give up what makes the next answer come sooner and takes memory."""
         ...
 
 
@@ -125,17 +134,13 @@ class Desk:
         talker: the model.
         most_waiting: questions that may wait while another is answered.
         most_conversations: that can be gone on with; the one that was idle longest makes room.
-        most_kept: conversations that keep what makes their next answer come sooner.
     """
 
-    def __init__(
-        self, talker: Talker, *, most_waiting: int = 8, most_conversations: int = 64, most_kept: int = 2
-    ) -> None:
+    def __init__(self, talker: Talker, *, most_waiting: int = 8, most_conversations: int = 64) -> None:
         self.about = talker.about
         self._talker = talker
-        self._most_waiting, self._most_conversations, self._most_kept = most_waiting, most_conversations, most_kept
+        self._most_waiting, self._most_conversations = most_waiting, most_conversations
         self._talks: OrderedDict[str, Talk] = OrderedDict()
-        self._kept: OrderedDict[str, Talk] = OrderedDict()
         self._line: list[Reply] = []
         self._lock = threading.RLock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
@@ -163,7 +168,7 @@ class Desk:
             if self._line:
                 reply.put(Waiting(len(self._line)))
             self._line.append(reply)
-            answered = self._thread.submit(self._answer, conversation, talk, question, reply)
+            answered = self._thread.submit(self._answer, talk, question, reply)
         answered.add_done_callback(lambda done: self._leave(reply, done))
         return reply
 
@@ -179,22 +184,13 @@ class Desk:
         waiting = counted(self._most_waiting, "question")
         return f"{waiting} wait already: ask again in a moment"
 
-    def _answer(self, conversation: str, talk: Talk, question: Question, reply: Reply) -> None:
+    def _answer(self, talk: Talk, question: Question, reply: Reply) -> None:
         if not reply.going:
             return
-        self._keep(conversation, talk)
         try:
-            for event in talk.ask(question, lambda: reply.going):
-                reply.put(event)
+            talk.ask(question, reply)
         except VideoChatR1Error as error:
             reply.put(Problem(str(error)))
-
-    def _keep(self, conversation: str, talk: Talk) -> None:
-        """Let the conversations rest that were asked longest ago."""
-        self._kept[conversation] = talk
-        self._kept.move_to_end(conversation)
-        while len(self._kept) > self._most_kept:
-            self._kept.popitem(last=False)[1].rest()
 
     def _leave(self, reply: Reply, done: "Future[None]") -> None:
         """The question is answered or given up: those behind it move on."""

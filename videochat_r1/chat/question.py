@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from videochat_r1.errors import ConfigError, DataError, shown
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.geometry import Box
 from videochat_r1.sample import LETTERS
+from videochat_r1.second_look.options import ClueOptions
 from videochat_r1.text import whole
 
 Ask = Literal["free", "moment", "track", "choice", "describe"]

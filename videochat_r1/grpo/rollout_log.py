@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from videochat_r1.grpo.alarms import UPDATES, alarms, with_example
 from videochat_r1.grpo.reward_calls import Outcome
+from videochat_r1.grpo.rows import Turn
 from videochat_r1.grpo.tally import READ, Sum, added_up, tally
-from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Target
 from videochat_r1.tasks import TASKS
@@ -22,9 +22,12 @@ from videochat_r1.tasks import TASKS
 logger = logging.getLogger(__name__)
 
 # What the completions of a group have in common; the rest is each one's own.
-_OF_GROUP = ("step", "sample_id", "task", "source", "video", "images", "prompt", "target", "shuffled_accuracy")
+_OF_GROUP = (
+    *("step", "sample_id", "task", "source", "video", "video_parts", "images", "query", "prompt", "target", "duration"),
+    *("response", "shuffled_accuracy"),
+)
 # These are left out where a group, or a completion, has none.
-_IF_ANY = ("video", "images", "shuffled_accuracy", "verdicts", "tokens")
+_IF_ANY = ("video", "video_parts", "images", "duration", "response", "shuffled_accuracy", "verdicts", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class ScoredCompletion:
     video: str | None
     video_parts: Mapping[str, Any] | None
     images: Sequence[str] | None
+    query: str
     prompt: str
     completion: str
     parsed: Any
@@ -56,6 +60,8 @@ class ScoredCompletion:
     whole_video: bool | None
     past_end: bool | None
     problem: str | None = None
+    duration: float | None = None
+    response: str | None = None
     shuffled_accuracy: Sequence[float | None] | None = None
     verdicts: Mapping[str, Any] | None = None
     tokens: Mapping[str, Any] | None = None
@@ -109,7 +115,7 @@ class Drawn(NamedTuple):
         columns: what reward functions see of its row.
         completion: the text.
         num_tokens: of the completion.
-        ended: why it did; the stand-in of a sample that was left out is not `drawn`.
+        ended: why it did; the row of a sample that was left out is not `drawn`.
         outcome: what became of its rewards.
         tokens: for the log, see `grpo.token_log`; None logs none.
     """
@@ -122,18 +128,27 @@ class Drawn(NamedTuple):
     tokens: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(
-        cls,
-        columns: Mapping[str, Any],
-        completion: str,
-        rollout: Rollout,
-        outcome: Outcome,
-        tokens: Mapping[str, Any] | None = None,
-    ) -> "Drawn":
+    def of(cls, turn: Turn, outcome: Outcome, tokens: Mapping[str, Any] | None = None) -> "Drawn":
         """A rollout whose rewards could not be found out ended unscored, however its text did."""
-        unscored = rollout.ended.drawn and outcome.reason is not None
-        ended = Ended.UNSCORED if unscored else rollout.ended
-        return cls(columns, completion, len(rollout.completion_ids), ended, outcome, tokens)
+        assert turn.ended is not None
+        num_tokens = 0 if turn.rollout is None else len(turn.rollout.completion_ids)
+        unscored = turn.ended.drawn and outcome.reason is not None
+        ended = Ended.UNSCORED if unscored else turn.ended
+        return cls(turn.columns, turn.completion, num_tokens, ended, outcome, tokens)
+
+
+def length_metrics(drawn: Sequence[tuple[int, bool]]) -> dict[str, float]:
+    """TRL's `completions/...` of completions, each its tokens and whether the limit cut it off; none without completions."""
+    lengths = [length for length, _ in drawn]
+    terminated = [length for length, cut_off in drawn if not cut_off] or [0]
+    if not lengths:
+        return {}
+    metrics = {"completions/clipped_ratio": statistics.fmean(cut_off for _, cut_off in drawn)}
+    for name, values in (("", lengths), ("terminated_", terminated)):
+        metrics[f"completions/mean_{name}length"] = statistics.fmean(values)
+        metrics[f"completions/min_{name}length"] = float(min(values))
+        metrics[f"completions/max_{name}length"] = float(max(values))
+    return metrics
 
 
 def ended_metrics(drawn: Sequence[Drawn]) -> dict[str, float]:
@@ -224,6 +239,7 @@ class RolloutLog:
             video=columns["video"],
             video_parts=columns["video_parts"],
             images=columns["pictures"],
+            query=columns["query"],
             prompt=columns["prompt"],
             completion=one.completion,
             target=columns["target"],
@@ -235,6 +251,8 @@ class RolloutLog:
             problem=one.outcome.reason,
             verdicts=one.outcome.verdicts,
             tokens=one.tokens,
+            duration=columns["duration"],
+            response=columns["response"],
             shuffled_accuracy=columns.get("shuffled_accuracy"),
             **parse_completion(columns["task"], one.completion, target),
         )

@@ -58,7 +58,7 @@ def next_look(
         segments, seen, source, builder.budget, options, number=number, max_tokens=limit, factor=builder.factor
     )
     try:
-        return NextLook(*closer_prompt(builder, video, first.rendered, plan, options.time, load=load))
+        return NextLook(closer_prompt(builder, video, first.rendered, plan, load=load), plan.look)
     except VideoError as error:
         return NoLook(str(error))
 

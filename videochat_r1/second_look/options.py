@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from videochat_r1.errors import ConfigError
 
-ClueTime = Literal["absolute", "relative"]
+ClueTime = Literal["absolute", "relative", "dense"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,9 @@ class ClueOptions:
         resolution_boost: width and height of a frame are multiplied by it, up to those of the video.
         fps_boost: frames per second are multiplied by it, up to those of the video.
         max_tokens: of the video in a second look; None for as many as the first look may have.
-        time: `absolute` gives every frame its time in the whole video; `relative` plays the segments as one clip from 0.
+        time: what is shown, and at which times: with `absolute` the padded clues alone, each frame at its time in the whole video;
+            with `relative` the same played as one clip from 0; with `dense` the whole video, each frame at its time, the
+            rate boosted in the padded clues alone.
         rounds: second looks; each shows the clues of the answer before it and boosts once more.
         padding: seconds added before and after every clue.
 

@@ -16,12 +16,19 @@ from videochat_r1.second_look.view import Look
 from videochat_r1.tasks.grounded_qa import GroundedQA
 
 TASK = GroundedQA()
-FREE_TEMPLATE = (
-    "{query}\nAnswer in words between <answer> and </answer>, and give between <glue> and </glue> the parts of the video that "
-    "show it, each as (start, end) in seconds. Use this form:\n"
-    "<answer>your answer</answer><glue>[(5.2, 10.4), (12.0, 13.5)]</glue>"
+_FREE = (
+    "Answer in words between <answer> and </answer>, and give between <glue> and </glue> the parts of the video that show it, each "
+    "as (start, end) in seconds. Use this form:\n"
 )
-"""Replaces grounded QA's prompt for a question without options."""
+_FREE_EXAMPLE = "<answer>your answer</answer><glue>[(5.2, 10.4), (12.0, 13.5)]</glue>"
+
+
+def free_template(*, thinking: bool) -> str:
+    """Replaces grounded QA's prompt for a question without options."""
+    if thinking:
+        thought = "First reason between <think> and </think>."
+        return f"{{query}}\n{thought} {_FREE}<think>your reasoning</think>\n{_FREE_EXAMPLE}"
+    return f"{{query}}\n{_FREE}{_FREE_EXAMPLE}"
 
 
 class Reading(NamedTuple):
@@ -55,7 +62,7 @@ def clue_question(sample: Sample) -> Sample:
 
 
 def free_question(video: Video, query: str, options: Sequence[str] = (), *, name: str = "question") -> Sample:
-    """A question whose answer nobody knows; without options it needs `FREE_TEMPLATE`."""
+    """A question whose answer nobody knows; without options it needs `free_template`."""
     target = GroundedChoiceTarget(tuple(options), "A", (), 0.0)
     return Sample(name, TASK.name, video, query, target)
 
@@ -78,6 +85,11 @@ def read(completion: str, sample: Sample, look: Look, *, untagged: bool = False)
         return Reading(None if parsed is None else parsed.answer, clues)
     text = (answer_text(completion, untagged=True) or "").strip()
     return Reading(text or None, clues)
+
+
+def standing(readings: Sequence[Reading]) -> int:
+    """Number of the look whose answer stands: the last one that can be read, else the first."""
+    return max((number for number, reading in enumerate(readings) if reading.answer is not None), default=0)
 
 
 def in_video_time(completion: str, reading: Reading, sample: Sample, look: Look) -> str:

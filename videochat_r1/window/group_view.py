@@ -103,12 +103,15 @@ def _text_view(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pass_view(one: Mapping[str, Any]) -> dict[str, Any]:
-    """A pass of clue-perception: what it wrote, its clues, and the parts of the video that it looked at (none: the whole)."""
-    saw = one.get("saw")
+    """A pass of clue-perception: what it wrote, its clues, and the parts of the video that it looked at (none: the whole), alone
+    or with the rest of it at a lower rate."""
+    found = one.get("saw")
+    saw = found if isinstance(found, dict) else {}
     return {
         "parts": [{"kind": kind, "text": text} for kind, text in parts_of(str(one.get("completion") or ""))],
         "clues": spans_of(one.get("clues")),
-        "segments": spans_of(saw.get("segments")) if isinstance(saw, dict) else [],
-        "frames": number_of(saw.get("num_frames")) if isinstance(saw, dict) else None,
-        "tokens": number_of(saw.get("num_tokens")) if isinstance(saw, dict) else None,
+        "segments": spans_of(saw.get("segments")),
+        "rest_fps": number_of(saw.get("rest_fps")),
+        "frames": number_of(saw.get("num_frames")),
+        "tokens": number_of(saw.get("num_tokens")),
     }

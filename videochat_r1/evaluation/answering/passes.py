@@ -15,7 +15,7 @@ from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import Sample
 from videochat_r1.second_look.next_look import NextLook, NoLook, next_look
 from videochat_r1.second_look.options import ClueOptions
-from videochat_r1.second_look.question import Reading, in_video_time, read
+from videochat_r1.second_look.question import Reading, in_video_time, read, standing
 from videochat_r1.second_look.view import Look, first_look, source_of
 from videochat_r1.training.loader import LoadedPrompt
 
@@ -155,8 +155,7 @@ class CluePerception:
 
     def _prediction(self, inquiry: _Inquiry) -> Prediction:
         passes = inquiry.passes
-        readable = [number for number, one in enumerate(passes) if one.reading.answer is not None]
-        number = readable[-1] if readable else 0
+        number = standing([one.reading for one in passes])
         chosen = passes[number]
         record: dict[str, Any] = {"answered_by": number, "passes": [one.to_json() for one in passes]}
         if inquiry.problem is not None:

@@ -30,7 +30,8 @@ const partView = (part) => el("div", { class: `part ${part.kind}` }, el("span", 
 
 /** A look at the video and what was written after it. */
 function pass(one, place) {
-  const where = one.segments.length > 0 ? spansText(one.segments) : "the whole video";
+  const spans = spansText(one.segments);
+  const where = one.segments.length === 0 ? "the whole video" : one.rest_fps ? `the whole video, with more of ${spans}` : spans;
   const facts = [one.frames === null ? null : `${one.frames} frames`, one.tokens === null ? null : `${one.tokens} tokens`];
   return el("div", {}, el("p", { class: "soft" }, `look ${place + 1}: ${[where, ...facts.filter((fact) => fact !== null)].join(", ")}`), one.parts.map(partView));
 }
