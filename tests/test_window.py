@@ -26,6 +26,7 @@ from tests.window_runs import (
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.alarms import alarms
+from videochat_r1.grpo.drawable import answer_of, plain_question, truth_of
 from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rollout_file import drop_rollouts_after
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
@@ -35,7 +36,7 @@ from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.training.metrics_file import MetricsReader, append_metrics
-from videochat_r1.window.group_view import answer_of, group_view, plain_question, truth_of
+from videochat_r1.window.group_view import group_view
 from videochat_r1.window.index import Index
 from videochat_r1.window.media import Folders
 from videochat_r1.window.playable import make_copy
