@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from miniature.corpora import Sizes, read_sort, write_corpora
 from miniature.judges import caption_scores
+from videochat_r1.evaluation.clue_perception.passes import TASK, CluePerception
 
 from videochat_r1.datasets.annotation_files import read_json
 from videochat_r1.evaluation.answering.answerer import Answerer
 from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.evaluation.answering.options import RunOptions
-from videochat_r1.evaluation.clue_perception.passes import TASK, CluePerception
 from videochat_r1.grpo.rollout_file import ROLLOUTS
 from videochat_r1.outputs import write_lines
 from videochat_r1.quickstart.options import QuickstartOptions
