@@ -34,7 +34,7 @@ from videochat_r1.training.start import keep_vllm_out
 keep_vllm_out()
 
 from one_step.logps import compare_logps, extra_memory  # noqa: E402
-from one_step.meters import product_rate  # noqa: E402
+from one_step.meters import product_rates  # noqa: E402
 from one_step.steps import PHASES, WAYS, measure_steps, ways_of  # noqa: E402
 from one_step.workload import PRESETS, Preset, prepare  # noqa: E402
 
@@ -44,7 +44,7 @@ from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES  # noqa: E40
 
 MEASUREMENTS: dict[str, Callable[[Path, Preset], Any]] = {
     "prepare": prepare,
-    "product_rate": product_rate,
+    "product_rates": product_rates,
     "agreement": compare_logps,
     "memory_shared": lambda folder, preset: extra_memory(folder, preset, share=True),
     "memory_repeated": lambda folder, preset: extra_memory(folder, preset, share=False),
@@ -65,20 +65,21 @@ def run_preset(name: str, family: str, threads: int) -> dict[str, Any]:
             print(f"{name}: {measurement}", file=sys.stderr, flush=True)
             found[measurement] = _in_child(name, measurement, folder, family, threads)
     steps = {way: found[way] for way in ways}
+    rates_of = found["product_rates"]
     total = {way: steps[way]["seconds"]["total"] for way in ways}
     repeated, shared = (found[f"memory_{way}"]["mib"] for way in ("repeated", "shared"))
     return {
         "ratios": {
             **{f"step_vs_{way}": total[way] / total["shared"] for way in ways if way != "shared"},
-            "step_vs_floor": total["shared"] * found["product_rate"] / steps["shared"]["flops"],
+            "step_vs_floor": total["shared"] * rates_of["matmul"] / steps["shared"]["flops"],
             "logp_fwd_bwd": found["agreement"]["logp_fwd_bwd"],
             "logp_fwd": found["agreement"]["logp_fwd"],
             "memory": repeated / shared,
         },
         "steps": {
-            way: {**steps[way], **rates(steps[way], preset), **floor(steps[way], found["product_rate"])} for way in ways
+            way: {**steps[way], **rates(steps[way], preset), **floor(steps[way], rates_of["matmul"])} for way in ways
         },
-        "product_teraflops": found["product_rate"] / 1e12,
+        "product_teraflops": {way: rate / 1e12 for way, rate in rates_of.items()},
         "agreement": found["agreement"],
         "logp_extra_mib": {"repeated": repeated, "shared": shared},
         "family": family,
@@ -141,7 +142,11 @@ def print_table(name: str, result: dict[str, Any]) -> None:
         utilisation = f"  MFU {step['mfu']:.2f}" if "mfu" in step else ""
         print(f"{way:10}" + "".join(f"{figure:>11}" for figure in figures) + utilisation)
     print("tokens: computed by the language model; patches: by the vision tower; tokens/s: of completions")
-    print(f"floor: operations at the {result['product_teraflops']:.3g} TFLOP/s of a matrix product on these threads")
+    matmul, layer = (result["product_teraflops"][way] for way in ("matmul", "layer"))
+    print(
+        f"floor: operations at the {matmul:.3g} TFLOP/s of torch's matrix product on these threads; the linear layers of (b), (c) and "
+        f"(d) reach {layer:.3g}"
+    )
     for way, step in result["steps"].items():
         parts = [
             f"{phase} {least:.2f} s ({step['times_floor'][phase]:.1f} times)"
