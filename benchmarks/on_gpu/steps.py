@@ -23,8 +23,7 @@ from videochat_r1.modeling.vision_segments import install_batched_segments
 
 def _step(record: Record, sizes: Sizes, *, way: str) -> None:
     """A way's step: seconds by phase, rates, utilisation, and memory beside the formulas' figure."""
-    # TRL's steps of the 7B take more than a minute each.
-    preset = replace(sizes.preset, steps=1) if way == "trl" else sizes.preset
+    preset = sizes.preset
     with prepared(preset) as folder:
         step = measure_steps(folder, preset, way)
         seconds = step["seconds"]
