@@ -107,6 +107,14 @@ class VideoGRPOConfig(GRPOConfig):
     )
     resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
+    log_token_logps: bool = field(
+        default=True,
+        metadata={"help": "In rollouts.jsonl also each token's length and log-probability, about 7 bytes a token."},
+    )
+    log_rollouts_to_trackers: int = field(
+        default=0,
+        metadata={"help": "Every so many updates two groups go to wandb as videos with the answers drawn; 0 for none."},
+    )
     logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
 
     RECIPES: ClassVar = "grpo"
@@ -133,6 +141,7 @@ class VideoGRPOConfig(GRPOConfig):
                 "ds3_gather_for_generation=false cannot be used under ZeRO-3: processes end their rollouts at different "
                 "steps, so they would wait for each other's weights for ever. Leave it out, or set use_vllm to true."
             )
+        self._check_trackers()
         self._check_uninformative_groups()
         self._check_advantages()
         for options in self.bonuses():
@@ -215,6 +224,18 @@ class VideoGRPOConfig(GRPOConfig):
                 "off_policy_mask_threshold leaves out what the policy would not have drawn, such as the answers of "
                 "truth_as_rollout: turn one of them off"
             )
+
+    def _check_trackers(self) -> None:
+        every = self.log_rollouts_to_trackers
+        if every < 0:
+            raise ConfigError(f"log_rollouts_to_trackers={every}: expected 0 (off) or a number of updates")
+        if every and "wandb" not in self.report_to:
+            raise ConfigError(
+                f"log_rollouts_to_trackers={every} sends videos, which of the trackers only wandb takes, and report_to is "
+                f"{', '.join(self.report_to) or 'none'}: add wandb, or leave log_rollouts_to_trackers out"
+            )
+        if every and not self.log_rollouts:
+            raise ConfigError("log_rollouts_to_trackers reads rollouts.jsonl: set log_rollouts to true")
 
     def _check_uninformative_groups(self) -> None:
         if self.skip_uninformative_groups:
