@@ -24,6 +24,10 @@ class Payment:
         self._weights = torch.tensor(weights, dtype=torch.float64)
         self._shape = shape
 
+    def left_to_trl(self, scale_rewards: str) -> str:
+        """How TRL shall scale rewards: not at all where that is done here."""
+        return scale_rewards if self._scale is None else "none"
+
     @property
     def differs(self) -> bool:
         """Whether anything is paid in another way than it was measured."""

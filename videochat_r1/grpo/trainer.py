@@ -48,11 +48,11 @@ from videochat_r1.grpo.rows import (
     Shown,
     Turn,
     advantage_rounding,
+    complete_rows,
     cut_rows,
     informative_groups,
     leave_out_rows,
     noise_seed,
-    padded,
     replace_groups,
     spread,
     weigh_rows,
@@ -66,13 +66,12 @@ from videochat_r1.grpo.shared_prefix import (
     verify_shared,
 )
 from videochat_r1.grpo.token_log import TokenLog
-from videochat_r1.grpo.truth import give_truths, leave_kl_out
+from videochat_r1.grpo.truth import give_truths
 from videochat_r1.modeling.inputs import PromptInputs, on_device
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
 from videochat_r1.modeling.media_features import encode_each, has_frozen_tower, tower_parameters
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.rollout.base import RolloutEngine, SamplingSettings
-from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.training import checkpoint, resumable
 from videochat_r1.training.divergence import StopsWhenDiverged
@@ -158,8 +157,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             )
         self._payment = Payment(args.running_scale(), self.reward_weights.tolist(), shape=args.truth_as_rollout)
         self.also_kept = (self._payment,)
-        if args.running_scale() is not None:
-            self.scale_rewards = "none"  # what TRL centres is divided already
+        self.scale_rewards = self._payment.left_to_trl(args.scale_rewards)
         if args.share_prompt:
             refuse_dropout(self.model)
         if self.ref_model is not None:
@@ -287,30 +285,17 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         self._metrics["train"]["data/bad_samples"] = [float(len(self.bad_samples.listed))]
         turns = self._turns = self._draw(loaded, draw)
         features = [turn.features for turn in turns] if self._tower_is_frozen else None
-        with self._in_hand(Shown([turn.prompt for turn in turns], features)) as shown:
+        with self._in_hand(Shown([turn.prompt for turn in turns], features)):
             output = super()._generate_and_score_completions([turn.columns for turn in turns])
-        drawn = [turn.rollout is not None for turn in turns]
-        leave_out_rows(output, torch.tensor(drawn, device=output["completion_mask"].device))
+        complete_rows(output, turns, features, (self.state.global_step, draw, len(loaded)))
         if self.multi_objective_aggregation == "sum_then_normalize" and self.scale_rewards != "batch":
             # The deviation of fewer than two rewards is NaN, which TRL does not count as zero.
             self._metrics["train"]["frac_reward_zero_std"][-1] += self._lone_share
-        if self._payment.differs:
-            # TRL has seen what rows are paid, logs say what was measured.
-            for name, value in self._rollout_log.totals().items():
-                self._metrics["train"][name][-1] = value
-        output["row_prompts"], output["row_features"] = shown.prompts, shown.features
-        # What a checkpoint keeps of a prompt: enough to find its sample again.
-        sources = [[self.state.global_step, draw, len(loaded), index] for index in range(len(loaded))]
-        output["row_source"] = torch.tensor(self._repeated(sources))
-        logps = [[] if turn.rollout is None else turn.rollout.logps for turn in turns]
-        output["sampler_logps"] = padded(logps, output["completion_ids"])
-        if self.args.truth_as_rollout:
-            output["row_truth"] = torch.tensor(
-                [turn.columns["truth"] for turn in turns], device=self.accelerator.device
-            )
         differences = apart(output) if self._token_log else None
         differences = None if differences is None else gather_object(differences)
         if self.accelerator.is_main_process:
+            for name, value in self._rollout_log.totals().items() if self._payment.differs else ():
+                self._metrics["train"][name][-1] = value
             self._rollout_log.write(list(self._logs["advantages"]), differences)
         return output
 
@@ -358,12 +343,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         vLLM's log-probabilities go on to TRL, which weighs completions by how far they are from the trainer's.
         """
         eos, rollouts = self._tokenizer.eos_token_id, [turn.rollout for turn in self._turns]
-        drawn = [
-            (prompt.num_tokens, len(rollout.completion_ids), rollout.ended is Ended.LENGTH)
-            for prompt, rollout, turn in zip(self._shown.prompts, rollouts, self._turns, strict=True)
-            if prompt is not None and rollout is not None and not turn.columns["truth"]
-        ]
-        drawn = gather_object(drawn)
+        drawn = gather_object([turn.lengths for turn in self._turns if turn.lengths is not None])
         self.state.num_input_tokens_seen += sum(of_prompt + of_completion for of_prompt, of_completion, _ in drawn)
         metrics = self._metrics["train"]
         metrics["num_tokens"] = [self.state.num_input_tokens_seen]
@@ -475,8 +455,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             self._logps_of(model, part, completion_ids[part], completion_mask[part], compute_entropy) for part in parts
         ]
         self._logps = torch.cat([logps for logps, _ in results])
-        if self._shown.without_kl is not None:
-            leave_kl_out(*self._shown.without_kl, self._logps)
+        self._shown.leave_kl_out(self._logps)
         entropies = [entropy for _, entropy in results if entropy is not None]
         return self._logps, torch.cat(entropies) if compute_entropy else None, None
 
@@ -520,9 +499,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         """TRL's loss over this micro-batch's rows; on the first use of completions also the sampler's agreement."""
         if self.args.skip_uninformative_groups:
             inputs = self._without_uninformative_groups(inputs)
-        reference, truths = inputs.get("ref_per_token_logps"), inputs.get("row_truth")
-        without_kl = None if reference is None or truths is None else (reference, truths)
-        with self._in_hand(Shown(inputs["row_prompts"], inputs["row_features"], without_kl)):
+        with self._in_hand(Shown.of(inputs)):
             loss = super()._compute_loss(model, inputs) * inputs["loss_scale"]
         if self._step % self._layout.repeats < self.args.gradient_accumulation_steps:
             self._compare_with_sampler(inputs)

@@ -75,12 +75,3 @@ def give_truths(
         turn.rollout = Rollout(ids, [math.nan] * len(ids), Ended.STOP)
         turn.completion = turn.prompt.judged(tokenizer.decode(ids, skip_special_tokens=True))
         turn.columns["truth"] = True
-
-
-def leave_kl_out(reference: torch.Tensor, rows: torch.Tensor, logps: torch.Tensor) -> None:
-    """Write the policy's own log-probabilities (B, C) into the reference's of the rows (B,) bool that it has not drawn.
-
-    KL is estimated from what the policy draws; on other tokens the same formula would only hold them back. Where both are the
-    same, its value and its gradient are 0.
-    """
-    reference[rows] = logps.detach()[rows].to(reference.dtype)
