@@ -59,16 +59,11 @@ def lines_of(name: str) -> str:
 
 
 def resolved(name: str, folder: Path) -> VideoGRPOConfig:
-    """The lines of the page below the joint recipe, on one of eight processes."""
+    """The lines of the page below the joint recipe, an update being one pass as it is on eight processes."""
     recipe = folder / "recipe.yaml"
     recipe.write_text(f"extends: joint\n{lines_of(name)}")
-    arguments = ["--config", str(recipe), "--use_cpu", "true", "--deepspeed", ""]
+    arguments = ["--config", str(recipe), "--use_cpu", "true", "--deepspeed", "", "--prompts_per_step", "1"]
     return parse_recipe([ModelArguments, DataArguments, VideoGRPOConfig], arguments)[2]
-
-
-@pytest.fixture(autouse=True)
-def eight_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "8")
 
 
 def test_every_algorithm_of_the_page_has_its_paper() -> None:

@@ -169,7 +169,11 @@ def test_alarms_say_what_to_look_at(sums, sentence):
 
 def test_the_page_and_the_console_tell_the_same_alarms(tmp_path, caplog):
     log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou"], [1.0], 8)
-    shared = {**grounding(1, "a", "a.mp4"), "truth": False, **dict.fromkeys(("duration", "response", "pictures", "video_parts"))}
+    shared = {
+        **grounding(1, "a", "a.mp4"),
+        "truth": False,
+        **dict.fromkeys(("duration", "response", "pictures", "video_parts")),
+    }
     drawn = [
         Drawn.of(
             Turn(
