@@ -96,13 +96,17 @@ def test_the_bonus_of_t_grpo_is_the_papers(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def trainer(tmp_path_factory):
+def configs(tmp_path_factory):
+    """Of every algorithm, before there is a trainer: its accelerator would not outlive them."""
+    folder = tmp_path_factory.mktemp("recipes")
+    return {name: resolved(name, folder) for name in PAPERS}
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory, configs):
     """One whose updates are of two micro-batches, of two groups of four rows each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("WORLD_SIZE", raising=False)
-        made = make_trainer(
-            tmp_path_factory.mktemp("algorithms"), per_device_train_batch_size=8, prompts_per_step=4, beta=0.0
-        )
+    folder = tmp_path_factory.mktemp("algorithms")
+    made = make_trainer(folder, per_device_train_batch_size=8, prompts_per_step=4, beta=0.0)
     made.current_gradient_accumulation_steps = 2
     made.model.train()
     return made
@@ -169,11 +173,9 @@ def by_hand(
 
 
 @pytest.mark.parametrize("name", [name for name in PAPERS if name not in ("T-GRPO", "Task EMA", "Truth as a rollout")])
-def test_an_update_minimises_the_papers_loss_over_the_rows_that_count(
-    name: str, trainer, monkeypatch, tmp_path
-) -> None:
+def test_an_update_minimises_the_papers_loss_over_the_rows_that_count(name: str, configs, trainer, monkeypatch) -> None:
     """Task EMA, T-GRPO and the truth change advantages alone, which their own tests look at."""
-    o = resolved(name, tmp_path)
+    o = configs[name]
     batch, values, entropies = rows(trainer)
     logps = values.clone().requires_grad_()
     for attribute in ("loss_type", "importance_sampling_level", "top_entropy_quantile"):
