@@ -96,6 +96,10 @@ class VideoGRPOConfig(GRPOConfig):
     )
     resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
+    log_token_logps: bool = field(
+        default=True,
+        metadata={"help": "In rollouts.jsonl also each token's length and log-probability, about 7 bytes a token."},
+    )
     log_rollouts_to_trackers: int = field(
         default=0,
         metadata={"help": "Every so many updates two groups go to wandb as videos with the answers drawn; 0 for none."},

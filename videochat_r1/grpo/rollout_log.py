@@ -15,6 +15,7 @@ from videochat_r1.grpo.alarms import UPDATES, alarms, with_example
 from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rows import Turn
 from videochat_r1.grpo.tally import READ, Sum, added_up, tally
+from videochat_r1.grpo.token_log import TokenLog, with_differences
 from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Target
 from videochat_r1.tasks import TASKS
@@ -128,13 +129,16 @@ class Drawn(NamedTuple):
     tokens: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, turn: Turn, outcome: Outcome, tokens: Mapping[str, Any] | None = None) -> "Drawn":
+    def of(cls, turn: Turn, outcome: Outcome, token_log: TokenLog | None = None) -> "Drawn":
         """A rollout whose rewards could not be found out ended unscored, however its text did."""
         assert turn.ended is not None
-        num_tokens = 0 if turn.rollout is None else len(turn.rollout.completion_ids)
+        ids: Sequence[int] = () if turn.rollout is None else turn.rollout.completion_ids
+        tokens = None
+        if token_log is not None and turn.rollout is not None and turn.prompt is not None:
+            tokens = token_log.of(ids, turn.rollout.logps, turn.prompt.completion, turn.completion)
         unscored = turn.ended.drawn and outcome.reason is not None
         ended = Ended.UNSCORED if unscored else turn.ended
-        return cls(turn.columns, turn.completion, num_tokens, ended, outcome, tokens)
+        return cls(turn.columns, turn.completion, len(ids), ended, outcome, tokens)
 
 
 def length_metrics(drawn: Sequence[tuple[int, bool]]) -> dict[str, float]:
@@ -200,8 +204,13 @@ class RolloutLog:
         self._warn()
         return {**task_metrics(self._scored, self._num_generations), **ended_metrics(drawn)}
 
-    def write(self, advantages: Sequence[float]) -> None:
-        """Add a line per group; `advantages` end with those of the rollouts that were scored last."""
+    def write(self, advantages: Sequence[float], apart: Sequence[Sequence[float]] | None = None) -> None:
+        """Add a line per group.
+
+        Args:
+            advantages: end with those of the rollouts that were scored last.
+            apart: of each of these, the sampler's log-probability of every token less the trainer's; None where it is not known.
+        """
         if self._path is None:
             return
         usable = [index for index, one in enumerate(self._drawn) if one.ended.drawn]
@@ -209,6 +218,11 @@ class RolloutLog:
         rows = [
             replace(row, advantage=advantages[offset + index]) for row, index in zip(self._scored, usable, strict=True)
         ]
+        if apart is not None:
+            rows = [
+                row if row.tokens is None else replace(row, tokens=with_differences(row.tokens, apart[index]))
+                for row, index in zip(rows, usable, strict=True)
+            ]
         append_rollouts(self._path, rows, self._num_generations)
 
     def _warn(self) -> None:

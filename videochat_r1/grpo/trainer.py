@@ -34,7 +34,7 @@ from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
 
 from videochat_r1.errors import ConfigError, DivergedError, JudgeError
-from videochat_r1.grpo.agreement import agreement, refuse_other_prompts, refuse_other_sampler
+from videochat_r1.grpo.agreement import agreement, apart, refuse_other_prompts, refuse_other_sampler
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.drawing import draw_turns, first_turns, reward_columns, shuffled_turns, tell_accuracy
 from videochat_r1.grpo.group_rewards import TemporalBonus
@@ -64,6 +64,7 @@ from videochat_r1.grpo.shared_prefix import (
     sharing_pays,
     verify_shared,
 )
+from videochat_r1.grpo.token_log import TokenLog
 from videochat_r1.modeling.inputs import PromptInputs, on_device
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
 from videochat_r1.modeling.media_features import encode_each, has_frozen_tower, tower_parameters
@@ -172,6 +173,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         self._placeholder_features: torch.Tensor | None = None
         self._turns: list[Turn] = []
         self._lone_share = 0.0
+        self._token_log = TokenLog(processor) if args.log_token_logps else None
         self._rollout_file = Path(args.output_dir) / ROLLOUTS
         self._rollout_log = RolloutLog(
             self._rollout_file if args.log_rollouts else None,
@@ -292,8 +294,10 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         output["row_source"] = torch.tensor(self._repeated(sources))
         logps = [[] if turn.rollout is None else turn.rollout.logps for turn in turns]
         output["sampler_logps"] = padded(logps, output["completion_ids"])
+        differences = apart(output) if self._token_log else None
+        differences = None if differences is None else gather_object(differences)
         if self.accelerator.is_main_process:
-            self._rollout_log.write(list(self._logs["advantages"]))
+            self._rollout_log.write(list(self._logs["advantages"]), differences)
         return output
 
     def _draw(self, loaded: list[LoadedPrompt], draw: int) -> list[Turn]:
@@ -397,7 +401,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         beside others would count as 0 in TRL's sum. The scored rows are kept for the log."""
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         outcomes = self._reward_calls.take(len(inputs))
-        drawn = gather_object([Drawn.of(*row) for row in zip(self._turns, outcomes, strict=True)])
+        drawn = gather_object([Drawn.of(*row, self._token_log) for row in zip(self._turns, outcomes, strict=True)])
         rewards[torch.tensor([not one.ended.scored for one in drawn], device=rewards.device)] = torch.nan
         self._lone_share = lone_share(rewards, self.num_generations)
         judged = [one.outcome for one in drawn if one.ended.drawn]
