@@ -159,8 +159,8 @@ def test_options_are_edited_and_the_chosen_one_is_told(about):
     page.get_by_role("button", name="add an option").click()
     page.keyboard.type("box")
     ask_for.press("Enter")
-    page.locator(".chosen").wait_for()
-    assert page.locator(".chosen").inner_text() == f"(B) {NASTY}" and page.locator(".lettered li").count() == 3
+    page.locator(".answered[aria-busy=false]").wait_for()
+    assert page.locator(".words .answer").inner_text() == f"(B) {NASTY}" and page.locator(".lettered li").count() == 3
 
 
 def test_an_upload_by_button_or_drop_is_asked_about_and_what_cannot_be_read_is_told(tab, address, videos, tmp_path):
