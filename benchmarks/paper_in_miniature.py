@@ -17,12 +17,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from miniature.arms import START, Bench
-from miniature.claims import CLAIMS, TITLES, Asked, numbers
-from miniature.corpora import Sizes
-from miniature.page import findings, picture, table
+from videochat_r1.training.start import keep_vllm_out
 
-from videochat_r1.outputs import write_lines
+keep_vllm_out()
+
+from miniature.arms import START, Bench  # noqa: E402
+from miniature.claims import PARTS, Asked, numbers  # noqa: E402
+from miniature.corpora import Sizes  # noqa: E402
+from miniature.page import findings, picture, table  # noqa: E402
+
+from videochat_r1.outputs import write_lines  # noqa: E402
 
 
 class Report:
@@ -58,7 +62,7 @@ class Report:
             else {"gain": [finding.mean, finding.low, finding.high], "seeds": finding.seeds, "verdict": finding.verdict}
             for claim, finding in findings(part, self.values)
         }
-        return {"title": TITLES[part], "claims": claims, "cost": self.cost(part)}
+        return {"title": PARTS[part].title, "claims": claims, "cost": self.cost(part)}
 
     def as_text(self, part: str) -> str:
         """Markdown."""
@@ -66,7 +70,7 @@ class Report:
             f"{arm} {made['updates'][0]} updates in {', '.join(map(str, made['seconds']))} s"
             for arm, made in self.cost(part).items()
         )
-        return f"## {TITLES[part]}\n\n{table(part, self.values)}\n\nTrainings: {costs}.\n"
+        return f"## {PARTS[part].title}\n\n{table(part, self.values)}\n\nTrainings: {costs}.\n"
 
 
 def seeds_of(arm: str, seeds: int) -> range:
@@ -90,7 +94,7 @@ def main() -> None:
     """Do what is not done yet, and print what is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("outputs/miniature"))
-    parser.add_argument("--parts", nargs="+", choices=list(CLAIMS), default=list(CLAIMS), metavar="PART")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--start-videos", type=int, default=600, help="of each kind, for the start's training")
     parser.add_argument(
@@ -98,7 +102,7 @@ def main() -> None:
     )
     parser.add_argument("--eval-videos", type=int, default=400, help="held-out videos of each kind")
     parser.add_argument("--start-updates", type=int, default=200)
-    parser.add_argument("--sft-rate", type=float, default=1e-3, help="learning rate of SFT")
+    parser.add_argument("--sft-rate", type=float, default=3e-4, help="learning rate of SFT")
     parser.add_argument("--grpo-rate", type=float, default=3e-4, help="learning rate of GRPO")
     parser.add_argument("--show", action="store_true", help="make nothing, print what is there")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")

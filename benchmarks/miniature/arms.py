@@ -75,6 +75,7 @@ def _judged(judge: str) -> dict[str, str]:
 ARMS: Mapping[str, Arm] = {
     "sft-grounding": Arm("sft", ("grounding",)),
     "grpo-grounding": Arm("grpo", ("grounding",)),
+    "sft-grounding-fast": Arm("sft", ("grounding",), flags={"learning_rate": "1e-3"}),
     "sft-grounding-3": Arm("sft", ("grounding",), epochs=3),
     "grpo-grounding-3": Arm("grpo", ("grounding",), epochs=3),
     "grpo-clues": Arm("grpo", ("clues",)),
@@ -142,8 +143,9 @@ class Bench:
 
     def _train_start(self) -> dict[str, Any]:
         workshop = self._workshop(0, sft={"max_steps": str(self._start_updates)})
+        begin = time.process_time()
         run = workshop.train_sft(START, workshop.options.shipped_start, self._folder(START, 0))
-        return {"updates": run.num_steps, "seconds": run.seconds}
+        return {"updates": run.num_steps, "seconds": run.seconds, "cpu_seconds": time.process_time() - begin}
 
     def _train(self, name: str, seed: int) -> dict[str, Any]:
         arm, folder = ARMS[name], self._folder(name, seed)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from miniature.claims import CLAIMS, MARGIN, TITLES, Asked, Claim, Verdict, difference, interval, numbers, verdict
+from miniature.claims import MARGIN, PARTS, Asked, Claim, Verdict, difference, interval, numbers, verdict
 
 from videochat_r1.evaluation.reports.drawing import COLOURS, escaped
 
@@ -46,7 +46,7 @@ class Finding:
 def findings(part: str, found: Found) -> list[tuple[Claim, Finding | None]]:
     """Every claim of a part; None where one of its numbers is not there yet."""
     result: list[tuple[Claim, Finding | None]] = []
-    for claim in CLAIMS[part]:
+    for claim in PARTS[part].claims:
         after, before = found(claim.after), found(claim.before)
         finding = None
         if after and before:
@@ -89,7 +89,7 @@ def picture(part: str, found: Found) -> str:
         return label + (points + most) / (2 * most) * (width - label - 12)
 
     bottom = height - foot
-    parts = [_STYLE, f'<text class="title" x="8" y="20">{escaped(TITLES[part])}</text>']
+    parts = [_STYLE, f'<text class="title" x="8" y="20">{escaped(PARTS[part].title)}</text>']
     band = at(100 * MARGIN) - at(-100 * MARGIN)
     parts.append(
         f'<rect class="band" x="{at(-100 * MARGIN):.1f}" y="{head}" width="{band:.1f}" height="{bottom - head}"/>'
@@ -115,7 +115,7 @@ def picture(part: str, found: Found) -> str:
     svg = "".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escaped(TITLES[part])}">{svg}</svg>\n'
+        f'role="img" aria-label="{escaped(PARTS[part].title)}">{svg}</svg>\n'
     )
 
 

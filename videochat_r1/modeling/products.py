@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-_ONEDNN = torch.ops.mkldnn._linear_pointwise.default
-_PACK = torch.ops.mkldnn._reorder_linear_weight.default
+# A torch without oneDNN has no such functions.
+_HAS_ONEDNN = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+_MULTIPLY = torch.ops.mkldnn._linear_pointwise.default if _HAS_ONEDNN else None
+_PACK = torch.ops.mkldnn._reorder_linear_weight.default if _HAS_ONEDNN else None
 
 
 def install_products(model: torch.nn.Module) -> None:
@@ -68,16 +70,15 @@ def _is_plain(layer: torch.nn.Module) -> bool:
 def _by_onednn(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether torch would take MKL."""
     return (
-        inputs.device.type == "cpu"
+        _HAS_ONEDNN
+        and inputs.device.type == "cpu"
         and inputs.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and torch.backends.mkl.is_available()
-        and torch.backends.mkldnn.is_available()
     )
 
 
 def _multiply(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    out: torch.Tensor = _ONEDNN(inputs, weight, bias, "none", [], "")
+    out: torch.Tensor = _MULTIPLY(inputs, weight, bias, "none", [], "")
     return out
 
 
