@@ -224,7 +224,6 @@ def test_a_line_tells_the_looks_of_a_rollout_and_of_others_what_it_always_did(fo
 
 def test_equal_clues_share_a_prompt_and_none_is_read_twice(folder, mixture, clues, monkeypatch):
     read = []
-    original = next_look.load_frames
     monkeypatch.setattr(
         looks, "next_look", lambda *args, **named: read.append(args) or next_look.next_look(*args, **named)
     )
@@ -233,7 +232,6 @@ def test_equal_clues_share_a_prompt_and_none_is_read_twice(folder, mixture, clue
     trainer.train()
     second = [turn.prompt for turn in trainer._turns[8:] if turn.prompt is not None]
     assert len({id(prompt) for prompt in second}) == len(read) < len(second)
-    assert original is next_look.load_frames
 
 
 def test_clues_that_cannot_be_looked_at_leave_a_rollout_its_first_answer(folder, mixture, clues, monkeypatch, caplog):
@@ -311,7 +309,7 @@ def test_credit_of_what_has_one_look_or_no_score():
     ("options", "said"),
     [
         ("twice", "second_look is 'twice'; expected a mapping, or null"),
-        ({"resolution": 2}, r"second_look.*'resolution'.*resolution_boost"),
+        ({"resolution": 2}, "'resolution' in second_look; did you mean 'resolution_boost'"),
         ({"rounds": 0}, "second_look: clue rounds are 0"),
         ({"resolution_boost": 0.5}, "second_look: resolution_boost is 0.5"),
         ({"clue_time": "fast"}, "clue_time"),

@@ -85,12 +85,13 @@ class FurtherLooks:
             clues = read(one.completion, one.sample, one.look).clues
             key = id(one.first), clue_segments(clues, source_of(one.first).duration, self._options.padding)
             keys.append(key)
-            asked.setdefault(key, (one, clues))
+            if key[1]:
+                asked.setdefault(key, (one, clues))
         made = list(self._pool.map(lambda each: self._next(each[0], each[1], number), asked.values()))
         moved = iter(on_device([each.inputs for each in made if isinstance(each, NextLook)], device))
         placed = [each._replace(inputs=next(moved)) if isinstance(each, NextLook) else each for each in made]
-        found = dict(zip(asked, placed, strict=True))
-        return [None if key is None else found[key] for key in keys]
+        found: dict[_Parts, NextLook | NoLook] = dict(zip(asked, placed, strict=True))
+        return [None if key is None else found.get(key, NoLook(None)) for key in keys]
 
     def _next(self, one: Answered, clues: Sequence[Span], number: int) -> NextLook | NoLook:
         options = self._options.clues
