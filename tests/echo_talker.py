@@ -45,16 +45,16 @@ class EchoTalk:
             raise VideoError("the video cannot be read: it ends in the middle of a frame")
         if "bug" in question.text:
             raise RuntimeError("a fault of the program")
-        while "hold" in question.text and reader.going and not self._talker.let_go.wait(0.01):
-            yield Text(0, "hold ")
-        if not reader.going:
-            return
         passes = 1 if question.clue_perception is None else 2
         answer = " / ".join([*self.history, question.text])
         for number in range(passes):
             if number:
                 yield Preparing("looking_again")
             yield Saw(number, LOOK if not number else {**LOOK, "segments": [list(clue) for clue in CLUES], "fps": 4.0})
+            while "hold" in question.text and reader.going and not self._talker.let_go.wait(0.01):
+                yield Text(number, "hold ")
+            if not reader.going:
+                return
             yield from self._pass(number, question, answer)
         self.history.append(question.text)
         yield Done(passes - 1, answer)

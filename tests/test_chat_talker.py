@@ -1,6 +1,7 @@
 """Conversations with tiny models: what is asked, told and remembered, computed once, and said when something is the matter."""
 
 import itertools
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,25 @@ def test_what_was_said_stands_before_a_follow_up(
     )
     control = spoken.answerer.tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert (script.asked[1].input_ids == control).sum() == 4, "what people and models write is text"
+
+
+def test_what_the_template_leaves_out_of_earlier_answers_is_not_read_again(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template that opens thoughts, and drops those of earlier turns."""
+    shutil.copytree(world / "qwen3_vl", tmp_path / "thinks")
+    template = tmp_path / "thinks" / "chat_template.jinja"
+    text = template.read_text().replace("assistant\n'", "assistant\n<think>\n'")
+    template.write_text(text.replace("part['text'] }}", "part['text'].split('</think>')[-1] }}"))
+    talker = make_talker(tmp_path, "thinks")
+    script = Script(talker.answerer, monkeypatch, "It moves.</think>\n<answer>a cat</answer>", "<answer>yes</answer>")
+    talk = talker.begin(video(world))
+    events = ask(talk, Question("What is it?", thinking=True))
+    assert next(event.piece for event in events if isinstance(event, Text)).startswith("<think>\n")
+    assert only(events, PassDone).thought == "It moves."
+    ask(talk, Question("Is it black?"))
+    assert "<answer>a cat</answer>" in script.asked[1].text and "It moves" not in script.asked[1].text
+    assert script.asked[1].text.endswith("<think>\n\n</think>\n\n"), "not asked to think"
 
 
 # --- what is told ------------------------------------------------------------------------------------------------------

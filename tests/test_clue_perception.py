@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.answering.answerer import Answerer
 from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.evaluation.answering.passes import CluePerception
+from videochat_r1.evaluation.answering.prompt_stream import stream_batches
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
@@ -476,3 +478,35 @@ def test_eval_refuses_clues_where_there_are_no_options(world: Path, capsys: pyte
     assert run(world, "moments", "--clue-perception", *moments) == 2
     assert "questions with options" in capsys.readouterr().err
     assert not (world / "moments").exists()
+
+
+def test_the_first_pass_computes_a_video_once_for_its_questions(world: Path) -> None:
+    answerer = Answerer(
+        RunOptions(str(world / "model"), video=BUDGET, max_new_tokens=8, dtype="float32"), torch.device("cpu")
+    )
+    counts: Counter[str] = Counter()
+    inner = answerer._engine._model.base_model  # type: ignore[attr-defined]
+    inner.visual.register_forward_pre_hook(lambda module, args: counts.update(patches=len(args[0])))
+    inner.language_model.register_forward_pre_hook(
+        lambda module, args, given: counts.update(tokens=given["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    whole = Video(path=str(world / "video.mp4"))
+    videos = [whole, replace(whole, start=1.0, end=4.0)]
+    questions = [
+        free_question(video, f"What is number {number}?", ("cat", "dog"), name=f"{place} {number}")
+        for number in range(3)
+        for place, video in enumerate(videos)
+    ]
+
+    def answers(size: int) -> dict[str, str | None]:
+        counts.clear()
+        with CluePerception(answerer, OPTIONS) as passes:
+            batches = stream_batches(answerer.builder, questions, 0, size=size)
+            return {found.id: found.completion for batch in batches for found in passes.answer(batch)}
+
+    alone = answers(1)
+    apart = counts.copy()
+    assert answers(6) == alone
+    assert counts["patches"] * 3 == apart["patches"]
+    # The tokens of the videos, four patches each, and what comes before them.
+    assert apart["tokens"] - counts["tokens"] > (apart["patches"] - counts["patches"]) // 4

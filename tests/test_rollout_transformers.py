@@ -601,27 +601,24 @@ def test_noise_that_does_not_fit_is_refused() -> None:
 def test_a_prompt_goes_on_from_a_kept_one(family: str) -> None:
     """Equal to an engine that keeps nothing, and only what is new is computed: again after something else, not after too much."""
     model = make_model(family)
-    words = torch.randint(10, 250, (200,), generator=torch.Generator().manual_seed(3)).tolist()
-    first, second, third = (
-        make_media_prompt(model, 1, "video", [(4, 4, 6)], 0.7, rest=words[:end]) for end in (5, 90, 200)
+    words = torch.randint(10, 250, (250,), generator=torch.Generator().manual_seed(3)).tolist()
+    first, second, third, changed = (
+        make_media_prompt(model, 1, "video", [(4, 4, 6)], 0.7, rest=rest)
+        for rest in (words[:5], words[:90], words[:200], [*words[:40], *words[200:]])
     )
     other = make_media_prompt(model, 2, "image", [(1, 4, 6)], rest=words[:80])
     settings = sampling(model, 10, temperature=0.0)
     keeping = TransformersEngine(model, PAD, max_kept_tokens=third.num_tokens + other.num_tokens)
     towers, prefilled = counted_forwards(model)
-    answers = []
-    for prompt in (first, second, other, third, third):
-        answers += keeping.generate([prompt], num_generations=1, settings=settings)
+    asked = (first, second, other, third, third, changed)
+    answers = [keeping.generate([prompt], num_generations=1, settings=settings)[0] for prompt in asked]
     assert len(towers) == 2, "one for each medium"
-    expected = [first.num_tokens - 1, second.num_tokens - first.num_tokens, other.num_tokens - 1]
-    assert prefilled == [*expected, third.num_tokens - second.num_tokens]
+    assert prefilled == [first.num_tokens - 1, 85, other.num_tokens - 1, 110, 49]
     fresh = TransformersEngine(model, PAD)
-    again = [
-        fresh.generate([prompt], num_generations=1, settings=settings)[0] for prompt in (first, second, other, third)
-    ]
-    assert ids_of(answers) == ids_of([*again, again[-1]])
-    for one, same in zip(answers, [*again, again[-1]], strict=True):
-        assert one[0].logps == pytest.approx(same[0].logps, abs=1e-5)
+    again = [fresh.generate([prompt], num_generations=1, settings=settings)[0] for prompt in asked]
+    assert ids_of(answers) == ids_of(again)
+    for [one], [same] in zip(answers, again, strict=True):
+        assert one.logps == pytest.approx(same.logps, abs=1e-5)
     keeping.kept.forget()
     prefilled.clear()
     keeping.generate([third], num_generations=1, settings=settings)

@@ -12,8 +12,10 @@ from videochat_r1.window.media import Folders
 PIECES = [*(bytes([byte]) for byte in range(256)), b""]
 
 
-def decode(ids):
-    return b"".join(PIECES[token] for token in ids).decode("utf-8", "replace")
+class Bytes:
+    def decode(self, ids, skip_special_tokens):
+        assert skip_special_tokens
+        return b"".join(PIECES[token] for token in ids).decode("utf-8", "replace")
 
 
 def ids_of(text):
@@ -33,7 +35,7 @@ def ids_of(text):
 def test_tokens_joined_are_the_completion(sampled, lengths, opened):
     ids, text = ids_of(sampled), opened + sampled
     logps = [-place / 8 for place in range(len(ids))]
-    held = TokenLog(decode).of(ids, logps, text, text)
+    held = TokenLog(Bytes()).of(ids, logps, opened.__add__, text)
     assert held == {"lengths": lengths, "logps": [round(logp, 2) for logp in logps]}
     read, tokens = read_tokens({"completion": text, "tokens": held})
     assert opened + "".join(read[token.start : token.end] for token in tokens) == text
@@ -42,14 +44,14 @@ def test_tokens_joined_are_the_completion(sampled, lengths, opened):
 
 @pytest.mark.parametrize("ids", [[0xC3], [0x61, 0xC3], [0xC3, 0x61, 0xE4, 0xB8], [0xFF, 0xFF]])
 def test_characters_that_were_cut_off_or_are_none_belong_to_a_token_too(ids):
-    text = decode(ids)
-    held = TokenLog(decode).of(ids, [0.0] * len(ids), text, text)
+    text = Bytes().decode(ids, True)
+    held = TokenLog(Bytes()).of(ids, [0.0] * len(ids), str, text)
     assert sum(held["lengths"]) == len(text) and len(held["lengths"]) == len(ids)
 
 
 def test_what_the_log_tells_otherwise_is_held_as_the_model_wrote_it():
     text, logged = "[56, 28]", "[0.5, 0.25]"
-    held = with_differences(TokenLog(decode).of(ids_of(text), [-1.0] * 9, text, logged), [2e-4, -0.5] + [0.0] * 7)
+    held = with_differences(TokenLog(Bytes()).of(ids_of(text), [-1.0] * 9, str, logged), [2e-4, -0.5] + [0.0] * 7)
     read, tokens = read_tokens({"completion": logged, "tokens": held})
     assert read == text and tokens[:3] == [Token(0, 1, -1.0, 2e-4), Token(1, 2, -1.0, -0.5), Token(2, 3, -1.0, 0.0)]
 
@@ -65,7 +67,7 @@ def test_what_the_log_tells_otherwise_is_held_as_the_model_wrote_it():
         {"lengths": [1], "logps": [0, 0]},
         {"lengths": [True], "logps": [0]},
         {"lengths": [1], "logps": [0], "text": 3},
-        TokenLog(decode).of([97], [math.nan], "a", "a"),
+        TokenLog(Bytes()).of([97], [math.nan], str, "a"),
     ],
 )
 def test_tokens_that_do_not_fit_are_none(tokens):
@@ -75,7 +77,7 @@ def test_tokens_that_do_not_fit_are_none(tokens):
 def test_the_window_tells_thought_and_answer_in_pieces():
     text = "<think>\nno</think> <answer>1 to 3</answer>"
     ids = ids_of(text.removeprefix("<think>\n"))
-    held = TokenLog(decode).of(ids, [-1.0] * (len(ids) - 1) + [-0.5], text, text)
+    held = TokenLog(Bytes()).of(ids, [-1.0] * (len(ids) - 1) + [-0.5], "<think>\n".__add__, text)
     target = {"span": [1.0, 3.0], "duration": 4.0}
     rollout = {"completion": text, "rewards": {}, "tokens": held}
     group = {"step": 1, "task": "temporal_grounding", "sample_id": "s", "target": target, "rollouts": [rollout]}

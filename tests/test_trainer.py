@@ -27,6 +27,7 @@ from videochat_r1.grpo import trainer as grpo_trainer
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.rows import noise_seed
 from videochat_r1.grpo.shared_prefix import SharedPrefixDifference, completion_logps
+from videochat_r1.grpo.token_log import read_tokens
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.media_features import unwrap
@@ -253,6 +254,12 @@ def test_variants_train(folder, options):
     after = weights_of(trainer)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
+    for row in logged_rollouts(Path(trainer.args.output_dir)):
+        text, tokens = read_tokens(row)
+        assert len(tokens) == row["num_tokens"] and "".join(text[one.start : one.end] for one in tokens) == text
+        # Where a second iteration needs the trainer's log-probabilities before the first update.
+        apart = [one.difference for one in tokens]
+        assert max(map(abs, apart)) < 1e-3 if "num_iterations" in options else set(apart) == {None}
     if options.get("freeze"):
         assert not any("visual" in name for name in moved)
     if lora:

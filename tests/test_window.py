@@ -26,15 +26,17 @@ from tests.window_runs import (
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.alarms import alarms
+from videochat_r1.grpo.drawable import answer_of, plain_question, truth_of
 from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rollout_file import drop_rollouts_after
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
+from videochat_r1.grpo.rows import Turn
 from videochat_r1.grpo.tally import Sum
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.training.metrics_file import MetricsReader, append_metrics
-from videochat_r1.window.group_view import answer_of, group_view, plain_question, truth_of
+from videochat_r1.window.group_view import group_view
 from videochat_r1.window.index import Index
 from videochat_r1.window.media import Folders
 from videochat_r1.window.playable import make_copy
@@ -167,18 +169,16 @@ def test_alarms_say_what_to_look_at(sums, sentence):
 
 def test_the_page_and_the_console_tell_the_same_alarms(tmp_path, caplog):
     log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou"], [1.0], 8)
+    shared = {**grounding(1, "a", "a.mp4"), **dict.fromkeys(("duration", "response", "pictures", "video_parts"))}
     drawn = [
         Drawn.of(
-            {
-                **grounding(1, "a", "a.mp4"),
-                "generation": place,
-                "duration": None,
-                "response": None,
-                "pictures": None,
-                "video_parts": None,
-            },
-            f"no idea {place}",
-            Rollout([1], [0.0], Ended("stop")),
+            Turn(
+                {**shared, "generation": place},
+                None,
+                0,
+                rollout=Rollout([1], [0.0], Ended("stop")),
+                completion=f"no idea {place}",
+            ),
             Outcome(judged=False, reason=None, stop=False),
         )
         for place in range(8)

@@ -8,70 +8,38 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browsing import fresh_tab, needs_chromium, playing, started_chromium, until
 from tests.video_files import write_video
 from tests.window_runs import (
     BOXES,
-    CHROMIUM,
     NASTY,
     SECONDS,
     grounding,
     group,
     rollout,
     run_address,
-    wait_for,
     window,
     write_evaluation,
     written_run,
 )
 from videochat_r1.cli import main
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="Playwright is not installed: training_scripts/setup.sh dev"
-)
-run, address = written_run, run_address
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
+run, address, chromium, tab = written_run, run_address, started_chromium, fresh_tab
+pytestmark = needs_chromium
 
 
 @pytest.fixture
-def open_page(chromium, address):
-    """Opens a place of the window; the page may ask its own server only, and may not fail."""
-    context = chromium.new_context(viewport={"width": 1300, "height": 850})
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    failures, asked = [], []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+def open_page(tab, address):
+    """Opens a place of the window."""
 
     def go(place, where=address):
         # From one place of a page to another the former view stays until the next is there.
-        page.goto("about:blank")
-        page.goto(f"{where}/#/{place}")
-        page.wait_for_selector("main > *")
-        return page
+        tab.goto("about:blank")
+        tab.goto(f"{where}/#/{place}")
+        tab.wait_for_selector("main > *")
+        return tab
 
-    yield go
-    context.close()
-    assert not failures, failures
-    assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in asked), asked
-
-
-def until(page, expression):
-    """Waits for it to hold. The page's policy lets Playwright's own waiting run no code in it."""
-    wait_for(lambda: page.evaluate(expression), 20.0)
-
-
-def playing(page):
-    """Waits for the video, and gives back what reads its time."""
-    until(page, "document.querySelector('video')?.readyState >= 2")
-    return lambda: page.evaluate("document.querySelector('video').currentTime")
+    return go
 
 
 def test_from_the_list_to_a_group_whose_video_is_sought_by_its_time_line(open_page):

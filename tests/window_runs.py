@@ -21,7 +21,6 @@ from videochat_r1.window.server import window_app
 from videochat_r1.window.serving import WindowServer, listen
 from videochat_r1.window.watcher import Watcher
 
-CHROMIUM = Path("/usr/bin/chromium")
 NASTY = "<script>window.broken = 1</script><img src=x onerror='window.broken = 2'>"
 BOXES = [[0.1, 0.2, 0.3, 0.6], [0.5, 0.2, 0.7, 0.6]]
 SECONDS = 4.0

@@ -30,7 +30,8 @@ class Condition(NamedTuple):
 def evaluate(
     model: Path, samples: Sequence[Sample], condition: Condition, description: str, *, batch_size: int = 32
 ) -> list[dict[str, Any]]:
-    """Per question: kind, accuracy, IoU of the first look's clue, video tokens of all looks."""
+    """Per question: kind, accuracy of the answer that stands and of the first look's, IoU of the first look's clue, video tokens of
+    all looks."""
     options = RunOptions(str(model), video=COARSE, prompt_layout="text_first", max_new_tokens=32, dtype="float32")
     answerer = Answerer(options, torch.device("cpu"), templates=TEMPLATES)
     rows: list[dict[str, Any]] = []
@@ -50,6 +51,7 @@ def _row(sample: Sample, prediction: Prediction) -> dict[str, Any]:
         "id": sample.id,
         "kind": sample.extra["kind"],
         "accuracy": float(answer == target.answer),
+        "first": float(passes[0]["answer"] == target.answer),
         "clue_iou": span_set_iou([Span(*clue) for clue in passes[0]["clues"]], target.spans),
         "num_tokens": sum(one["saw"]["num_tokens"] for one in passes),
         "num_passes": len(passes),

@@ -136,7 +136,7 @@ class Desk:
         most_conversations: that can be gone on with; the one that was idle longest makes room.
     """
 
-    def __init__(self, talker: Talker, *, most_waiting: int = 8, most_conversations: int = 64) -> None:
+    def __init__(self, talker: Talker, *, most_waiting: int = 8, most_conversations: int = 16) -> None:
         self.about = talker.about
         self._talker = talker
         self._most_waiting, self._most_conversations = most_waiting, most_conversations

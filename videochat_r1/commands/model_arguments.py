@@ -78,6 +78,16 @@ def add_clues(group: Any) -> None:
     group.add_argument("--clue-padding", type=float, help="seconds added before and after a clue (default 1)")
 
 
+def add_window(group: Any, port: int) -> None:
+    """Where a window listens."""
+    group.add_argument("--port", type=int, default=port, help=f"0 for any that is free (default: {port})")
+    group.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="an address of this machine; any but loopback asks for the token that is printed",
+    )
+
+
 def yes_no(text: str) -> bool:
     """True or False of `true`, `false` and the like."""
     if text.lower() not in YES_NO:

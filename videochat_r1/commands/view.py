@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.model_arguments import add_window
 from videochat_r1.errors import ConfigError
 from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.window.export import exported_groups
@@ -63,12 +64,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--videos", type=Path, action="append", default=[], metavar="DIR", help="where videos lie; may be repeated"
     )
-    top.add_argument("--port", type=int, default=PORT, help=f"0 for any that is free (default: {PORT})")
-    top.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="an address of this machine; any but loopback asks for the token that is printed",
-    )
+    add_window(top, PORT)
     top.add_argument(
         "--export", type=Path, metavar="FILE.html", help="write groups as one page to send, instead of serving"
     )

@@ -1,7 +1,8 @@
 """Whether two computations of the same log-probabilities agree; training on ones that do not is refused before the first update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -33,6 +34,17 @@ def agreement(
     peak = difference.max() if len(difference) else difference.sum()
     total, count = add_up(torch.stack([difference.sum(), mask.sum().float()])).tolist()
     return Agreement(total / max(count, 1.0), gather(peak.unsqueeze(0)).max().item())
+
+
+def apart(batch: Mapping[str, Any]) -> list[list[float]] | None:
+    """Of each row of a generation batch, the sampler's log-probability of every token less the trainer's; None where TRL has had
+    no need of the trainer's before the update."""
+    trained = batch.get("old_per_token_logps")
+    if trained is None:
+        return None
+    lengths = batch["completion_mask"].sum(dim=1).tolist()
+    rows = (batch["sampler_logps"] - trained).tolist()
+    return [row[:length] for row, length in zip(rows, lengths, strict=True)]
 
 
 def refuse_other_sampler(mean_difference: float, *, exact: bool) -> None:

@@ -104,6 +104,14 @@ class VideoGRPOConfig(GRPOConfig):
     )
     resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
+    log_token_logps: bool = field(
+        default=True,
+        metadata={"help": "In rollouts.jsonl also each token's length and log-probability, about 7 bytes a token."},
+    )
+    log_rollouts_to_trackers: int = field(
+        default=0,
+        metadata={"help": "Every so many updates two groups go to wandb as videos with the answers drawn; 0 for none."},
+    )
     logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
 
     RECIPES: ClassVar = "grpo"
@@ -130,6 +138,7 @@ class VideoGRPOConfig(GRPOConfig):
                 "ds3_gather_for_generation=false cannot be used under ZeRO-3: processes end their rollouts at different "
                 "steps, so they would wait for each other's weights for ever. Leave it out, or set use_vllm to true."
             )
+        self._check_trackers()
         self._check_uninformative_groups()
         for options in self.bonuses():
             # With the numbers of a preset, so that files and a resumed run tell and compare them.
@@ -205,6 +214,18 @@ class VideoGRPOConfig(GRPOConfig):
         ):
             if (value := getattr(self, name)) not in only:
                 raise ConfigError(f"{name}={value!r} cannot be used with videos; leave it out")
+
+    def _check_trackers(self) -> None:
+        every = self.log_rollouts_to_trackers
+        if every < 0:
+            raise ConfigError(f"log_rollouts_to_trackers={every}: expected 0 (off) or a number of updates")
+        if every and "wandb" not in self.report_to:
+            raise ConfigError(
+                f"log_rollouts_to_trackers={every} sends videos, which of the trackers only wandb takes, and report_to is "
+                f"{', '.join(self.report_to) or 'none'}: add wandb, or leave log_rollouts_to_trackers out"
+            )
+        if every and not self.log_rollouts:
+            raise ConfigError("log_rollouts_to_trackers reads rollouts.jsonl: set log_rollouts to true")
 
     def _check_uninformative_groups(self) -> None:
         if self.skip_uninformative_groups:

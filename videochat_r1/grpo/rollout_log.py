@@ -15,6 +15,7 @@ from videochat_r1.grpo.alarms import UPDATES, alarms, with_example
 from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rows import Turn
 from videochat_r1.grpo.tally import READ, Sum, added_up, tally
+from videochat_r1.grpo.token_log import TokenLog, with_differences
 from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Target
 from videochat_r1.tasks import TASKS
@@ -147,12 +148,15 @@ class Drawn(NamedTuple):
         return self.ended is not None and self.ended.scored
 
     @classmethod
-    def of(cls, turn: Turn, outcome: Outcome, tokens: Mapping[str, Any] | None = None) -> "Drawn":
+    def of(cls, turn: Turn, outcome: Outcome, token_log: TokenLog | None = None) -> "Drawn":
         """A rollout whose rewards could not be found out ended unscored, however its text did."""
-        num_tokens = 0 if turn.rollout is None else len(turn.rollout.completion_ids)
         ended = turn.ended if turn.rollout is None or outcome.reason is None else Ended.UNSCORED
+        ids: Sequence[int] = () if turn.rollout is None else turn.rollout.completion_ids
+        tokens = None
+        if token_log is not None and turn.rollout is not None and turn.prompt is not None:
+            tokens = token_log.of(ids, turn.rollout.logps, turn.prompt.completion, turn.completion)
         saw = None if turn.look is None else turn.look.to_json()
-        return cls(turn.columns, turn.completion, num_tokens, ended, outcome, tokens, saw, turn.look_problem)
+        return cls(turn.columns, turn.completion, len(ids), ended, outcome, tokens, saw, turn.look_problem)
 
 
 def length_metrics(drawn: Sequence[tuple[int, bool]]) -> dict[str, float]:
@@ -248,8 +252,13 @@ class RolloutLog:
             metrics |= {f"{name}/mean": _mean(each), f"{name}/std": _deviation(each)}
         return metrics
 
-    def write(self, advantages: Sequence[float]) -> None:
-        """Add a line per group; `advantages` are those of the rows that were scored last."""
+    def write(self, advantages: Sequence[float], apart: Sequence[Sequence[float]] | None = None) -> None:
+        """Add a line per group.
+
+        Args:
+            advantages: of the rows that were scored last.
+            apart: of each of these, the sampler's log-probability of every token less the trainer's; None where it is not known.
+        """
         if self._path is None:
             return
         rows = [
@@ -260,6 +269,11 @@ class RolloutLog:
             )
             for row, of_row in zip(self._scored, self._rows_of, strict=True)
         ]
+        if apart is not None:
+            rows = [
+                row if row.tokens is None else replace(row, tokens=with_differences(row.tokens, apart[of_row[-1]]))
+                for row, of_row in zip(rows, self._rows_of, strict=True)
+            ]
         append_rollouts(self._path, rows, self._num_generations)
 
     def _warn(self) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -30,28 +31,33 @@ class TokenLog:
     """Cuts completions into their tokens.
 
     Args:
-        decode: text of token ids, special tokens left out.
+        tokenizer: has `decode`.
     """
 
-    def __init__(self, decode: Callable[[list[int]], str]) -> None:
-        self._decode = decode
+    def __init__(self, tokenizer: Any) -> None:
+        self._decode: Callable[[list[int]], str] = partial(tokenizer.decode, skip_special_tokens=True)
         self._pieces: dict[int, str] = {}
 
-    def of(self, ids: Sequence[int], logps: Sequence[float], text: str, logged: str) -> dict[str, Any]:
+    def of(
+        self, ids: Sequence[int], logps: Sequence[float], whole: Callable[[str], str], logged: str
+    ) -> dict[str, Any]:
         """What the log holds of a completion: `lengths` in characters and `logps`, one per token; all that is before them was
         not sampled.
 
         Args:
             ids: that were sampled.
             logps: of each.
-            text: as the model wrote it, its last part the sampled one.
-            logged: as the log has it; where that is another, `text` is held too.
+            whole: the completion whose sampled rest is given, as the model wrote it.
+            logged: as the log has it; where that is another, `text` holds what the model wrote.
         """
-        held = {"lengths": self._lengths(list(ids), text), "logps": [_short(logp, _DIGITS) for logp in logps]}
+        sampled = self._decode(list(ids))
+        text = whole(sampled)
+        lengths = self._lengths(list(ids), text, len(text) - len(sampled))
+        held = {"lengths": lengths, "logps": [_short(logp, _DIGITS) for logp in logps]}
         return held if text == logged else {**held, "text": text}
 
-    def _lengths(self, ids: list[int], text: str) -> list[int]:
-        place = len(text) - len(self._decode(ids))
+    def _lengths(self, ids: list[int], text: str, place: int) -> list[int]:
+        """Of the tokens whose text begins at a place."""
         lengths, first = [], 0
         for number, token in enumerate(ids):
             # A few bytes of a character are no text before the others are there.

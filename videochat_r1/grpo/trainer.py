@@ -3,17 +3,16 @@
 Every override of a TRL or transformers method is in this file, or in a mixin of `training` that SFT shares, with its reason in
 its docstring. What is not overridden (loss types, KL, clipping, advantages, DeepSpeed, PEFT) is TRL's.
 
-The way of a batch: `GroupSampler` asks for prompts -> `PromptLoader` brings their `PromptInputs` -> `_draw` has G rollouts of
-each drawn, a `Turn` per row -> `_generate_and_score_completions` lets TRL score and normalise them -> `_prepare_inputs` deals
-them out in micro-batches of whole groups -> `_compute_loss` is TRL's, over log-probabilities from `completion_logps`.
+The way of a batch: `GroupSampler` asks for prompts -> `PromptLoader` brings their `PromptInputs` -> `_draw` (`DrawsRollouts`)
+has G rollouts of each drawn, a `Turn` per row -> `_generate_and_score_completions` lets TRL score and normalise them ->
+`_prepare_inputs` deals them out in micro-batches of whole groups -> `_compute_loss` is TRL's, over log-probabilities from
+`completion_logps`.
 """
 
-import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,11 @@ from transformers import (
     TrainingArguments,
 )
 from trl import GRPOTrainer
-from trl.extras.profiling import profiling_context
-from trl.models import unwrap_model_for_generation
 
-from videochat_r1.errors import ConfigError, DivergedError, JudgeError
-from videochat_r1.grpo.agreement import agreement, refuse_other_prompts, refuse_other_sampler
+from videochat_r1.errors import ConfigError, JudgeError
+from videochat_r1.grpo.agreement import agreement, apart, refuse_other_prompts, refuse_other_sampler
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.credit import absent_share, credited, look_metrics
-from videochat_r1.grpo.drawing import draw_turns, first_turns, reward_columns, shuffled_turns, tell_accuracy
 from videochat_r1.grpo.group_rewards import TemporalBonus
 from videochat_r1.grpo.looks import FurtherLooks
 from videochat_r1.grpo.packing import shared_share
@@ -45,6 +41,7 @@ from videochat_r1.grpo.parts_of_trl import parts_for
 from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.rollout_file import ROLLOUTS, drop_rollouts_after
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog, length_metrics
+from videochat_r1.grpo.rollouts import DrawsRollouts
 from videochat_r1.grpo.rows import (
     Shown,
     Turn,
@@ -52,7 +49,6 @@ from videochat_r1.grpo.rows import (
     cut_rows,
     informative_groups,
     leave_out_rows,
-    noise_seed,
     padded,
     replace_groups,
     spread,
@@ -67,13 +63,13 @@ from videochat_r1.grpo.shared_prefix import (
     sharing_pays,
     verify_shared,
 )
-from videochat_r1.modeling.inputs import PromptInputs, on_device
+from videochat_r1.grpo.token_log import TokenLog
+from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
-from videochat_r1.modeling.media_features import encode_each, has_frozen_tower, tower_parameters
+from videochat_r1.modeling.media_features import has_frozen_tower
 from videochat_r1.modeling.prompts import PromptBuilder
-from videochat_r1.rollout.base import RolloutEngine, SamplingSettings
+from videochat_r1.rollout.base import SamplingSettings
 from videochat_r1.rollout.ended import Ended
-from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.training import checkpoint, resumable
 from videochat_r1.training.divergence import StopsWhenDiverged
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader, load_prompts
@@ -85,7 +81,7 @@ logger = logging.getLogger(__name__)
 RewardFunction = Callable[..., list[float | None]]
 
 
-class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.ResumableTrainer, GRPOTrainer):
+class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resumable.ResumableTrainer, GRPOTrainer):
     """GRPO on samples with videos.
 
     Args:
@@ -175,12 +171,11 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         )
         # Also true of LoRA, whose adapters are on the language model.
         self._tower_is_frozen = has_frozen_tower(self.model)
-        self._placeholder: PromptInputs | None = None
         self._buffered_inputs: list[dict[str, Any]] | None = None
         self._shown = Shown()
-        self._placeholder_features: torch.Tensor | None = None
         self._turns: list[Turn] = []
         self._lone_share = self._absent_share = 0.0
+        self._token_log = TokenLog(processor) if args.log_token_logps else None
         self._rollout_file = Path(args.output_dir) / ROLLOUTS
         self._rollout_log = RolloutLog(
             self._rollout_file if args.log_rollouts else None,
@@ -240,25 +235,9 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         leave_out_rows(batch, batch["row_valid"] & usable)
         batch.update(row_prompts=of_rows, row_features=None)
 
-    def _decode(self, completion_ids: list[list[int]]) -> list[str]:
-        """The text of each."""
-        return list(self.processing_class.batch_decode(completion_ids, skip_special_tokens=True))
-
     def _repeated(self, values: Sequence[Any]) -> list[Any]:
         """One value per row from one per prompt."""
         return [value for value in values for _ in range(self._rows_per_prompt)]
-
-    def _on_device(self, loaded: Sequence[LoadedPrompt]) -> list[PromptInputs | None]:
-        """Inputs of each prompt on the device; None of what cannot be used."""
-        moved = iter(on_device([one.inputs for one in loaded if one.inputs is not None], self.accelerator.device))
-        return [None if one.inputs is None else next(moved) for one in loaded]
-
-    def _blank(self) -> PromptInputs:
-        """A blank clip for a forward without any row: under ZeRO-3 every rank has to run the same modules, vision tower
-        included."""
-        if self._placeholder is None:
-            self._placeholder = self._builder.blank().to(self.accelerator.device)
-        return self._placeholder
 
     # --- generation and scoring ---------------------------------------------------------------------------------
 
@@ -316,47 +295,11 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         output["row_source"] = torch.tensor(self._repeated(sources))
         logps = [[] if turn.rollout is None else turn.rollout.logps for turn in turns]
         output["sampler_logps"] = padded(logps, output["completion_ids"])
+        differences = apart(output) if self._token_log else None
+        differences = None if differences is None else gather_object(differences)
         if self.accelerator.is_main_process:
-            self._rollout_log.write(advantages)
+            self._rollout_log.write(advantages, differences)
         return output
-
-    def _draw(self, loaded: list[LoadedPrompt], number: int) -> list[Turn]:
-        """The rows of these prompts, drawn; a judge reads them while TRL computes their log-probabilities."""
-        samples = [prompt.sample for prompt in loaded]
-        noise = partial(noise_seed, self.args.seed, self.state.global_step, number)
-        turns = first_turns(
-            loaded, self._on_device(loaded), noise, self.num_generations, thinking=self._builder.thinking
-        )
-        aside: list[list[Turn]] = []
-        if self._contrast is not None:
-            aside = shuffled_turns(self._builder, samples, turns, noise, self._contrast.generations)
-        with profiling_context(self, "rollout"), self._rollout_engine() as engine:
-            draw = partial(self._draw_together, engine)
-            if self._further is None:
-                draw([*turns, *itertools.chain(*aside)])
-            else:
-                turns = self._further.draw(samples, turns, noise, draw, self.accelerator.device)
-        arguments = {
-            "trainer_state": self.state,
-            "log_extra": self._log_completion_extra,
-            "log_metric": self._log_metric,
-        }
-        if self._contrast is not None:
-            tell_accuracy(self._contrast, turns, aside, arguments)
-        if self._has_async_funcs:
-            completions = [turn.completion for turn in turns]
-            self._reward_calls.begin(self.async_loop, completions, {**reward_columns(turns), **arguments})
-        return turns
-
-    def _draw_together(self, engine: RolloutEngine, turns: Sequence[Turn]) -> None:
-        """See `draw_turns`; a rank whose model has diverged stops all of them."""
-        problem = None
-        try:
-            draw_turns(engine, turns, self._sampling, self._decode, self._encode if self._tower_is_frozen else None)
-        except DivergedError as error:
-            problem = error
-        if any(gather_object([problem is not None])):
-            raise self.diverged("the model's logits are NaN or infinite") from problem
 
     def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
         """TRL generates every row from its own copy of the prompt; here all rows are drawn already, and one of which nothing is
@@ -381,42 +324,6 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         completions = [turn.completion for turn in self._turns]
         return [[eos] for _ in rollouts], completion_ids, None, completions, logps, {}, None, []
 
-    @contextmanager
-    def _rollout_engine(self) -> Iterator[RolloutEngine]:
-        """An engine with the newest weights, that computes in training's precision."""
-        if self.use_vllm:
-            if self.state.global_step != self._last_loaded_step:
-                with profiling_context(self, "sync_weights"):
-                    self.vllm_generation.sync_weights()
-                self._last_loaded_step = self.state.global_step
-            yield self.vllm_generation
-            return
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as model,
-            self.accelerator.autocast(),
-        ):
-            yield TransformersEngine(
-                model,
-                self._tokenizer.pad_token_id,
-                max_batch_rows=self.args.rollout_batch_rows,
-                cuda_graph=self.args.rollout_cuda_graph,
-            )
-
-    def _encode(self, prompts: list[PromptInputs]) -> list[torch.Tensor | None]:
-        """With a frozen tower, the features that rollout, policy, old policy and reference will all use; on all ranks together."""
-        model = self.accelerator.unwrap_model(self.model_wrapped)
-        # The other engine has all weights gathered already.
-        gathered = self._dist.gather_params(tower_parameters(model)) if self.use_vllm else nullcontext()
-        with gathered, self.accelerator.autocast():
-            if self._placeholder_features is None:
-                (self._placeholder_features,) = encode_each(model, [self._blank()])
-            return encode_each(model, prompts)
-
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: list[str], completion_ids_list: list[list[int]]
     ) -> torch.Tensor:
@@ -424,7 +331,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         beside others would count as 0 in TRL's sum. The scored rows are kept for the log."""
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         outcomes = self._reward_calls.take(len(inputs))
-        drawn = gather_object([Drawn.of(*row) for row in zip(self._turns, outcomes, strict=True)])
+        drawn = gather_object([Drawn.of(*row, self._token_log) for row in zip(self._turns, outcomes, strict=True)])
         rewards[torch.tensor([not one.is_scored for one in drawn], device=rewards.device)] = torch.nan
         paid = rewards
         if self._looks is not None:

@@ -238,6 +238,7 @@ class Workshop:
             load_processor(model_args.model_name_or_path),
             load_config(model_args.model_name_or_path),
             data_args.budget(),
+            thinking=data_args.thinking,
             layout=data_args.prompt_layout,  # type: ignore[arg-type]
             templates=data_args.prompts,  # type: ignore[arg-type]
             load=self.cache.load,

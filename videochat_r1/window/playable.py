@@ -21,6 +21,7 @@ from av.error import FFmpegError
 
 from videochat_r1.errors import VideoError
 from videochat_r1.video.backends import as_displayed
+from videochat_r1.video.mp4 import even_size, write_mp4
 from videochat_r1.video.pictures import Image, read_image
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ _MOST_BYTES = 2 << 30
 _MOST_SECONDS = 300.0
 _LONGEST_SIDE = 960
 _LAST_SECONDS = Fraction(1, 30)
-_X264 = {"preset": "veryfast", "crf": "23", "g": "24", "bf": "0"}
 
 
 class Copies:
@@ -104,20 +104,8 @@ def _make_apart(files: Sequence[Path], times: Sequence[float], copy: Path) -> No
 
 def make_copy(files: Sequence[Path], times: Sequence[float], copy: Path) -> None:
     """Write the copy: of a video at its own times from 0, of image files at theirs; upright, long sides scaled down."""
-    with av.open(str(copy), "w", options={"movflags": "+faststart"}) as output:
-        stream, clock = None, Fraction(1, 90_000)
-        for image, seconds in _images(files, times):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            if stream is None:
-                stream = output.add_stream("libx264", rate=Fraction(30), options=_X264)
-                stream.width, stream.height = _size(frame.width, frame.height)
-                stream.pix_fmt, stream.codec_context.time_base = "yuv420p", clock
-            frame = frame.reformat(stream.width, stream.height, "yuv420p")
-            frame.pts, frame.time_base = round(seconds / clock), clock
-            output.mux(stream.encode(frame))
-        if stream is None:
-            raise VideoError(f"{files[0]} has no pictures")
-        output.mux(stream.encode())
+    if write_mp4(copy, _images(files, times), _LONGEST_SIDE) == 0:
+        raise VideoError(f"{files[0]} has no pictures")
 
 
 def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[Image, Fraction]]:
@@ -133,7 +121,7 @@ def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[Ima
                 first = seconds if first is None else first
                 if seconds - first > last:
                     last = seconds - first
-                    small = frame.reformat(*_size(frame.width, frame.height), "rgb24")
+                    small = frame.reformat(*even_size(frame.width, frame.height, _LONGEST_SIDE), "rgb24")
                     yield as_displayed(np.asarray(small.to_ndarray(), np.uint8), frame), last
         return
     # The last image stays as long as the others do on average, which takes it once more at the end.
@@ -141,12 +129,6 @@ def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[Ima
     gap = starts[-1] / max(len(starts) - 1, 1) or Fraction(1)
     for file, at in (*zip(files, starts, strict=True), (files[-1], starts[-1] + gap - _LAST_SECONDS)):
         yield read_image(str(file)), at
-
-
-def _size(width: int, height: int) -> tuple[int, int]:
-    """Even sides, the longer one within a limit."""
-    scale = min(1.0, _LONGEST_SIDE / max(width, height))
-    return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ async function start() {
   const log = el("div", { class: "log", role: "log", "aria-label": "conversation", tabindex: 0 });
   const talk = el("div", { class: "talk", hidden: true }, el("section", { class: "watch", "aria-label": "what is shown" }, stage, under), el("section", { class: "said", "aria-label": "conversation" }, log, form.element));
   const name = el("span", { class: "soft name" });
-  const other = el("button", { type: "button", hidden: true, on: { click: toggleChooser } }, "another video");
+  const other = el("button", { type: "button", hidden: true, on: { click: toggleChooser } }, "choose another");
   const anew = el("button", { type: "button", hidden: true, on: { click: () => begin(state.item) } }, "new conversation");
   fill(bar, el("a", { class: "skip", href: "#main", on: { click: (event) => (event.preventDefault(), main.focus()) } }, "to the content"), el("strong", {}, about.model), name, el("span", { class: "ends" }, other, anew));
   const notes = [about.note, about.streams ? null : "With this engine an answer comes as a whole, not word by word."].filter((text) => text !== null);
@@ -46,7 +46,7 @@ async function start() {
   function showChooser(open) {
     chooser.element.hidden = !open;
     talk.hidden = open;
-    other.textContent = open ? "back to the conversation" : "another video";
+    other.textContent = open ? "back to the conversation" : "choose another";
   }
 
   function toggleChooser() {

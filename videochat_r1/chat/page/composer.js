@@ -33,7 +33,8 @@ export function composer({ about, onAsk, onStop, onDraw }) {
   const editor = el("div", { hidden: true }, options, more);
   const draw = el("button", { type: "button", on: { click: () => onDraw(true) } }, "draw it again");
   const box = boxTool(() => {});
-  const boxed = el("div", { hidden: true }, box.fields, draw);
+  const boxed = el("div", { hidden: true }, box.fields);
+  box.fields.append(draw);
   const thinking = el("input", { type: "checkbox", checked: about.thinking });
   const again = el("input", { type: "checkbox" });
   const looks = el("label", { title: "the model answers, looks again at the clues of its answer more closely, and answers again" }, again, "look again at the clues");

@@ -1,0 +1,206 @@
+"""The trainings of the miniature, each made and asked once: what is done lies in the output folder, and is not done again."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from miniature.corpora import Sizes, read_sort, write_corpora
+from miniature.judges import caption_scores
+from videochat_r1.evaluation.clue_perception.passes import TASK, CluePerception
+
+from videochat_r1.datasets.annotation_files import read_json
+from videochat_r1.evaluation.answering.answerer import Answerer
+from videochat_r1.evaluation.answering.clue_options import ClueOptions
+from videochat_r1.evaluation.answering.options import RunOptions
+from videochat_r1.grpo.rollout_file import ROLLOUTS
+from videochat_r1.outputs import write_lines
+from videochat_r1.quickstart.options import QuickstartOptions
+from videochat_r1.quickstart.training import Workshop
+from videochat_r1.sample import Sample
+from videochat_r1.training.loader import load_prompt
+from videochat_r1.video.cache import FrameCache
+from videochat_r1.video.frames import VideoBudget
+
+RECIPES = Path(__file__).resolve().parent
+START = "start"
+PER_UPDATE = 16
+"""Questions of an update, of SFT as of GRPO."""
+ASKED = {
+    "grounding": ("eval", "grounding"),
+    "shifted": ("shifted", "grounding"),
+    "training videos": ("train", "grounding"),
+    "thinking": ("eval", "thinking"),
+    "shifted thinking": ("shifted", "thinking"),
+    "clues": ("eval", "clues"),
+    "letters": ("eval", "letters"),
+    "tracking": ("eval", "tracking"),
+    "captions": ("eval", "captions"),
+    "general": ("eval", "general"),
+    "long": ("long", "clues"),
+    "long, two looks": ("long", "clues"),
+}
+"""What a model may be asked -> the split and the sort of its samples."""
+_COARSE = VideoBudget(fps=1.0, max_frames=64, total_pixels=64 * 784, min_pixels=784, max_pixels=784, isolation="none")
+"""Half the frame rate of all trainings."""
+_CLOSER = ClueOptions(resolution_boost=1.0, fps_boost=2.0, padding=0.5)
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to train from the start.
+
+    Args:
+        method: `sft` or `grpo`.
+        sorts: what it is trained on, equally often.
+        epochs: over those samples.
+        flags: of the recipe, besides.
+    """
+
+    method: str
+    sorts: tuple[str, ...]
+    epochs: int = 1
+    flags: Mapping[str, str] | None = None
+
+
+def _judged(judge: str) -> dict[str, str]:
+    return {"rewards": f"[{{name: format, weight: 1.0}}, {{name: 'miniature.judges:{judge}', weight: 1.0}}]"}
+
+
+ARMS: Mapping[str, Arm] = {
+    "sft-grounding": Arm("sft", ("grounding",)),
+    "grpo-grounding": Arm("grpo", ("grounding",)),
+    "sft-grounding-fast": Arm("sft", ("grounding",), flags={"learning_rate": "1e-3"}),
+    "sft-grounding-3": Arm("sft", ("grounding",), epochs=3),
+    "grpo-grounding-3": Arm("grpo", ("grounding",), epochs=3),
+    "grpo-clues": Arm("grpo", ("clues",)),
+    "sft-clues": Arm("sft", ("clues",)),
+    "grpo-letters": Arm("grpo", ("letters",)),
+    "grpo-tracking": Arm("grpo", ("tracking",)),
+    "grpo-joint": Arm("grpo", ("grounding", "clues", "tracking")),
+    "grpo-thinking": Arm(
+        "grpo", ("grounding",), flags={"thinking": "true", "prompts.temporal_grounding": "Think. When? {query}"}
+    ),
+    "grpo-captions-careful": Arm("grpo", ("captions",), flags=_judged("careful")),
+    "grpo-captions-hasty": Arm("grpo", ("captions",), flags=_judged("hasty")),
+}
+
+
+def once(file: Path, make: Callable[[], Any]) -> Any:
+    """What `make` gives, now or in an earlier run; it is kept in the file."""
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_lines(file, [json.dumps(make())])
+    return read_json(file)
+
+
+class Bench:
+    """Trains arms and asks them; every result is made once.
+
+    Args:
+        output: folder of corpora, models and results.
+        sizes: of the corpora.
+        start_updates: of the start's training.
+        rates: learning rate of `sft` and `grpo`.
+    """
+
+    def __init__(self, output: Path, sizes: Sizes, start_updates: int, rates: Mapping[str, float]) -> None:
+        self._output, self._sizes, self._start_updates, self._rates = output, sizes, start_updates, rates
+        self._cache = FrameCache(memory_bytes=1 << 30)
+
+    def prepare(self) -> None:
+        """The corpora and the start."""
+        write_corpora(self._output / "data", self._sizes)
+        once(self._result(START, 0, "training"), self._train_start)
+
+    def train(self, arm: str, seed: int) -> dict[str, Any]:
+        """Updates and seconds of an arm, which is trained if it is not yet."""
+        found: dict[str, Any] = once(self._result(arm, seed, "training"), lambda: self._train(arm, seed))
+        return found
+
+    def ask(self, arm: str, seed: int, asked: str) -> dict[str, list[float]]:
+        """Metric -> one value for each question, of a trained arm."""
+        found: dict[str, list[float]] = once(
+            self._result(arm, seed, asked), lambda: self._ask(self._folder(arm, seed), asked, f"{arm} {seed}: {asked}")
+        )
+        return found
+
+    def found(self, arm: str, seed: int, asked: str) -> Any:
+        """What is kept of an arm; None where there is nothing yet."""
+        file = self._result(arm, seed, asked)
+        return read_json(file) if file.is_file() else None
+
+    def _result(self, arm: str, seed: int, what: str) -> Path:
+        return self._output / "parts" / f"{arm}-{seed}" / f"{what}.json"
+
+    def _folder(self, arm: str, seed: int) -> Path:
+        return self._output / "checkpoints" / f"{arm}-{seed}"
+
+    def _train_start(self) -> dict[str, Any]:
+        workshop = self._workshop(0, sft={"max_steps": str(self._start_updates)})
+        begin = time.process_time()
+        run = workshop.train_sft(START, workshop.options.shipped_start, self._folder(START, 0))
+        return {"updates": run.num_steps, "seconds": run.seconds, "cpu_seconds": time.process_time() - begin}
+
+    def _train(self, name: str, seed: int) -> dict[str, Any]:
+        arm, folder = ARMS[name], self._folder(name, seed)
+        # Rollouts of a training that was interrupted are added to otherwise.
+        shutil.rmtree(folder, ignore_errors=True)
+        mixture = [{"manifest": f"train_{sort}.jsonl", "videos": "."} for sort in arm.sorts]
+        updates = arm.epochs * len(arm.sorts) * self._sizes.train // PER_UPDATE
+        flags = {
+            "mixture": json.dumps(mixture),
+            "max_steps": str(max(1, updates)),
+            "learning_rate": str(self._rates[arm.method]),
+            **(arm.flags or {}),
+        }
+        begin = time.process_time()
+        if arm.method == "sft":
+            run = self._workshop(seed, sft=flags).train_sft("sft", self._folder(START, 0), folder)
+        else:
+            run = self._workshop(seed, grpo=flags).train_grpo(self._folder(START, 0), folder)
+            (folder / ROLLOUTS).replace(self._result(name, seed, "training").parent / ROLLOUTS)
+        return {"updates": run.num_steps, "seconds": run.seconds, "cpu_seconds": time.process_time() - begin}
+
+    def _workshop(
+        self, seed: int, *, grpo: Mapping[str, str] | None = None, sft: Mapping[str, str] | None = None
+    ) -> Workshop:
+        grpo_flags, sft_flags = (
+            tuple(word for name, value in (flags or {}).items() for word in (f"--{name}", value))
+            for flags in (grpo, sft)
+        )
+        options = QuickstartOptions(
+            output=self._output, recipes=RECIPES, seed=seed, grpo_flags=grpo_flags, sft_flags=sft_flags
+        )
+        return Workshop(options, self._cache)
+
+    # --- questions --------------------------------------------------------------------------------------------------
+
+    def _ask(self, model: Path, asked: str, description: str) -> dict[str, list[float]]:
+        samples = read_sort(self._output / "data", *ASKED[asked])
+        if asked.startswith("long"):
+            return {"accuracy": self._look(model, samples, _CLOSER if asked != "long" else None)}
+        rows = self._workshop(0).answer(model, samples, description=description)
+        scores = [row["scores"] for row in rows]
+        if asked == "captions":
+            pairs = zip(rows, samples, strict=True)
+            scores = [caption_scores(row["parsed"], sample.target.events) for row, sample in pairs]
+        return {metric: [round(float(score[metric]), 4) for score in scores] for metric in scores[0]}
+
+    def _look(self, model: Path, samples: Sequence[Sample], closer: ClueOptions | None) -> list[float]:
+        """Accuracy of each answer to coarse videos, with or without a closer look at its clue."""
+        options = RunOptions(str(model), video=_COARSE, prompt_layout="text_first", max_new_tokens=64, dtype="float32")
+        answerer = Answerer(options, torch.device("cpu"), templates={TASK.name: "{query}\n{options}"})
+        right: list[float] = []
+        with CluePerception(answerer, closer) as passes:
+            for begin in range(0, len(samples), _BATCH):
+                batch = [load_prompt(answerer.builder, sample) for sample in samples[begin : begin + _BATCH]]
+                for prompt, prediction in zip(batch, passes.answer(batch), strict=True):
+                    target = TASK.target_of(prompt.sample)
+                    right.append(TASK.accuracy(TASK.parse(prediction.completion or "", target), target))
+        return right
