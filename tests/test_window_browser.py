@@ -161,6 +161,27 @@ def test_a_caption_shows_which_true_events_a_judge_found_and_what_it_made_of_its
     assert page.locator(".claims li").first.inner_text().endswith("(false)")
 
 
+def test_tokens_are_shaded_by_how_likely_they_were_and_by_sampler_against_trainer(open_page):
+    page = open_page("0/groups/1")
+    token = page.locator(".answers > li").first.locator(".part.think span[title]")
+    assert token.inner_text() == " 0" and token.get_attribute("title").startswith(
+        "5 %, log-probability -3.00; 0.20 above"
+    )
+
+    def ground():
+        return token.evaluate("token => getComputedStyle(token).backgroundColor")
+
+    likely = ground()
+    page.keyboard.press("t")
+    apart = ground()
+    page.get_by_label("tokens shaded by").select_option("not at all")
+    assert len({likely, apart, ground()}) == 3 and ground() == "rgba(0, 0, 0, 0)"
+    assert page.locator(".answers > li").first.get_by_text("least likely “0”, 5 %").count() == 1
+    page.keyboard.press("l")
+    page.get_by_role("heading", name="tracking").wait_for()
+    assert page.get_by_label("tokens shaded by").count() == 0, "none were logged"
+
+
 def test_no_text_of_model_file_or_annotation_becomes_markup(open_page):
     for place in (
         "0/groups/5",

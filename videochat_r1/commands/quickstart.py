@@ -54,9 +54,9 @@ def main(argv: Sequence[str]) -> int:
     if "longer_videos" in summary:
         print(f"\nvideos longer than any in training\n{table(summary['longer_videos'])}")
     print(f"\n{summary['seconds']['total']:.0f} s in all. Open {arguments.output / 'report.html'}")
-    output = shlex.quote(str(arguments.output))
-    print(f"Every answer of the training, over its video: videochat-r1 view {output}")
-    print(f"Ask the model: videochat-r1 chat --model {output}/checkpoints/grpo --videos {output}/data/videos")
+    print(f"Every answer of the training, over its video: videochat-r1 view {shlex.quote(str(arguments.output))}")
+    talk = ["videochat-r1", "chat", "--model", str(options.checkpoints / "grpo"), "--videos", str(options.data)]
+    print(f"Questions of your own about its videos: {shlex.join(talk)}")
     return 0
 
 
