@@ -153,6 +153,9 @@ def run(load: Load, name: str, threads: int, lmms_eval: Path | None) -> dict[str
     if found["shared"]["answers"] != found["apart"]["answers"]:
         raise SystemExit("shared and apart give different answers")
     asked = load.videos * load.questions
+    if lmms_eval is not None:
+        pairs = zip(found["shared"]["answers"], found["lmms-eval"]["answers"], strict=True)
+        found["lmms-eval"]["same_answers"] = sum(ours == theirs for ours, theirs in pairs)
     ratios = {f"vs_{way}": found[way]["seconds"] / found["shared"]["seconds"] for way in found if way != "shared"}
     return {
         "ratios": ratios,
@@ -190,7 +193,10 @@ def main() -> None:
     print(f"{result['questions']} questions, {load.questions} a video, {result['threads']} threads")
     for way, found in result["ways"].items():
         tokens = f"P {found['prompt_tokens']}, new {found['new_tokens']}"
-        print(f"{way:10} {found['seconds']:8.2f} s {found['questions_per_second']:8.2f} questions a second, {tokens}")
+        same = f", {found['same_answers']} answers as shared" if "same_answers" in found else ""
+        print(
+            f"{way:10} {found['seconds']:8.2f} s {found['questions_per_second']:8.2f} questions a second, {tokens}{same}"
+        )
     for name, ratio in result["ratios"].items():
         print(f"{name:14} {ratio:6.2f}")
     if arguments.json:

@@ -11,7 +11,8 @@
 
 A preset's video has equally many tokens in every family. All with the same weights, threads, precision, prompts and completion lengths (forced). On the CPU without gradient
 checkpointing; `gpu_7b` is the 7B (8B) model with random weights in bf16, which does not fit without. Every measurement has a process of
-its own, so that none inherits another's memory. Figures are medians of steps after one warm-up step, and a step is all that
+its own, so that none inherits another's memory. Figures are medians of steps (of ways that repeat what
+prompts share, of which one takes a minute, a single one) after one warm-up step, and a step is all that
 lies between the ends of two updates.
 """
 
@@ -21,7 +22,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from videochat_r1.training.start import keep_vllm_out
 keep_vllm_out()
 
 from one_step.logps import compare_logps, extra_memory  # noqa: E402
-from one_step.meters import product_rate  # noqa: E402
+from one_step.meters import product_rates  # noqa: E402
 from one_step.steps import PHASES, WAYS, measure_steps, ways_of  # noqa: E402
 from one_step.workload import PRESETS, Preset, prepare  # noqa: E402
 
@@ -42,45 +43,49 @@ from videochat_r1.doctor.gpus import GPUS, gpu_named  # noqa: E402
 from videochat_r1.errors import ConfigError  # noqa: E402
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES  # noqa: E402
 
-MEASUREMENTS: dict[str, Callable[[Path, Preset], Any]] = {
-    "prepare": prepare,
-    "product_rate": product_rate,
+ALWAYS = {"prepare": prepare, "product_rates": product_rates}
+LOGPS = {
     "agreement": compare_logps,
     "memory_shared": lambda folder, preset: extra_memory(folder, preset, share=True),
     "memory_repeated": lambda folder, preset: extra_memory(folder, preset, share=False),
+}
+MEASUREMENTS: dict[str, Callable[[Path, Preset], Any]] = {
+    **ALWAYS,
+    **LOGPS,
     **{way: lambda folder, preset, way=way: measure_steps(folder, preset, way) for way in WAYS},
 }
 """Name -> what one child process does."""
 
 
-def run_preset(name: str, family: str, threads: int) -> dict[str, Any]:
-    """Everything about one preset."""
+def run_preset(name: str, family: str, threads: int, only: Sequence[str]) -> dict[str, Any]:
+    """Everything about one preset, or what was asked for."""
     preset = replace(PRESETS[name], family=family)
     if preset.on_gpu and not torch.cuda.is_available():
         raise SystemExit(f"{name} needs a GPU, and torch sees none here")
-    ways = ways_of(preset)
+    ways = [way for way in ways_of(preset) if way == "shared" or not only or way in only]
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for measurement in [name for name in MEASUREMENTS if name not in WAYS or name in ways]:
+        for measurement in [*ALWAYS, *(name for name in LOGPS if not only or name in only), *ways]:
             print(f"{name}: {measurement}", file=sys.stderr, flush=True)
             found[measurement] = _in_child(name, measurement, folder, family, threads)
     steps = {way: found[way] for way in ways}
     total = {way: steps[way]["seconds"]["total"] for way in ways}
-    repeated, shared = (found[f"memory_{way}"]["mib"] for way in ("repeated", "shared"))
+    rates_of = found["product_rates"]
+    ratios = {f"step_vs_{way}": total[way] / total["shared"] for way in ways if way != "shared"}
+    ratios["step_vs_floor"] = total["shared"] * rates_of["matmul"] / steps["shared"]["flops"]
+    if "agreement" in found:
+        ratios |= {kind: found["agreement"][kind] for kind in ("logp_fwd_bwd", "logp_fwd")}
+    extra = {way: found[f"memory_{way}"]["mib"] for way in ("repeated", "shared") if f"memory_{way}" in found}
+    if len(extra) == 2:
+        ratios["memory"] = extra["repeated"] / extra["shared"]
     return {
-        "ratios": {
-            **{f"step_vs_{way}": total[way] / total["shared"] for way in ways if way != "shared"},
-            "step_vs_floor": total["shared"] * found["product_rate"] / steps["shared"]["flops"],
-            "logp_fwd_bwd": found["agreement"]["logp_fwd_bwd"],
-            "logp_fwd": found["agreement"]["logp_fwd"],
-            "memory": repeated / shared,
-        },
+        "ratios": ratios,
         "steps": {
-            way: {**steps[way], **rates(steps[way], preset), **floor(steps[way], found["product_rate"])} for way in ways
+            way: {**steps[way], **rates(steps[way], preset), **floor(steps[way], rates_of["matmul"])} for way in ways
         },
-        "product_teraflops": found["product_rate"] / 1e12,
-        "agreement": found["agreement"],
-        "logp_extra_mib": {"repeated": repeated, "shared": shared},
+        "product_teraflops": {way: rate / 1e12 for way, rate in rates_of.items()},
+        "agreement": found.get("agreement"),
+        "logp_extra_mib": extra,
         "family": family,
         "prompt_tokens": steps["shared"]["prompt_tokens"],
         "questions": preset.questions,
@@ -141,7 +146,11 @@ def print_table(name: str, result: dict[str, Any]) -> None:
         utilisation = f"  MFU {step['mfu']:.2f}" if "mfu" in step else ""
         print(f"{way:10}" + "".join(f"{figure:>11}" for figure in figures) + utilisation)
     print("tokens: computed by the language model; patches: by the vision tower; tokens/s: of completions")
-    print(f"floor: operations at the {result['product_teraflops']:.3g} TFLOP/s of a matrix product on these threads")
+    matmul, layer = (result["product_teraflops"][way] for way in ("matmul", "layer"))
+    print(
+        f"floor: operations at the {matmul:.3g} TFLOP/s of torch's matrix product on these threads; the linear layers of (b), (c) and "
+        f"(d) reach {layer:.3g}"
+    )
     for way, step in result["steps"].items():
         parts = [
             f"{phase} {least:.2f} s ({step['times_floor'][phase]:.1f} times)"
@@ -151,10 +160,13 @@ def print_table(name: str, result: dict[str, Any]) -> None:
     for key, value in result["ratios"].items():
         print(f"{key:18} {value:6.2f}")
     agreement, extra = result["agreement"], result["logp_extra_mib"]
+    if extra:
+        print(f"extra memory of log-probabilities, MiB: {', '.join(f'{way} {mib:,.0f}' for way, mib in extra.items())}")
+    if agreement is None:
+        return
     for kind in ("fwd_bwd", "fwd"):
         repeated, shared = (agreement[f"seconds_{kind}_{way}"] for way in ("repeated", "shared"))
         print(f"log-probabilities, {kind}: {repeated:.3f} s repeated, {shared:.3f} s shared")
-    print(f"their extra memory: {extra['repeated']:,.0f} MiB repeated, {extra['shared']:,.0f} MiB shared")
     print(
         f"shared against repeated: log-probabilities within {agreement['max_logp_difference']:.1e}, "
         f"gradients within a relative {agreement['relative_gradient_difference']:.1e}"
@@ -167,6 +179,9 @@ def main() -> None:
     parser.add_argument("--preset", choices=list(PRESETS), help="default: both CPU presets")
     parser.add_argument("--family", choices=list(FAMILIES), default=DEFAULT_FAMILY, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--only", nargs="+", default=[], choices=[*LOGPS, *WAYS], help="what is measured beside shared (default: all)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     parser.add_argument("--measure", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -177,7 +192,7 @@ def main() -> None:
         print(json.dumps(MEASUREMENTS[name](Path(folder), preset)))
         return
     names = [arguments.preset] if arguments.preset else ["cpu_short", "cpu_long"]
-    results = {name: run_preset(name, arguments.family, arguments.threads) for name in names}
+    results = {name: run_preset(name, arguments.family, arguments.threads, arguments.only) for name in names}
     for name, result in results.items():
         print_table(name, result)
     if arguments.json:

@@ -45,7 +45,10 @@ def answers(*texts):
 
 def test_the_reward_is_the_share_of_true_events(server):
     texts = ["A man opens a door. A dog barks.", "A dog barks.", "A cat sleeps.", "No dog barks."]
-    assert judged(server, answers(*texts))[0] == [1.0, 0.5, 0.0, 0.0]
+    values = judged(server, answers(*texts))[0]
+    assert values == [1.0, 0.5, 0.0, 0.0]
+    found = [[label for _, label in value.verdicts["recall"]] for value in values]
+    assert [labels.count("entailment") for labels in found] == [2, 1, 0, 0], "the log is told which"
 
 
 def test_events_that_are_not_supplied_are_extracted_once_for_the_group(server):

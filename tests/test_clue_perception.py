@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +17,12 @@ from PIL import Image
 
 from tests.video_files import number_of, write_video
 from videochat_r1.cli import main
+from videochat_r1.commands.ask import as_text
 from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.answering.answerer import Answerer
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.evaluation.answering.options import RunOptions
-from videochat_r1.evaluation.clue_perception.passes import (
-    FREE_TEMPLATE,
-    TASK,
-    CluePerception,
-    clue_question,
-    free_question,
-)
-from videochat_r1.evaluation.clue_perception.view import Plan, closer_prompt
+from videochat_r1.evaluation.answering.passes import CluePerception
+from videochat_r1.evaluation.answering.prompt_stream import stream_batches
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
@@ -35,6 +30,9 @@ from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import ChoiceTarget, Pictures, Sample, Video
+from videochat_r1.second_look.options import ClueOptions, ClueTime
+from videochat_r1.second_look.question import TASK, clue_question, free_question, free_template
+from videochat_r1.second_look.view import Look, Plan, closer_prompt
 from videochat_r1.training.loader import load_prompt
 from videochat_r1.video.frames import VideoBudget, load_frames
 
@@ -116,59 +114,62 @@ def test_the_second_answer_stands_and_everything_is_recorded(world: Path, family
     coarse, close = record["passes"]
     assert (coarse["completion"], coarse["answer"], coarse["clues"]) == (first, "A", [[2.5, 3.5], [3.0, 4.5]])
     assert (close["completion"], close["answer"], close["clues"]) == (second, "B", [[3.0, 4.0]])
-    assert coarse["saw"] == {"segments": [], "num_frames": 10, "fps": 1.0, "frame_size": [2 * side, side], "num_tokens": 10}  # fmt: skip
+    assert coarse["saw"] == {"segments": [], "time": "absolute", "times": [], "num_frames": 10, "fps": 1.0, "rest_fps": 1.0, "frame_size": [2 * side, side], "num_tokens": 10}  # fmt: skip
     # 2 to 5 s at 2 fps; width and height doubled.
-    assert close["saw"] == {"segments": [[2.0, 5.0]], "num_frames": 6, "fps": 2.0, "frame_size": [4 * side, 2 * side], "num_tokens": 24}  # fmt: skip
+    assert close["saw"] == {"segments": [[2.0, 5.0]], "time": "absolute", "times": [2.0, 2.5, 3.0, 3.5, 4.0, 4.5], "num_frames": 6, "fps": 2.0, "rest_fps": 0.0, "frame_size": [4 * side, 2 * side], "num_tokens": 24}  # fmt: skip
     prompt, again = answerer.asked
     assert prompt.text == again.text
     assert [one.media[0].num_tokens for one in (prompt, again)] == [10, 24]
 
 
-def test_absolute_time_is_the_videos_own_and_relative_time_a_clips(world: Path, answerer: Scripted) -> None:
-    """At 2 positions per second: segments 2 to 4 and 6 to 7 s, two instants each second."""
-    clues = said("A", (2.5, 3.5), (6.5, 6.75))
-    starts = {}
-    for time in ("absolute", "relative"):
-        options = replace(OPTIONS, time=time, padding=0.5)
-        (found,) = ask(answerer, [question(world)], [[clues], [said("B")]], options)
-        segments = found.extra["clue_perception"]["passes"][1]["saw"]["segments"]
-        assert segments == [[2.0, 4.0], [6.0, 7.25]]
-        inputs = answerer.asked[1]
-        video = inputs.input_ids == answerer.tokenizer.convert_tokens_to_ids("<|video_pad|>")
-        times = inputs.position_ids[0, video] - int(video.nonzero()[0])
-        starts[time] = times.unique().tolist()
-        after = int(video.nonzero()[-1]) + 1
-        assert int(inputs.position_ids[0, after]) == int(inputs.position_ids[:, :after].max()) + 1
-    # Pairs of frames begin at 2, 3 and 6 s; in the clip at 0, 1 and 2 s.
-    assert starts == {"absolute": [4, 6, 12], "relative": [0, 2, 4]}
+STARTS = {
+    "absolute": ([0, 1, 2], [4, 6, 12], ["2.2", "3.2", "6.3"]),
+    "relative": ([0, 1, 2], [0, 2, 4], ["0.2", "1.2", "2.3"]),
+    "dense": ([0, 1, 2, 3, 4, 5], [0, 4, 6, 8, 12, 14], ["0.5", "2.2", "3.2", "4.5", "6.3", "7.9"]),
+}
+"""Steps, positions at 2 a second and written times of segments 2 to 4 and 6 to 7.25 s with two instants each second, whose pairs
+begin at 2, 3 and 6 s. The rest of the 10 s has an instant each second, in pairs from 0 and 4 s, and one pair from 7.25 and 8.625 s."""
 
 
-def test_a_family_that_writes_times_writes_the_videos_or_the_clips(world: Path) -> None:
-    """Segments 2 to 4 and 6 to 7.25 s, two instants each second: pairs of frames from 2, 3 and 6 s."""
-    answerer, times = answerer_of(world, "qwen3_vl"), {}
-    for time in ("absolute", "relative"):
-        ask(answerer, [question(world)], [[said("A", (2.5, 3.5), (6.5, 6.75))], [said("B")]], replace(OPTIONS, time=time, padding=0.5))  # fmt: skip
-        prompts = [answerer.tokenizer.decode(inputs.input_ids) for inputs in answerer.asked]
-        first, times[time] = (re.findall(r"<([\d.]+) seconds>", prompt) for prompt in prompts)
-        assert first == ["0.5", "2.5", "4.5", "6.5", "8.5"]
-    assert times == {"absolute": ["2.2", "3.2", "6.3"], "relative": ["0.2", "1.2", "2.3"]}
-
-
+@pytest.mark.parametrize("time", STARTS)
 @pytest.mark.parametrize("family", SIDES)
-def test_a_longer_text_leaves_less_for_the_video(world: Path, family: str) -> None:
+def test_frames_stand_at_their_times(world: Path, family: str, time: ClueTime) -> None:
+    answerer, (steps, positions, written) = answerer_of(world, family), STARTS[time]
+    clues = said("A", (2.5, 3.5), (6.5, 6.75))
+    (found,) = ask(answerer, [question(world)], [[clues], [said("B")]], replace(OPTIONS, time=time))
+    assert found.extra["clue_perception"]["passes"][1]["saw"]["segments"] == [[2.0, 4.0], [6.0, 7.25]]
+    inputs = answerer.asked[1]
+    if family == "qwen3_vl":
+        first, again = (
+            re.findall(r"<([\d.]+) seconds>", answerer.tokenizer.decode(one.input_ids)) for one in answerer.asked
+        )
+        assert first == ["0.5", "2.5", "4.5", "6.5", "8.5"] and again == written
+        return
+    video = inputs.input_ids == answerer.tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    times = inputs.position_ids[0, video] - int(video.nonzero()[0])
+    assert times.unique().tolist() == (steps if family == "qwen2_vl" else positions)
+    after = int(video.nonzero()[-1]) + 1
+    assert int(inputs.position_ids[0, after]) == int(inputs.position_ids[:, :after].max()) + 1
+
+
+@pytest.mark.parametrize("time", STARTS)
+@pytest.mark.parametrize("family", SIDES)
+def test_a_longer_text_leaves_less_for_the_video(world: Path, family: str, time: ClueTime) -> None:
     """A look at all of the video has twice as many pairs of frames, so twice as many times where they are written."""
     plain = answerer_of(world, family)
     prompt = load_prompt(plain.builder, question(world))
     assert prompt.inputs is not None
     limit = prompt.inputs.num_tokens + 30
     answerer = answerer_of(world, family, max_prompt_length=limit)
-    ask(answerer, [question(world)], [[said("A", (0, 10))], [said("B")]])
+    clue = (3, 8) if time == "dense" else (0, 10)
+    ask(answerer, [question(world)], [[said("A", clue)], [said("B")]], replace(OPTIONS, time=time))
     first, again = answerer.asked
     assert first.num_tokens == limit - 30 and limit - 25 < again.num_tokens <= limit
 
 
 def test_the_frames_are_those_of_the_segments(world: Path, answerer: Scripted) -> None:
-    plan = Plan((Span(2, 3), Span(6, 7)), (2.0, 2.5, 6.0, 6.5), BUDGET, (56, 28), 4)
+    times = (2.0, 2.5, 6.0, 6.5)
+    look = Look((Span(2, 3), Span(6, 7)), "absolute", 4, 2.0, 0.0, (56, 28), 4, times)
     seen = []
 
     def load(*arguments: Any, **options: Any) -> Any:
@@ -178,8 +179,8 @@ def test_the_frames_are_those_of_the_segments(world: Path, answerer: Scripted) -
 
     video = Video(path=str(world / "video.mp4"))
     text = answerer.builder.render_text("?")
-    inputs, look = closer_prompt(answerer.builder, video, text, plan, "absolute", factor=28, load=load)
-    assert seen == [16, 20, 48, 52] and look.fps == 2.0
+    inputs = closer_prompt(answerer.builder, video, text, Plan(look, BUDGET), load=load)
+    assert seen == [16, 20, 48, 52]
     assert inputs.media[0].grid == (2, 2, 4)
 
 
@@ -216,13 +217,23 @@ def test_only_questions_with_clues_are_asked_again(world: Path, answerer: Script
     assert found[3].completion is None and found[3].failure == "video_error"
 
 
-def test_rounds_follow_the_latest_clues_and_boost_once_more(world: Path, answerer: Scripted) -> None:
-    script = [[said("A", (2, 6))], [said("A", (4, 5))], [said("B")]]
-    (found,) = ask(answerer, [question(world)], script, replace(OPTIONS, rounds=5, padding=0.0))
-    looks = [one["saw"] for one in found.extra["clue_perception"]["passes"]]
-    assert [look["segments"] for look in looks] == [[], [[2.0, 6.0]], [[4.0, 5.0]]]
-    assert [look["fps"] for look in looks] == [1.0, 2.0, 4.0]
-    assert looks[2]["frame_size"] == [140, 56]  # the video's own 128 x 64, rounded to the factor
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+@pytest.mark.parametrize("time", STARTS)
+def test_rounds_follow_the_latest_clues_and_boost_once_more(
+    world: Path, answerer: Scripted, time: ClueTime, rounds: int
+) -> None:
+    """The second answer names 4 to 5 s, in the time of what it saw: 2 to 6 s."""
+    again = said("A", (2, 3) if time == "relative" else (4, 5))
+    script = [[said("A", (2, 6))], [again], [said("B")]][: rounds + 1]
+    (found,) = ask(answerer, [question(world)], script, replace(OPTIONS, rounds=rounds, time=time, padding=0.0))
+    record = found.extra["clue_perception"]
+    looks = [one["saw"] for one in record["passes"]]
+    assert record["answered_by"] == len(looks) - 1 == min(rounds, 2)
+    assert [look["segments"] for look in looks] == [[], [[2.0, 6.0]], [[4.0, 5.0]]][: rounds + 1]
+    assert [look["fps"] for look in looks] == [1.0, 2.0, 4.0][: rounds + 1]
+    assert all((look["rest_fps"] > 0.0) == (time == "dense") for look in looks[1:])
+    if rounds > 1:
+        assert looks[2]["frame_size"] == [140, 56]  # the video's own 128 x 64, rounded to the factor
 
 
 def test_clues_of_a_clip_are_told_in_the_time_of_the_video(world: Path, answerer: Scripted) -> None:
@@ -232,8 +243,10 @@ def test_clues_of_a_clip_are_told_in_the_time_of_the_video(world: Path, answerer
     assert found.extra["clue_perception"]["passes"][1]["completion"] == script[1][0]
 
 
-def test_tokens_of_the_second_pass_are_limited(world: Path, answerer: Scripted) -> None:
-    (found,) = ask(answerer, [question(world)], [[said("A", (0, 9))], [said("B")]], replace(OPTIONS, max_tokens=12))
+@pytest.mark.parametrize("time", STARTS)
+def test_tokens_of_the_second_pass_are_limited(world: Path, answerer: Scripted, time: ClueTime) -> None:
+    options = replace(OPTIONS, max_tokens=12, time=time)
+    (found,) = ask(answerer, [question(world)], [[said("A", (0, 9))], [said("B")]], options)
     assert found.extra["clue_perception"]["passes"][1]["saw"]["num_tokens"] <= 12
 
 
@@ -250,7 +263,7 @@ def test_a_video_that_fails_later_leaves_the_first_answer(world: Path, answerer:
 
 def test_a_free_question_is_answered_in_words(world: Path) -> None:
     options = RunOptions(str(world / "model"), video=BUDGET, max_new_tokens=8, dtype="float32")
-    answerer = Scripted(options, torch.device("cpu"), templates={TASK.name: FREE_TEMPLATE})
+    answerer = Scripted(options, torch.device("cpu"), templates={TASK.name: free_template(thinking=False)})
     sample = free_question(Video(path=str(world / "video.mp4")), "Who {comes} in?")
     (found,) = ask(answerer, [sample], [[said("a man", (2, 3))], [said("a tall man", (2, 3))]])
     assert found.extra["clue_perception"]["passes"][1]["answer"] == "a tall man"
@@ -283,8 +296,8 @@ def test_absolute_time_with_vllm(world: Path, family: str) -> None:
 
 def test_the_benchmarks_coarse_frames_do_not_tell_the_answer(tmp_path: Path) -> None:
     """Scenes that differ in nothing but their colours and signs are one at the coarse rate, and two in a closer look."""
-    path = Path(__file__).resolve().parent.parent / "benchmarks" / "clue_perception.py"
-    spec = importlib.util.spec_from_file_location("clue_perception_benchmark", path)
+    path = Path(__file__).resolve().parent.parent / "benchmarks" / "episodes" / "scenes.py"
+    spec = importlib.util.spec_from_file_location("scenes_of_episodes", path)
     assert spec is not None and spec.loader is not None
     benchmark = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
@@ -330,13 +343,14 @@ FLAGS = (
 @pytest.mark.parametrize("family", SIDES)
 def test_ask(world: Path, speaking: list[str], family: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["What is it?", "--model", model_of(world, family), "--video", str(world / "video.mp4")]
-    more = ["--options", "cat", "dog", "--json", "--clue-padding", "0"]
+    more = ["--options", "cat", "dog", "--json", "--clue-padding", "0", "--clue-time", "dense"]
     assert main(["ask", "--clue-perception", *command, *more, *FLAGS.split()]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["answer"] == "B" and found["clues"] == [[1.0, 2.0]] and found["answered_by"] == 1
     assert found["passes"][0]["completion"] == said("A", (1, 2))
     assert found["passes"][1]["saw"]["segments"] == [[1.0, 2.0]] and found["passes"][1]["saw"]["fps"] == 2.0
     assert found["settings"]["clue_perception"]["padding"] == 0.0
+    assert ", of 1.00 to 2.00 s and at 0.89 fps of the rest" in as_text(found)
     assert main(["ask", *command, "--options", "cat", "dog", *FLAGS.split()]) == 0
     shown = capsys.readouterr().out
     assert "answer: (B) dog" in shown and "pass 2" not in shown and "clues: 1.00 to 2.00 s" in shown
@@ -440,13 +454,13 @@ def test_eval_scores_both_passes_and_records_the_settings(
     world: Path, speaking: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     speaking[:] = [said("A", (1, 2))] * 3 + [said("B", (1, 2))]
-    assert run(world, "clues", "--clue-perception", "--clue-time", "relative", "--workers", "0") == 0
+    assert run(world, "clues", "--clue-perception", "--clue-time", "dense", "--workers", "0") == 0
     found = json.loads((world / "clues" / "results.json").read_text())
     assert found["metrics"]["accuracy_first_pass"] == pytest.approx(2 / 3)
     assert found["metrics"]["accuracy"] == pytest.approx(1 / 3)
     assert found["ci95"]["accuracy_first_pass"] is not None
     assert found["settings"]["clue_perception"] == {
-        "resolution_boost": 2.0, "fps_boost": 2.0, "max_tokens": None, "time": "relative", "rounds": 1, "padding": 1.0,
+        "resolution_boost": 2.0, "fps_boost": 2.0, "max_tokens": None, "time": "dense", "rounds": 1, "padding": 1.0,
     }  # fmt: skip
     row = json.loads((world / "clues" / "samples.jsonl").read_text().splitlines()[0])
     assert row["task"] == "multi_choice_qa" and row["parsed"] == "B"
@@ -454,7 +468,7 @@ def test_eval_scores_both_passes_and_records_the_settings(
     assert main(["eval", "--rescore", str(world / "clues")]) == 0
     assert json.loads((world / "clues" / "results.json").read_text())["metrics"] == found["metrics"]
     assert run(world, "clues", "--clue-perception", "--clue-time", "absolute") == 2
-    assert "clue_perception.time was 'relative', is 'absolute'" in capsys.readouterr().err
+    assert "clue_perception.time was 'dense', is 'absolute'" in capsys.readouterr().err
     assert run(world, "clues") == 2
 
 
@@ -464,3 +478,35 @@ def test_eval_refuses_clues_where_there_are_no_options(world: Path, capsys: pyte
     assert run(world, "moments", "--clue-perception", *moments) == 2
     assert "questions with options" in capsys.readouterr().err
     assert not (world / "moments").exists()
+
+
+def test_the_first_pass_computes_a_video_once_for_its_questions(world: Path) -> None:
+    answerer = Answerer(
+        RunOptions(str(world / "model"), video=BUDGET, max_new_tokens=8, dtype="float32"), torch.device("cpu")
+    )
+    counts: Counter[str] = Counter()
+    inner = answerer._engine._model.base_model  # type: ignore[attr-defined]
+    inner.visual.register_forward_pre_hook(lambda module, args: counts.update(patches=len(args[0])))
+    inner.language_model.register_forward_pre_hook(
+        lambda module, args, given: counts.update(tokens=given["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    whole = Video(path=str(world / "video.mp4"))
+    videos = [whole, replace(whole, start=1.0, end=4.0)]
+    questions = [
+        free_question(video, f"What is number {number}?", ("cat", "dog"), name=f"{place} {number}")
+        for number in range(3)
+        for place, video in enumerate(videos)
+    ]
+
+    def answers(size: int) -> dict[str, str | None]:
+        counts.clear()
+        with CluePerception(answerer, OPTIONS) as passes:
+            batches = stream_batches(answerer.builder, questions, 0, size=size)
+            return {found.id: found.completion for batch in batches for found in passes.answer(batch)}
+
+    alone = answers(1)
+    apart = counts.copy()
+    assert answers(6) == alone
+    assert counts["patches"] * 3 == apart["patches"]
+    # The tokens of the videos, four patches each, and what comes before them.
+    assert apart["tokens"] - counts["tokens"] > (apart["patches"] - counts["patches"]) // 4

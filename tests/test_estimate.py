@@ -1,6 +1,7 @@
 """The formulas of `estimate` against operations counted by torch, and against figures worked out by hand."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,11 @@ def attention_flops(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any
 
 
 def counted(call: Any) -> float:
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping={kernel: attention_flops}) as counter:
+    counts = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+        torch.ops.mkldnn._linear_pointwise: lambda inputs, weight, *rest, **named: 2 * math.prod(inputs) * weight[0],
+    }
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=counts) as counter:
         call()
     return float(counter.get_total_flops())
 

@@ -18,7 +18,7 @@ import torch
 import yaml
 from transformers import TrainerCallback
 
-from tests.judged_rewards import captions
+from tests.judged_rewards import TARGET, captions
 from tests.tiny_runs import logged_rollouts, make_trainer, write_train_manifest
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.errors import ConfigError, JudgeError
@@ -117,6 +117,8 @@ def test_every_rollout_is_judged_once_while_the_step_goes_on(plain_run):
         (text,) = captions([row["completion"]], [row["generation"]])
         assert row["rewards"]["answered"] == (1.0 if "dog" in text else 0.5)
         assert row["problem"] is None and row["ended"] in ("stop", "length")
+        labels = ["entailment" if event in text else "neutral" for event in TARGET["events"]]
+        assert row["verdicts"] == {"recall": [list(pair) for pair in zip(TARGET["events"], labels, strict=True)]}
     assert 0 < sum(logged(trainer, "judge/requests")) <= len(rows)
     assert unscored_shares(trainer) == {0.0}
 

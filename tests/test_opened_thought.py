@@ -15,13 +15,14 @@ from tests.tiny_runs import logged_rollouts, make_corpus, make_trainer
 from videochat_r1.cli import main
 from videochat_r1.evaluation.answering.harness import evaluate
 from videochat_r1.evaluation.answering.options import RunOptions
-from videochat_r1.evaluation.clue_perception.passes import free_question
+from videochat_r1.grpo import trainer as grpo_trainer
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.load import load_config, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.ended import Ended
+from videochat_r1.second_look.question import free_question
 from videochat_r1.tasks import TASKS
 from videochat_r1.training.loader import LoadedPrompt
 from videochat_r1.video.frames import VideoBudget
@@ -155,7 +156,7 @@ def test_an_update_rewards_the_whole_completion_and_boxes_in_fractions(
     )
     monkeypatch.setattr(trainer, "_rollout_engine", lambda: nullcontext(Knowing(trainer, samples)))
     # These texts are no samples of the model's own.
-    monkeypatch.setattr(trainer, "_check_agreement", lambda difference: None)
+    monkeypatch.setattr(grpo_trainer, "refuse_other_sampler", lambda difference, exact: None)
     before = trainer.model.lm_head.weight.detach().clone()
     HEARD.clear()
     trainer.train()

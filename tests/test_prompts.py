@@ -19,6 +19,7 @@ from videochat_r1.modeling.prompts import PromptBuilder, _other_order
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.sample import CaptionTarget, Pictures, Sample, SpanTarget, Video
 from videochat_r1.video.frames import Frames, VideoBudget
+from videochat_r1.video.probe import VideoInfo
 from videochat_r1.video.stills import PictureBudget, load_pictures
 
 BUDGET = VideoBudget(fps=5.0, max_frames=16, min_pixels=28 * 28, max_pixels=56 * 56)
@@ -98,7 +99,7 @@ def seconds(*values, padded=False):
     """A blank video whose frames stand at these seconds; a `padded` one has its last frame twice."""
     count = len(values) + padded
     pixels = torch.zeros(count, 3, 32, 64, dtype=torch.uint8)
-    return Frames(pixels, values, duration=200.0, original_size=(32, 64), sample_fps=2.0, num_frames=len(values))
+    return Frames(pixels, values, VideoInfo(200.0, 400, 2.0, 32, 64), sample_fps=2.0, num_frames=len(values))
 
 
 @pytest.mark.parametrize("layout", ["video_first", "text_first"])
@@ -252,7 +253,7 @@ def test_shuffled_frames_are_those_of_a_video_decoded_in_that_order(folder, fami
     pixels = torch.randint(0, 256, (count, 3, size, 2 * size), generator=torch.Generator().manual_seed(count))
     pixels = torch.cat([pixels, *[pixels[-1:]] * (padded - count)]).to(torch.uint8)
     times = tuple(0.5 * index for index in range(padded))
-    frames = Frames(pixels, times, 0.5 * padded, (size, size), 2.0, count)
+    frames = Frames(pixels, times, VideoInfo(0.5 * padded, padded, 2.0, size, size), 2.0, count)
     build = builder(folder, model=family)
     rendered = build.render_text("which came first?")
     inputs = build.from_frames(frames, rendered)

@@ -221,6 +221,12 @@ def test_several_trackers_on_the_command_line(tmp_path):
         ({"dynamic_sampling_draws": 2, "scale_rewards": "batch"}, "advantages depend on the whole batch"),
         ({"dynamic_sampling_draws": -1}, "expected 0"),
         ({"rollout_batch_rows": 0}, "expected at least 1"),
+        ({"log_rollouts_to_trackers": -1}, "expected 0"),
+        (
+            {"log_rollouts_to_trackers": 9, "report_to": ["tensorboard"]},
+            "only wandb takes, and report_to is tensorboard",
+        ),
+        ({"log_rollouts_to_trackers": 9, "report_to": ["wandb"], "log_rollouts": False}, "set log_rollouts to true"),
     ],
 )
 def test_options_that_cannot_work_or_would_change_the_loss_silently_are_refused(tmp_path, changes, message):

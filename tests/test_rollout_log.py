@@ -6,12 +6,15 @@ import logging
 import pytest
 
 from videochat_r1.grpo.reward_calls import Outcome
-from videochat_r1.grpo.rollout_file import drop_rollouts_after, read_rollouts
+from videochat_r1.grpo.rollout_file import drop_rollouts_after, groups_of_update, read_rollouts
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
+from videochat_r1.grpo.rows import Turn
+from videochat_r1.grpo.tracked_rollouts import most_telling
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 
 COLUMNS = {
+    "query": "it rains",
     "prompt": "When? \ud83d",
     "sample_id": "é",
     "task": "temporal_grounding",
@@ -20,6 +23,8 @@ COLUMNS = {
     "video": "a.mp4",
     "video_parts": None,
     "pictures": None,
+    "duration": 4.0,
+    "response": None,
 }
 
 
@@ -27,14 +32,15 @@ def drawn(sample_id, *ended, reason=None):
     """Rollouts that ended so before they were scored; the last one's reward failed for the reason, if there is one."""
     reasons = [None] * (len(ended) - 1) + [reason]
     return [
-        Drawn.of(
-            {**COLUMNS, "sample_id": sample_id, "generation": g},
-            "<answer>0 to 2</answer>",
-            Rollout([1] * 5, [0.0] * 5, Ended(how)),
-            Outcome(judged=True, reason=why, stop=False),
-        )
+        Drawn.of(turn(sample_id, g, Ended(how)), Outcome(judged=True, reason=why, stop=False))
         for g, (how, why) in enumerate(zip(ended, reasons, strict=True))
     ]
+
+
+def turn(sample_id, generation, ended):
+    rollout = Rollout([1] * 5, [0.0] * 5, ended)
+    columns = {**COLUMNS, "sample_id": sample_id, "generation": generation}
+    return Turn(columns, None, 0, rollout=rollout, completion="<answer>0 to 2</answer>")
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def path(tmp_path):
         ]
         nan = float("nan")
         log.score(step, rows, [[nan] * 3, [nan] * 3, [1.0, nan, 1.0], [nan] * 3])
-        log.write([9.0, 0.0, 0.0, 0.5, -0.5])
+        log.write([0.0, 0.0, 0.5, -0.5])
     return tmp_path / "rollouts.jsonl"
 
 
@@ -110,6 +116,22 @@ def test_a_damaged_log_is_gone_on_with_and_the_line_is_named(path, damage, caplo
     harmless = {"zeros before a line", "a blank line", "a last line without its end", "nothing"}
     named = {"torn in a character": "line 3", "zeros at the end": "line 4"}.get(damage, "line 2")
     assert [f"{path}, {named}" in message for message in caplog.messages[:1]] == [True] * (damage not in harmless)
+
+
+def test_the_groups_of_an_update_are_found_without_reading_all(path):
+    groups, end = groups_of_update(path, 2, 0)
+    assert [group["sample_id"] for group in groups] == ["é2"] and end == path.stat().st_size
+    assert groups_of_update(path, 2, end) == ([], end)
+    assert groups_of_update(path, 2, end + 9)[0] == groups, "a file that is shorter than it was"
+
+
+def test_the_groups_that_tell_most_are_of_different_tasks():
+    def group(task, *rewards):
+        return {"task": task, "rollouts": [{"reward": reward} for reward in rewards]}
+
+    far, near, other, none = group("a", 0.0, 2.0), group("a", 0.0, 1.0), group("b", 0.5, 0.6), group("a", None)
+    assert most_telling([none, near, other, far]) == [far, other]
+    assert most_telling([none, near, far]) == [far, near] and most_telling([]) == []
 
 
 def test_metrics_of_rollouts_that_nothing_scored_are_left_out():

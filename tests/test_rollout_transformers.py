@@ -18,7 +18,7 @@ from tests.tiny_prompts import make_model as make_flat_model
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.shared_prefix import completion_logps, encode_media, install_shared_prefix
 from videochat_r1.modeling.attention_kernels import MATH
-from videochat_r1.modeling.families import FAMILIES
+from videochat_r1.modeling.families import FAMILIES, family_of
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout import own_keys, prefix_cache, transformers_engine
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
@@ -592,3 +592,73 @@ def test_noise_that_does_not_fit_is_refused() -> None:
         one(model, sampling(model), None)
     with pytest.raises(ValueError, match="noise seeds for 1 prompts"):
         one(model, sampling(model), [[1, 2, 3]])
+
+
+# --- a conversation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prompt_goes_on_from_a_kept_one(family: str) -> None:
+    """Equal to an engine that keeps nothing, and only what is new is computed: again after something else, not after too much."""
+    model = make_model(family)
+    words = torch.randint(10, 250, (250,), generator=torch.Generator().manual_seed(3)).tolist()
+    first, second, third, changed = (
+        make_media_prompt(model, 1, "video", [(4, 4, 6)], 0.7, rest=rest)
+        for rest in (words[:5], words[:90], words[:200], [*words[:40], *words[200:]])
+    )
+    other = make_media_prompt(model, 2, "image", [(1, 4, 6)], rest=words[:80])
+    settings = sampling(model, 10, temperature=0.0)
+    keeping = TransformersEngine(model, PAD, max_kept_tokens=third.num_tokens + other.num_tokens)
+    towers, prefilled = counted_forwards(model)
+    asked = (first, second, other, third, third, changed)
+    answers = [keeping.generate([prompt], num_generations=1, settings=settings)[0] for prompt in asked]
+    assert len(towers) == 2, "one for each medium"
+    assert prefilled == [first.num_tokens - 1, 85, other.num_tokens - 1, 110, 49]
+    fresh = TransformersEngine(model, PAD)
+    again = [fresh.generate([prompt], num_generations=1, settings=settings)[0] for prompt in asked]
+    assert ids_of(answers) == ids_of(again)
+    for [one], [same] in zip(answers, again, strict=True):
+        assert one.logps == pytest.approx(same.logps, abs=1e-5)
+    keeping.kept.forget()
+    prefilled.clear()
+    keeping.generate([third], num_generations=1, settings=settings)
+    assert prefilled == [third.num_tokens - 1]
+
+
+def counted_forwards(model: PreTrainedModel) -> tuple[list[None], list[int]]:
+    """Filled from now on: an entry for each forward of the tower, and the tokens of each row that the decoder computes."""
+    towers: list[None] = []
+    tokens: list[int] = []
+    family_of(model.config).tower(model).register_forward_hook(lambda *_: towers.append(None))
+    layer = model.base_model.language_model.layers[0]
+    layer.register_forward_pre_hook(lambda _, arguments: tokens.append(int(arguments[0].shape[1])))
+    return towers, tokens
+
+
+def test_who_watches_sees_every_token_and_can_end_it() -> None:
+    model = make_model()
+    prompts = ragged_prompts(model)
+    engine = TransformersEngine(model, PAD, max_batch_rows=4)
+    settings = sampling(model, 12, eos_token_ids=tuple(range(100, 160)))
+    seen: dict[int, list[list[list[int]]]] = {0: [], 1: [], 2: []}
+    noise = seeds(3, 2)
+    groups = engine.generate(
+        prompts,
+        num_generations=2,
+        settings=settings,
+        noise_seeds=noise,
+        watch=lambda prompt, group: seen[prompt].append(group),
+    )
+    assert [told[-1] for told in seen.values()] == ids_of(groups)
+    for told, group in zip(seen.values(), ids_of(groups), strict=True):
+        steps = range(1, len(told) + 1)
+        assert told == [[ids[:step] for ids in group] for step in steps]
+
+    def enough(prompt: int, group: list[list[int]]) -> None:
+        if len(group[0]) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        engine.generate(prompts, num_generations=2, settings=settings, noise_seeds=noise, watch=enough)
+    again = engine.generate(prompts, num_generations=2, settings=settings, noise_seeds=noise)
+    assert ids_of(again) == ids_of(groups)

@@ -28,6 +28,7 @@ from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout, SamplingSettings
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.video.frames import Frames, VideoBudget
+from videochat_r1.video.probe import VideoInfo
 
 pytestmark = pytest.mark.vllm
 
@@ -42,7 +43,7 @@ def make_frames(num_frames: int, height: int, width: int, fps: float, seed: int)
     pixels = torch.randint(0, 256, (num_frames, 3, height, width), generator=generator, dtype=torch.uint8)
     pixels = torch.cat([pixels, pixels[-1:]]) if num_frames % 2 else pixels
     times = tuple(index / fps for index in range(len(pixels)))
-    return Frames(pixels, times, num_frames / fps, (width, height), fps, num_frames)
+    return Frames(pixels, times, VideoInfo(num_frames / fps, num_frames, fps, width, height), fps, num_frames)
 
 
 def randomise(model: torch.nn.Module, seed: int) -> None:
@@ -137,6 +138,10 @@ def hooked(module: torch.nn.Module, record: Callable[[dict], None]) -> Iterator[
 
 def seeds_of(num_prompts: int, num_generations: int, first: int = 0) -> list[list[int]]:
     return [[first + 1000 * i + g + (1 << 62) for g in range(num_generations)] for i in range(num_prompts)]
+
+
+def ids_of(groups: list[list[Rollout]]) -> list[list[list[int]]]:
+    return [[rollout.completion_ids for rollout in group] for group in groups]
 
 
 def test_greedy_output_is_that_of_transformers(world: SimpleNamespace) -> None:
@@ -384,6 +389,31 @@ def test_features_of_a_frozen_tower_take_the_place_of_pixels(world: SimpleNamesp
             feature.flatten(1)[:, -world.model.config.text_config.hidden_size :] = 0
         assert difference(features) > 1e-2
     assert not media
+
+
+@one_family
+def test_who_watches_sees_every_token_and_can_end_it(world: SimpleNamespace) -> None:
+    settings = replace(world.settings, temperature=0.0)
+    seen: dict[int, list[list[list[int]]]] = {0: [], 1: []}
+
+    def watch(prompt: int, group: list[list[int]]) -> None:
+        seen[prompt].append(group)
+
+    groups = world.generation.engine.generate(world.prompts[:2], num_generations=2, settings=settings, watch=watch)
+    unwatched = world.generation.engine.generate(world.prompts[:2], num_generations=2, settings=settings)
+    assert ids_of(groups) == ids_of(unwatched)
+    for told, group in zip(seen.values(), ids_of(groups), strict=True):
+        assert told[-1] == group
+        assert len(told) > 10 and all(ids == told[-1][row][: len(ids)] for step in told for row, ids in enumerate(step))
+
+    def enough(prompt: int, group: list[list[int]]) -> None:
+        if len(group[0]) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        world.generation.engine.generate(world.prompts[:2], num_generations=2, settings=settings, watch=enough)
+    again = world.generation.engine.generate(world.prompts[:2], num_generations=2, settings=settings)
+    assert ids_of(again) == ids_of(unwatched)
 
 
 @one_family

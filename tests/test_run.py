@@ -6,6 +6,7 @@ import shlex
 from datetime import UTC, datetime, timedelta
 from unittest.mock import MagicMock
 
+import av
 import pytest
 import torch
 import yaml
@@ -74,9 +75,8 @@ def test_a_lora_run_saves_adapter_and_merged_model_and_logs_to_both_trackers(fol
     for name in ("WANDB_MODE", "WANDB_DIR"):
         monkeypatch.setenv(name, "")  # so that what the run sets is undone
         monkeypatch.delenv(name)
-    config = recipe(
-        folder, "lora", **GRPO, lora={"r": 4, "lora_alpha": 8}, merge_lora=True, report_to=["tensorboard", "wandb"]
-    )
+    reports = {"report_to": ["tensorboard", "wandb"], "log_rollouts_to_trackers": 2}
+    config = recipe(folder, "lora", **GRPO, **reports, lora={"r": 4, "lora_alpha": 8}, merge_lora=True)
     assert grpo_command(["--config", config, "--learning_rate", "1e-2"]) == 0
     output = folder / "lora"
     assert (output / "adapter_model.safetensors").is_file()
@@ -92,6 +92,12 @@ def test_a_lora_run_saves_adapter_and_merged_model_and_logs_to_both_trackers(fol
     tags = accumulator.Tags()["scalars"]
     assert any(re.search(r"(tracking|grounded_qa|temporal_grounding)/rewards/format/mean", tag) for tag in tags)
     assert any((output / "wandb").rglob("run-*.wandb")), "offline, into the run's folder"
+    sent = sorted((output / "wandb").rglob("files/media/videos/rollouts/*.mp4"))
+    assert len(sent) == 2, "of one update"
+    for file in sent:
+        with av.open(str(file)) as video:
+            frames = list(video.decode(video=0))
+        assert frames[0].width == 480 and len(frames) >= 4
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != DEFAULT_FAMILY])

@@ -43,7 +43,7 @@ from videochat_r1.grpo.shared_prefix import (
 from videochat_r1.modeling import attention_kernels
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.packed_attention import Branch, lay_out
+from videochat_r1.modeling.packed_attention import Branch, dense_mask, lay_out
 
 TEMPERATURE = 0.9
 TOLERANCE = 1e-5
@@ -373,36 +373,6 @@ TREES = {
     "questions": [Branch(9, (), (Branch(4, (3, 1, 2)), Branch(2, (4, 4)), Branch(0, (2,)))), Branch(2, (1,))],
     "deep": [Branch(5, (2,), (Branch(3, (1, 2), (Branch(2, (2, 3)), Branch(1))), Branch(4))), Branch(3, (2, 2))],
 }
-
-
-def dense_mask(forest: Sequence[Branch]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, N) what may attend to what, written out token by token, and (N,) which tokens are leaves'."""
-    paths: list[list[int]] = []
-    leaves: list[int] = []
-
-    def tokens(count: int, above: list[int]) -> list[int]:
-        path = list(above)
-        for _ in range(count):
-            path.append(len(paths))
-            paths.append(list(path))
-        return path
-
-    def grow(branch: Branch, above: list[int]) -> None:
-        path = tokens(branch.tokens, above)
-        for length in branch.leaves:
-            leaves.extend(range(len(paths), len(paths) + length))
-            tokens(length, path)
-        for child in branch.children:
-            grow(child, path)
-
-    for tree in forest:
-        grow(tree, [])
-    mask = torch.zeros(len(paths), len(paths), dtype=torch.bool)
-    for token, path in enumerate(paths):
-        mask[token, path] = True
-    is_leaf = torch.zeros(len(paths), dtype=torch.bool)
-    is_leaf[leaves] = True
-    return mask, is_leaf
 
 
 @pytest.mark.parametrize("last_layer", [False, True])

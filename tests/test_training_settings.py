@@ -69,6 +69,7 @@ def test_what_changes_no_number_may_differ(values):
         ({"samples": "other", "data_root": "new"}, {"data_root was 'data', is 'new'"}),
         ({"model": "other"}, {"the model behind model_name_or_path changed"}),
         ({"picture": {"max_pixels": 784}}, {"picture was None, is {'max_pixels': 784}"}),
+        ({"samples": "other", "sampling": {"by": "iou"}}, {"sampling was None, is {'by': 'iou'}"}),
         ({"new_option": 1}, {"new_option was None, is 1"}),
     ],
 )

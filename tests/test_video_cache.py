@@ -48,7 +48,7 @@ def test_second_read_is_the_same_without_decoding(videos: list[Video], tmp_path:
     for _ in range(3):
         cached = cache.load(videos[0], BUDGET, factor=28)
         assert torch.equal(cached.pixels, fresh.pixels)
-        for name in ("timestamps", "duration", "original_size", "sample_fps", "num_frames"):
+        for name in ("timestamps", "source", "sample_fps", "num_frames"):
             assert getattr(cached, name) == getattr(fresh, name)
     assert (cache.num_hits, cache.num_misses) == (2, 1)
 

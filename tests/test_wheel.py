@@ -61,7 +61,7 @@ def test_it_runs_from_its_own_files(installed):
 
 def test_the_page_of_the_window_comes_with_it(installed):
     python, folder = installed
-    code = "from videochat_r1.window.page_text import exported_page; print(len(exported_page('title', {})))"
+    code = "from videochat_r1.window.page_text import VIEW; print(len(VIEW.exported('title', {})))"
     done = subprocess.run([str(python), "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and int(done.stdout) > 20_000, done.stderr
 

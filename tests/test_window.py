@@ -6,39 +6,46 @@ import math
 import subprocess
 import sys
 
+import av
 import httpx
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
-from tests.window_runs import BOXES, grounding, window, write_evaluation, write_run
+from tests.video_files import HEIGHT, WIDTH, number_of, numbered_image, write_video
+from tests.window_runs import (
+    BOXES,
+    grounding,
+    run_address,
+    window,
+    write_evaluation,
+    write_run,
+    written_run,
+)
 from videochat_r1.cli import main
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.alarms import alarms
+from videochat_r1.grpo.drawable import answer_of, plain_question, truth_of
 from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rollout_file import drop_rollouts_after
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
+from videochat_r1.grpo.rows import Turn
 from videochat_r1.grpo.tally import Sum
 from videochat_r1.modeling.tiny import build_tiny
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.training.metrics_file import MetricsReader, append_metrics
-from videochat_r1.window.group_view import answer_of, group_view, plain_question, truth_of
+from videochat_r1.window.group_view import group_view
 from videochat_r1.window.index import Index
 from videochat_r1.window.media import Folders
+from videochat_r1.window.playable import make_copy
 from videochat_r1.window.query import Query
 from videochat_r1.window.runs import open_runs, whole_group
 from videochat_r1.window.training_view import training_view
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("window"))
-
-
-@pytest.fixture(scope="module")
-def address(run):
-    with window([run], [run.parent / "videos"]) as where:
-        yield where
+run, address = written_run, run_address
+QUIET = {"libx265": {"preset": "ultrafast", "x265-params": "log-level=none"}, "libx264": {"preset": "ultrafast"}}
 
 
 def lines_of(*groups):
@@ -162,11 +169,16 @@ def test_alarms_say_what_to_look_at(sums, sentence):
 
 def test_the_page_and_the_console_tell_the_same_alarms(tmp_path, caplog):
     log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou"], [1.0], 8)
+    shared = {**grounding(1, "a", "a.mp4"), **dict.fromkeys(("duration", "response", "pictures", "video_parts"))}
     drawn = [
         Drawn.of(
-            {**grounding(1, "a", "a.mp4"), "generation": place, "pictures": None, "video_parts": None},
-            f"no idea {place}",
-            Rollout([1], [0.0], Ended("stop")),
+            Turn(
+                {**shared, "generation": place},
+                None,
+                0,
+                rollout=Rollout([1], [0.0], Ended("stop")),
+                completion=f"no idea {place}",
+            ),
             Outcome(judged=False, reason=None, stop=False),
         )
         for place in range(8)
@@ -226,6 +238,44 @@ def test_a_video_is_served_in_ranges_and_what_no_browser_plays_as_a_copy(address
     copy = httpx.get(f"{address}/api/runs/0/groups/3/copy", timeout=60)
     assert copy.content[4:8] == b"ftyp" and copy.headers["content-type"] == "video/mp4"
     assert httpx.get(f"{address}/api/runs/0/groups/4/pictures/1").headers["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "libx264"), ("a.mp4", "libx265"), ("a.avi", "mpeg4"), ("a", "png")]
+)
+def test_a_copy_shows_upright_what_is_stored_turned(tmp_path, name, codec, degrees):
+    if codec == "mpeg4" and degrees:
+        pytest.skip("AVI cannot say that it is turned")
+
+    def stored(number):
+        return np.rot90(numbered_image(number), -degrees // 90)
+
+    if codec == "png":
+        files, times = [tmp_path / f"{number}.png" for number in range(3)], [0.0, 0.1, 0.2]
+        turned = Image.Exif()
+        turned[0x0112] = {0: 1, 90: 8, 180: 3, 270: 6}[degrees]
+        for number, file in enumerate(files):
+            Image.fromarray(stored(number)).save(file, exif=turned)
+    else:
+        files, times = (
+            [
+                write_video(
+                    tmp_path / name,
+                    3,
+                    fps=10,
+                    codec=codec,
+                    options=QUIET.get(codec, {}),
+                    rotation=degrees,
+                    image=stored,
+                )
+            ],
+            [],
+        )
+    make_copy(files, times, tmp_path / "copy.mp4")
+    with av.open(str(tmp_path / "copy.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert frames[0].shape == (HEIGHT, WIDTH, 3) and [number_of(frame) for frame in frames[:3]] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +343,15 @@ def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
 def test_both_passes_of_clue_perception_are_shown_with_what_they_saw(tmp_path):
     build_tiny(tmp_path / "model", hidden=32)
     write_evaluation(tmp_path / "scored", tmp_path / "clip.mp4", [[1.0, 3.0]])
-    saw = {"segments": [[1.0, 2.0]], "num_frames": 4, "fps": 4.0, "frame_size": [84, 56], "num_tokens": 12}
+    saw = {
+        "segments": [[1.0, 2.0]],
+        "num_frames": 4,
+        "fps": 4.0,
+        "frame_size": [84, 56],
+        "num_tokens": 12,
+        "rest_fps": 0.5,
+        "times": [1.0, 1.25, 1.5, 1.75],
+    }
     passes = [
         {"completion": "<answer>A</answer><glue>[(1, 2)]</glue>", "clues": [[1, 2]], "saw": {**saw, "segments": []}},
         {"completion": "<think>closer</think><answer>B</answer>", "clues": [], "saw": saw},
@@ -308,6 +366,7 @@ def test_both_passes_of_clue_perception_are_shown_with_what_they_saw(tmp_path):
         first, second = httpx.get(f"{where}/api/runs/0/groups/1/saw", timeout=120).json()
     told = view["rollouts"][0]["passes"]
     assert told[0]["clues"] == [[1.0, 2.0]] and told[0]["segments"] == [] and told[1]["segments"] == [[1.0, 2.0]]
+    assert told[0]["rest_fps"] == told[1]["rest_fps"] == second["rest_fps"] == 0.5
     assert told[1]["parts"] == [{"kind": "think", "text": "closer"}, {"kind": "answer", "text": "B"}]
     assert len(first["frames"]) == 8 and first["segments"] == []
     assert [frame["seconds"] for frame in second["frames"]] == [1.0, 1.25, 1.5, 1.75]
@@ -331,6 +390,8 @@ def test_without_the_models_folder_it_says_so_and_names_no_path(tmp_path):
 def test_who_may_look(run, address):
     assert httpx.get(address, headers={"Host": "evil.example:80"}).status_code == 403
     assert httpx.get(address, headers={"Host": "localhost:9"}).status_code == 200
+    posted = [httpx.post(address, headers={"Origin": origin}).status_code for origin in ("http://evil", address)]
+    assert posted == [403, 405], "what changes something is taken from the page itself"
     policy = httpx.get(address).headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy
     with window([run], token="secret") as where, httpx.Client(follow_redirects=True) as browser:

@@ -1,70 +1,45 @@
 """The window's page in a real browser: what a person sees, clicks, drags and types."""
 
+import io
 import json
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.window_runs import BOXES, CHROMIUM, NASTY, SECONDS, grounding, wait_for, window, write_evaluation, write_run
+from tests.browsing import fresh_tab, needs_chromium, playing, started_chromium, until
+from tests.video_files import write_video
+from tests.window_runs import (
+    BOXES,
+    NASTY,
+    SECONDS,
+    grounding,
+    group,
+    rollout,
+    run_address,
+    window,
+    write_evaluation,
+    written_run,
+)
 from videochat_r1.cli import main
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="Playwright is not installed: training_scripts/setup.sh dev"
-)
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("window"))
-
-
-@pytest.fixture(scope="module")
-def address(run):
-    with window([run], [run.parent / "videos"]) as where:
-        yield where
+run, address, chromium, tab = written_run, run_address, started_chromium, fresh_tab
+pytestmark = needs_chromium
 
 
 @pytest.fixture
-def open_page(chromium, address):
-    """Opens a place of the window; the page may ask its own server only, and may not fail."""
-    context = chromium.new_context(viewport={"width": 1300, "height": 850})
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    failures, asked = [], []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+def open_page(tab, address):
+    """Opens a place of the window."""
 
     def go(place, where=address):
         # From one place of a page to another the former view stays until the next is there.
-        page.goto("about:blank")
-        page.goto(f"{where}/#/{place}")
-        page.wait_for_selector("main > *")
-        return page
+        tab.goto("about:blank")
+        tab.goto(f"{where}/#/{place}")
+        tab.wait_for_selector("main > *")
+        return tab
 
-    yield go
-    context.close()
-    assert not failures, failures
-    assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in asked), asked
-
-
-def until(page, expression):
-    """Waits for it to hold. The page's policy lets Playwright's own waiting run no code in it."""
-    wait_for(lambda: page.evaluate(expression), 20.0)
-
-
-def playing(page):
-    """Waits for the video, and gives back what reads its time."""
-    until(page, "document.querySelector('video')?.readyState >= 2")
-    return lambda: page.evaluate("document.querySelector('video').currentTime")
+    return go
 
 
 def test_from_the_list_to_a_group_whose_video_is_sought_by_its_time_line(open_page):
@@ -109,6 +84,42 @@ def test_boxes_stand_at_the_right_pixels_as_the_video_goes_on(open_page):
     assert page.locator(".box").count() == 2, "an answer without boxes has none"
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "rotation"),
+    [("a.mp4", "libx264", 90), ("a.mp4", "libx264", 180), ("a.mp4", "libx265", 270), ("a.avi", "mpeg4", 0)],
+)
+def test_a_box_is_drawn_around_what_it_was_told_of(open_page, tmp_path, name, codec, rotation):
+    box = [0.25, 0.5, 0.5, 0.875]
+    upright = np.full((128, 96, 3), 20, np.uint8)
+    upright[64:112, 24:48] = 240
+
+    def stored(number):
+        return np.rot90(upright, -rotation // 90)
+
+    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    clip = write_video(tmp_path / name, 10, fps=10, codec=codec, options=quiet, rotation=rotation, image=stored)
+    line = group(1, "s", "tracking", {"boxes": [box] * 2}, [rollout(0, "-", [box] * 2, 1.0)], video=str(clip))
+    (tmp_path / "rollouts.jsonl").write_text(json.dumps(line) + "\n")
+    with window([tmp_path]) as where:
+        page = open_page("0/groups/1", where)
+        playing(page)
+        place = page.locator(".box[data-key=truth]").bounding_box()
+        page.evaluate("document.querySelector('.boxes').remove()")
+        page.locator("video").evaluate("video => { video.controls = false; }")
+        seen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"))
+    left, top, right, bottom = (
+        round(value) for value in (place["x"], place["y"], place["x"] + place["width"], place["y"] + place["height"])
+    )
+    assert seen[top + 3 : bottom - 3, left + 3 : right - 3].min() > 150, "white within"
+    around = [
+        seen[top - 4, left:right],
+        seen[bottom + 4, left:right],
+        seen[top:bottom, left - 4],
+        seen[top:bottom, right + 4],
+    ]
+    assert max(side.max() for side in around) < 100, "and dark without"
+
+
 def test_a_clip_begins_at_its_start_and_image_files_stand_until_the_next(open_page):
     page = open_page("0/groups/7")
     time_of = playing(page)
@@ -136,6 +147,39 @@ def test_choices_numbers_pictures_and_a_video_that_browsers_do_not_play(open_pag
     page = open_page("0/groups/6")
     page.get_by_text("not in the folders").wait_for()
     assert page.locator(".timeline .bar").count() == 4, "answers are drawn without their video too"
+
+
+def test_a_caption_shows_which_true_events_a_judge_found_and_what_it_made_of_its_own(open_page):
+    page = open_page("0/groups/5")
+    marks = page.locator(".events tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.innerText))"
+    )
+    assert [row[1:] for row in marks] == [["✓\nfound"] * 2, ["·\nnot found"] * 2] and marks[0][0] == "a cat jumps"
+    page.get_by_role("table").get_by_role("button", name="answer 2").click()
+    assert page.locator(".answers .picked strong").inner_text() == "answer 2"
+    assert page.locator(".events td.picked").count() == 2
+    assert page.locator(".claims li").first.inner_text().endswith("(false)")
+
+
+def test_tokens_are_shaded_by_how_likely_they_were_and_by_sampler_against_trainer(open_page):
+    page = open_page("0/groups/1")
+    token = page.locator(".answers > li").first.locator(".part.think span[title]")
+    assert token.inner_text() == " 0" and token.get_attribute("title").startswith(
+        "5 %, log-probability -3.00; 0.20 above"
+    )
+
+    def ground():
+        return token.evaluate("token => getComputedStyle(token).backgroundColor")
+
+    likely = ground()
+    page.keyboard.press("t")
+    apart = ground()
+    page.get_by_label("tokens shaded by").select_option("not at all")
+    assert len({likely, apart, ground()}) == 3 and ground() == "rgba(0, 0, 0, 0)"
+    assert page.locator(".answers > li").first.get_by_text("least likely “0”, 5 %").count() == 1
+    page.keyboard.press("l")
+    page.get_by_role("heading", name="tracking").wait_for()
+    assert page.get_by_label("tokens shaded by").count() == 0, "none were logged"
 
 
 def test_no_text_of_model_file_or_annotation_becomes_markup(open_page):

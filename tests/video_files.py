@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -50,25 +50,28 @@ def write_video(
     ticks: Sequence[int] | None = None,
     rotation: int = 0,
     sound_seconds: float = 0.0,
+    image: Callable[[int], NDArray[np.uint8]] = numbered_image,
 ) -> Path:
     """A video of numbered frames, closed groups of 20 pictures with B-frames unless `options` say otherwise.
 
     Args:
         ticks: display times in milliseconds for a variable rate; None for frame k at k / fps.
+        rotation: degrees against the clock by which players turn what is stored.
         sound_seconds: length of a silent sound track; 0 for none.
+        image: a frame as it is stored.
     """
     clock = Fraction(1, fps) if ticks is None else Fraction(1, 1000)
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=fps)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.time_base = clock
+        stream.height, stream.width = image(0).shape[:2]
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", clock
         stream.options = {"g": "20", "bf": "3", "preset": "ultrafast", "crf": "18"} if options is None else options
         if rotation:
             stream.set_display_rotation(rotation)
         if sound_seconds:
             _write_silence(container, sound_seconds, "wmav2" if path.suffix == ".wmv" else "aac")
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(numbered_image(number), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image(number)), format="rgb24")
             frame.pts, frame.time_base = number if ticks is None else ticks[number], clock
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

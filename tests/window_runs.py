@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.video_files import write_pictures, write_video
-from videochat_r1.commands.view import listen
 from videochat_r1.geometry import Span
 from videochat_r1.sample import SpanTarget
 from videochat_r1.tasks import TASKS
 from videochat_r1.window.playable import Copies
 from videochat_r1.window.runs import open_runs
-from videochat_r1.window.server import WindowServer, window_app
+from videochat_r1.window.server import window_app
+from videochat_r1.window.serving import WindowServer, listen
 from videochat_r1.window.watcher import Watcher
 
-CHROMIUM = Path("/usr/bin/chromium")
 NASTY = "<script>window.broken = 1</script><img src=x onerror='window.broken = 2'>"
 BOXES = [[0.1, 0.2, 0.3, 0.6], [0.5, 0.2, 0.7, 0.6]]
 SECONDS = 4.0
@@ -53,6 +53,7 @@ def group(step: int, sample: str, task: str, target: Any, rollouts: Sequence[Any
         "task": task,
         "source": "toy",
         "video": None,
+        "query": f"Question of {sample}",
         "prompt": f"<|im_start|>user\nQuestion of {sample}<|im_end|>",
     }
     return {**about, "target": target, "rollouts": list(rollouts), **others}
@@ -81,12 +82,17 @@ def write_run(folder: Path) -> Path:
     for place in range(2):
         write_pictures(videos / f"{place}.png", [np.full((40, 80, 3), 60 + 120 * place, np.uint8)])
     listed = {"frames": [str(videos / f"{place}.png") for place in range(2)], "frame_times": [0.0, 2.0]}
+    verdicts = {"recall": [["a cat jumps", "entailment"], [NASTY, "neutral"]], "precision": [[NASTY, "contradiction"]]}
+    shaded = grounding(1, "when", clip)
+    for one in shaded["rollouts"]:
+        lengths = [7, 4, 2, len(one["completion"]) - 13, 0]
+        one["tokens"] = {"lengths": lengths, "logps": [0, -0.05, -3, -0.5, -0.3], "differences": [0, 0, 0.2, -2, 0]}
     lines = [
-        grounding(1, "when", clip),
+        shaded,
         group(1, "where", "tracking", boxes, [rollout(0, f"<answer>{moved}</answer>", moved, 1.4), rollout(1, "no idea", None, 0.0, ended="length")], video=clip),
         group(1, "which", "multi_choice_qa", {"options": ["a cat", NASTY], "answer": "B"}, [rollout(0, "<answer>B</answer>", "B", 2.0), rollout(1, "<answer>A</answer>", "A", 1.0)], video=foreign),
         group(2, "how many", "numerical_qa", {"answer": "12"}, [rollout(0, "<answer>10</answer>", 10.0, 1.0), rollout(1, "<answer>12</answer>", 12.0, 2.0)], video=None, images=[str(videos / "photo.png")] * 2),
-        group(2, "tell", "captioning", {"caption": "A cat jumps.", "events": ["a cat jumps", NASTY]}, [rollout(0, NASTY, NASTY, 1.0)] * 2, video=str(videos / f"{NASTY.replace('/', '')}.mp4"), prompt=NASTY),
+        group(2, "tell", "captioning", {"caption": "A cat jumps.", "events": ["a cat jumps", NASTY]}, [rollout(0, NASTY, NASTY, 1.0, verdicts=verdicts)] * 2, video=str(videos / f"{NASTY.replace('/', '')}.mp4"), prompt=NASTY),
         grounding(2, "stolen", outside, (1.0, 1.0, 1.0)),
         group(3, "clip", "temporal_grounding", {"span": [0.5, 1.0], "duration": 2.0}, [rollout(0, "<answer>0 to 1</answer>", [0.0, 1.0], 1.5)], video=clip, video_parts={"start": 1.0, "end": 3.0}),
         group(3, "listed", "tracking", boxes, [rollout(0, f"<answer>{moved}</answer>", moved, 1.4)], video="0.png (+1 frames)", video_parts=listed),
@@ -135,7 +141,7 @@ def window(outputs: Sequence[Path], videos: Sequence[Path] = (), token: str | No
         watcher = held.enter_context(Watcher(runs))
         copies = held.enter_context(closing(Copies()))
         listening = held.enter_context(closing(listen("127.0.0.1", 0)))
-        server = WindowServer(window_app(runs, watcher, copies, token), watcher)
+        server = WindowServer(window_app(runs, watcher, copies, token), watcher.end)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -151,3 +157,16 @@ def wait_for(done: Any, seconds: float = 60.0) -> None:
     while not done():
         assert time.monotonic() < until, "nothing came of it"
         time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def written_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `write_run`."""
+    return write_run(tmp_path_factory.mktemp("window"))
+
+
+@pytest.fixture(scope="module")
+def run_address(run: Path) -> Iterator[str]:
+    """Of a window on it."""
+    with window([run], [run.parent / "videos"]) as where:
+        yield where

@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": "run and score benchmarks",
     "ask": "ask one question about a video or pictures, with clues and a second look at them",
     "view": "look at runs in the browser: answers over their videos, and how training went",
+    "chat": "talk with a model about a video in the browser: answers, the moments that show them, a second look",
     "score": "score completions without a model",
     "judge": "try, compare and serve judges of captions",
     "doctor": "check machine, model, data and recipe before a long run",

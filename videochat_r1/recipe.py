@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar, get_args, get_type_hints
 
 from trl import TrlParser
 
+from videochat_r1.datasets.curriculum import Sampling
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.families import family_named
@@ -83,6 +84,12 @@ class DataArguments:
             "help": "Corpora: dataset, annotations, videos, task, weight, max_samples, queries_per_video, questions_together."
         },
     )
+    sampling: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Order within an epoch: {curriculum: easy_to_hard, by: COLUMN} by a number in the manifests' extra; null: shuffled."
+        },
+    )
     data_root: str = field(default="data", metadata={"help": "Folder that the mixture's paths are relative to."})
     video: dict | str | None = field(
         default=None, metadata={"help": "fps, frame and pixel limits, decoder and its time limit."}
@@ -111,6 +118,7 @@ class DataArguments:
         "picture": PictureBudget | None,
         "prompts": dict[str, str] | None,
         "mixture": list[MixtureEntry] | None,
+        "sampling": Sampling | None,
     }
 
     def budget(self) -> VideoBudget:
@@ -142,15 +150,15 @@ class DataArguments:
         """The samples of all corpora, in an order that depends on `seed` alone.
 
         Raises:
-            ConfigError: an empty mixture or an unknown key in an entry.
-            DataError: an annotation file that cannot be read.
+            ConfigError: an empty mixture or an unknown key in an entry or under `sampling`.
+            DataError: an annotation file that cannot be read, or samples without the column of `sampling`.
         """
         if not self.mixture:
             raise ConfigError("the recipe lists no data: add at least one entry under `mixture`")
         root = Path(self.data_root)
         entries = [MixtureEntry.from_dict(entry) for entry in self.mixture]  # type: ignore[arg-type]
         probe = partial(durations, workers=_PROBES_AT_ONCE, timeout_seconds=self.budget().timeout_seconds)
-        return Mixture(entries, seed=seed, root=root, probe_durations=probe)
+        return Mixture(entries, seed=seed, root=root, sampling=Sampling.of(self.sampling), probe_durations=probe)
 
 
 def _budget(cls: type[BudgetT], values: Any, where: str) -> BudgetT:

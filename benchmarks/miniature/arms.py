@@ -12,12 +12,12 @@ import torch
 from kept import once
 from miniature.corpora import Sizes, read_sort, write_corpora
 from miniature.judges import caption_scores
+from videochat_r1.evaluation.clue_perception.passes import TASK, CluePerception
 
 from videochat_r1.datasets.annotation_files import read_json
 from videochat_r1.evaluation.answering.answerer import Answerer
 from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.evaluation.answering.options import RunOptions
-from videochat_r1.evaluation.clue_perception.passes import TASK, CluePerception
 from videochat_r1.grpo.rollout_file import ROLLOUTS
 from videochat_r1.quickstart.options import QuickstartOptions
 from videochat_r1.quickstart.training import Workshop

@@ -12,7 +12,8 @@ from on_gpu.sizes import Sizes
 
 from videochat_r1.modeling.attention_kernels import AttentionKernel, choose_kernel
 from videochat_r1.modeling.families import FAMILIES
-from videochat_r1.modeling.packed_attention import Branch, lay_out
+from videochat_r1.modeling.packed_attention import Branch, dense_mask, lay_out
+from videochat_r1.rollout.ragged_attention import ragged_attention
 
 Heads = tuple[int, int, int]
 _LARGEST_RATIO = 1.5
@@ -165,7 +166,7 @@ def packed_ratios(heads: Heads, forest: Sequence[Branch], sizes: Sizes) -> dict[
     tokens = layout.num_tokens
     query, key, value, grad_out = (tensor[:1] for tensor in _inputs(heads, tokens, tokens, sizes))
     scale = heads[2] ** -0.5
-    mask = dense_mask(forest).to(sizes.device)
+    mask = dense_mask(forest)[0].to(sizes.device)
     exact, _ = plain_attention([query, key, value], grad_out, mask, scale)
     theirs = torch_attention([query, key, value], grad_out, mask, False, scale)
     leaves = [tensor.detach().clone().requires_grad_() for tensor in (query, key, value)]
@@ -178,31 +179,6 @@ def packed_ratios(heads: Heads, forest: Sequence[Branch], sizes: Sizes) -> dict[
     }
 
 
-def dense_mask(forest: Sequence[Branch]) -> torch.Tensor:
-    """(N, N) who sees whom: the branches above, and of one's own branch or leaf what came before."""
-    above: list[list[int]] = []
-
-    def grow(tokens: int, seen: list[int]) -> list[int]:
-        for _ in range(tokens):
-            seen = [*seen, len(above)]
-            above.append(seen)
-        return seen
-
-    def branch(each: Branch, seen: list[int]) -> None:
-        seen = grow(each.tokens, seen)
-        for leaf in each.leaves:
-            grow(leaf, seen)
-        for child in each.children:
-            branch(child, seen)
-
-    for tree in forest:
-        branch(tree, [])
-    mask = torch.zeros(len(above), len(above), dtype=torch.bool)
-    for row, seen in enumerate(above):
-        mask[row, seen] = True
-    return mask
-
-
 # --- what one recorded graph for all steps would need ----------------------------------------------------------------------
 
 
@@ -211,18 +187,18 @@ def lengths_in_a_tensor(heads: Heads, sizes: Sizes) -> str:
     if sizes.device != "cuda":
         return "not on a CPU"
     rows, places = 8, sizes.own
+    queries = heads[0] // heads[1]
     lengths = torch.randint(1, places, (rows,), device="cuda", dtype=torch.int32)
-    query = torch.randn(rows, heads[0], heads[2], device="cuda").to(sizes.dtype)
+    query = torch.randn(rows * queries, heads[1], heads[2], device="cuda").to(sizes.dtype)
     keys, values = (torch.randn(rows, places, heads[1], heads[2], device="cuda").to(sizes.dtype) for _ in range(2))
     starts = torch.arange(rows + 1, device="cuda", dtype=torch.int32)
     scale = heads[2] ** -0.5
-    out, lse, *_ = torch.ops.aten._flash_attention_forward(
-        query, keys.flatten(0, 1), values.flatten(0, 1), starts, starts * places, 1, places, 0.0, False, False,
-        scale=scale, seqused_k=lengths,
-    )  # fmt: skip
+    flat = (query, keys.flatten(0, 1), values.flatten(0, 1))
+    longest = (queries, places)
+    out, lse = ragged_attention(*flat, starts * queries, starts * places, longest, scale, lengths)
     mask = (torch.arange(places, device="cuda") < lengths[:, None])[:, None, None, :]
-    inputs = [query.unsqueeze(2), keys.transpose(1, 2), values.transpose(1, 2)]
-    exact, exact_lse = plain_attention(inputs, torch.zeros_like(query).unsqueeze(2), mask, scale)
-    apart = relative(out, exact[0].squeeze(2))
-    lse_apart = float((lse.reshape(heads[0], rows).t().double() - exact_lse.squeeze(2)).abs().max())
+    inputs = [tensor.unflatten(0, (rows, -1)).transpose(1, 2) for tensor in (query, *flat[1:])]
+    exact, exact_lse = plain_attention(inputs, torch.zeros_like(inputs[0]), mask, scale)
+    apart = relative(out, exact[0].transpose(1, 2).flatten(0, 1))
+    lse_apart = float((lse.double() - exact_lse.transpose(1, 2).flatten(0, 1)).abs().max())
     return f"shape of the log-sum-exp {tuple(lse.shape)}, out apart by {apart:.2g}, log-sum-exp by {lse_apart:.2g}"

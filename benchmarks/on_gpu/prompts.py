@@ -7,6 +7,7 @@ from one_step.workload import Preset, frame_side, prompt_builder
 
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.video.frames import Frames
+from videochat_r1.video.probe import VideoInfo
 
 
 def noise_prompt(folder: Path, preset: Preset, seed: int = 0) -> PromptInputs:
@@ -17,8 +18,7 @@ def noise_prompt(folder: Path, preset: Preset, seed: int = 0) -> PromptInputs:
     frames = Frames(
         pixels=torch.randint(0, 256, (preset.frames, 3, side, side), generator=generator, dtype=torch.uint8),
         timestamps=tuple(index / 2 for index in range(preset.frames)),
-        duration=preset.frames / 2,
-        original_size=(side, side),
+        source=VideoInfo(preset.frames / 2, preset.frames, 2.0, side, side),
         sample_fps=2.0,
         num_frames=preset.frames,
     )

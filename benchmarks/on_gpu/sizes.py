@@ -37,7 +37,7 @@ class Sizes:
         """Of the 7B."""
         if not torch.cuda.is_available():
             raise SystemExit("torch sees no GPU here: --small tries everything without one")
-        return cls("cuda", replace(PRESETS["gpu_7b"], steps=2), 8192, 2**32, 3601, 200, 2)
+        return cls("cuda", replace(PRESETS["gpu_7b"], steps=2, repeated_steps=1), 8192, 2**32, 3601, 200, 2)
 
     @classmethod
     def small(cls) -> "Sizes":

@@ -83,7 +83,7 @@ def compare_logps(folder: Path, preset: Preset) -> dict[str, float]:
     values: dict[bool, torch.Tensor] = {}
     found: dict[bool, list[torch.Tensor]] = {}
     seconds: dict[tuple[str, bool], list[float]] = defaultdict(list)
-    for round_number in range(1 + preset.steps):
+    for round_number in range(1 + preset.measured(repeating=True)):
         for share in (True, False):
             begin = time.perf_counter()
             result = forward(policy, prompts, ids, share=share, train=True)

@@ -10,6 +10,7 @@ import torch
 from one_step.workload import Preset
 
 from videochat_r1.modeling.load import load_config
+from videochat_r1.modeling.products import product
 from videochat_r1.modeling.sizes import decoder_sizes
 
 
@@ -32,14 +33,19 @@ def seconds_of(work: Callable[[], object], times: int = 10) -> float:
     return median(taken)
 
 
-def product_rate(folder: Path, preset: Preset) -> float:
-    """Operations a second of the product that a step has most of: the tokens of a packed row through the decoder's MLP."""
+def product_rates(folder: Path, preset: Preset) -> dict[str, float]:
+    """Operations a second of the product that a step has most of: the tokens of a packed row through the decoder's MLP.
+
+    `matmul` by torch's own product, `layer` as the linear layers of this project compute it, which on a CPU may be another library.
+    """
     sizes = decoder_sizes(load_config(folder / "model"))
     tokens = preset.grid.tokens + preset.rows * preset.new_tokens
-    shapes = (tokens, sizes.hidden), (sizes.hidden, sizes.intermediate)
+    shapes = (tokens, sizes.hidden), (sizes.intermediate, sizes.hidden)
     left, right = (torch.randn(shape, device=preset.device).to(preset.dtype) for shape in shapes)
-    seconds = seconds_of(lambda: left @ right, times=50)
-    return 2.0 * tokens * sizes.hidden * sizes.intermediate / seconds
+    ways = {"matmul": lambda: left @ right.t(), "layer": lambda: product(left, right, None)}
+    with torch.no_grad():
+        operations = 2.0 * tokens * sizes.hidden * sizes.intermediate
+        return {way: operations / seconds_of(call, times=50) for way, call in ways.items()}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class StepClock(TrainerCallback):
 
 def measure_steps(folder: Path, preset: Preset, way: str) -> dict[str, Any]:
     """Seconds by phase, tokens and memory of one way's steps."""
+    preset = replace(preset, steps=preset.measured(repeating=way in ("trl", "repeated")))
     if way == "trl":
         trainer: Any = trl_trainer(folder, preset)
     else:

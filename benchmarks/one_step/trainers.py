@@ -41,11 +41,12 @@ class Timed:
 
 _TIMED_METHODS = {
     "_generate_single_turn": "rollout",
+    "_draw": "rollout",
     "_get_per_token_logps_and_entropies": "logps",
     "_prepare_inputs": "inputs",
     "training_step": "training_step",
 }
-"""Methods that TRL's trainer and this project's both have -> what their time is called here. Inputs hold rollout and logps."""
+"""Methods of TRL's trainer and of this project's -> what their time is called here. Inputs hold rollout and logps."""
 
 
 def _timed(name: str, phase: str) -> Callable[..., Any]:

@@ -30,6 +30,7 @@ class Preset:
         tokens: of a frame's side.
         new_tokens: C.
         steps: measured.
+        repeated_steps: of ways that repeat what prompts share, which take minutes; None for as many.
         sizes: arguments of `build_tiny`; unused where `published` is given.
         published: ends of the names of published checkpoints, the first of which in the family gives the model's sizes.
         family: of the model.
@@ -47,6 +48,7 @@ class Preset:
     device: str = "cpu"
     family: str = DEFAULT_FAMILY
     questions: int = 1
+    repeated_steps: int | None = None
 
     @property
     def on_gpu(self) -> bool:
@@ -63,6 +65,10 @@ class Preset:
         """Completions of a step."""
         return self.questions * self.generations
 
+    def measured(self, *, repeating: bool) -> int:
+        """Steps of a way."""
+        return self.repeated_steps if repeating and self.repeated_steps is not None else self.steps
+
     @property
     def grid(self) -> flops.VideoGrid:
         """The video in tokens."""
@@ -72,8 +78,10 @@ class Preset:
 _SIX_MILLION = (("hidden", 256), ("layers", 6), ("vision_hidden", 128), ("vision_layers", 4))
 PRESETS = {
     "cpu_short": Preset(frames=16, tokens=8, new_tokens=64, steps=5, sizes=_SIX_MILLION),
-    "cpu_long": Preset(frames=64, tokens=11, new_tokens=200, steps=3, sizes=_SIX_MILLION),
-    "cpu_questions": Preset(frames=32, tokens=11, new_tokens=32, steps=3, sizes=_SIX_MILLION, questions=4),
+    "cpu_long": Preset(frames=64, tokens=11, new_tokens=200, steps=3, sizes=_SIX_MILLION, repeated_steps=1),
+    "cpu_questions": Preset(
+        frames=32, tokens=11, new_tokens=32, steps=3, sizes=_SIX_MILLION, questions=4, repeated_steps=1
+    ),
     "gpu_7b": Preset(frames=64, tokens=11, new_tokens=200, steps=3, published=("-7B", "-8B"), device="cuda"),
     "debug": Preset(frames=4, tokens=4, new_tokens=6, steps=1, sizes=(("hidden", 64), ("layers", 2)), generations=3),
     "debug_questions": Preset(

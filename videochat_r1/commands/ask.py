@@ -93,12 +93,13 @@ def ask(arguments: argparse.Namespace, video: Video, options: Sequence[str]) -> 
     with loading("torch and transformers"):
         from videochat_r1.evaluation.answering.answerer import Answerer, pick_device
         from videochat_r1.evaluation.answering.options import RunOptions
-        from videochat_r1.evaluation.clue_perception.passes import FREE_TEMPLATE, TASK, CluePerception, free_question
+        from videochat_r1.evaluation.answering.passes import CluePerception
         from videochat_r1.evaluation.scoring.answers import CLUE_PERCEPTION
+        from videochat_r1.second_look.question import TASK, free_question, free_template
         from videochat_r1.training.loader import LoadedPrompt
 
     run = RunOptions.of({**vars(arguments), "batch_size": 1, "workers": 1, "retry_failed": False})
-    template = run.prompt if options or run.prompt is not None else FREE_TEMPLATE
+    template = run.prompt if options or run.prompt is not None else free_template(thinking=run.thinking)
     device = pick_device(run.device)
     answerer = Answerer(run, device, templates=None if template is None else {TASK.name: template})
     question = free_question(video, arguments.question, options)
@@ -166,6 +167,7 @@ def as_text(result: dict[str, Any]) -> str:
     for number, one in enumerate(result["passes"], start=1):
         saw = one["saw"]
         where = _spans(saw["segments"]) or "the whole video"
+        where += f" and at {saw['rest_fps']:.2f} fps of the rest" if saw["segments"] and saw["rest_fps"] else ""
         width, height = saw["frame_size"]
         lines += [
             f"pass {number}: {saw['num_frames']} frames of {width} x {height} at {saw['fps']:.2f} fps, "

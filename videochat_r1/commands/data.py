@@ -1,4 +1,5 @@
-"""`videochat-r1 data`: check annotations, videos and pictures, write training manifests, list ids, write a synthetic corpus."""
+"""`videochat-r1 data`: check annotations, videos and pictures, write training manifests, choose samples by how well a model does,
+list ids, write a synthetic corpus."""
 
 import argparse
 import collections
@@ -15,10 +16,13 @@ from videochat_r1.datasets.manifest import prepare, sidecar
 from videochat_r1.datasets.problems import Problem
 from videochat_r1.datasets.synthetic import CORPORA as SYNTHETIC
 from videochat_r1.datasets.synthetic import write_corpus
-from videochat_r1.errors import VideoError, counted
+from videochat_r1.errors import DataError, VideoError, counted
 from videochat_r1.evaluation.benchmarks import BENCHMARKS, Source, benchmark_ids
 from videochat_r1.evaluation.benchmarks.base import ALL
 from videochat_r1.sample import Media, Pictures, Sample
+from videochat_r1.selection.conditions import STATISTICS, Condition
+from videochat_r1.selection.select import Request as SelectionRequest
+from videochat_r1.selection.select import select
 from videochat_r1.video.decode import SamplingRequest
 from videochat_r1.video.probe import durations, probe
 from videochat_r1.video.process import decode_in_process, read_in_process
@@ -26,6 +30,7 @@ from videochat_r1.video.process import decode_in_process, read_in_process
 EPILOG = """examples:
   videochat-r1 data check --dataset charades_sta --annotations charades_sta_train.txt --durations Charades_v1_train.csv
   videochat-r1 data prepare --dataset nextgqa --annotations nextgqa/val.csv --videos videos --output nextgqa_val.jsonl
+  videochat-r1 data select --from outputs/grpo/joint --keep "reward.std 0.05:" --keep "iou 0.1:0.9" --output taught.jsonl
 docs/data.md says where each corpus comes from and what the kinds of problems mean."""
 
 
@@ -55,6 +60,42 @@ def parser() -> argparse.ArgumentParser:
     _add_overwrite(prepare_)
     _add_decoding(prepare_, default=False)
     prepare_.set_defaults(run=_prepare)
+
+    chosen = commands.add_parser(
+        "select", help="write a manifest of the samples that a model answers neither too well nor too badly"
+    )
+    chosen.add_argument(
+        "--from",
+        dest="sources",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="folders of GRPO runs or of scored benchmarks, or their logs; answers of several count together",
+    )
+    chosen.add_argument(
+        "--keep",
+        action="append",
+        required=True,
+        metavar="CONDITION",
+        help="[TASK:]METRIC[.STATISTIC] LOW:HIGH; several have to hold together.\nMETRIC: a reward, reward (their weighted sum), "
+        f"or a metric as reports name it.\nSTATISTIC over the answers to a sample: {', '.join(STATISTICS)} (default: mean).",
+    )
+    chosen.add_argument(
+        "--max", type=_count, help="at most so many samples, of each task equally many as far as they go"
+    )
+    chosen.add_argument(
+        "--by-video", action="store_true", help="keep or leave out all questions about a video, by their mean"
+    )
+    chosen.add_argument("--seed", type=int, default=0, help="draws those of --max (default 0)")
+    chosen.add_argument(
+        "--videos",
+        type=Path,
+        help="folder that the manifest's paths start from (default: the one that holds all files)",
+    )
+    chosen.add_argument("--output", type=Path, required=True, help="manifest to write, FILE.jsonl")
+    _add_overwrite(chosen)
+    chosen.set_defaults(run=_select)
 
     ids = commands.add_parser("ids", help="print a benchmark's sample ids, one a line, in file order")
     _add_source(ids, "--benchmark", "--dataset", known=BENCHMARKS)
@@ -108,6 +149,13 @@ def _add_decoding(command: argparse.ArgumentParser, *, default: bool) -> None:
     command.add_argument("--timeout", type=_seconds, default=60.0, help="seconds that a video may take (default 60)")
 
 
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return count
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not seconds > 0.0:
@@ -158,6 +206,23 @@ def _prepare(arguments: argparse.Namespace) -> int:
         for kind, count in meta[what].items():
             print(f"  {count:>7,}  {what.replace('_', ' ')}: {kind}")
     print(f"what was changed: {sidecar(arguments.output, 'changes.jsonl')}")
+    return 0
+
+
+def _select(arguments: argparse.Namespace) -> int:
+    names = ("sources", "output", "by_video", "seed", "videos", "overwrite")
+    given = {name: getattr(arguments, name) for name in names}
+    request = SelectionRequest(
+        conditions=[Condition.parse(text) for text in arguments.keep], limit=arguments.max, **given
+    )
+    selection = select(request, progress=True)
+    print(selection.to_text())
+    if not (total := sum(selection.kept.values())):
+        raise DataError(
+            f"no sample is kept, and {arguments.output} was not written: the ranges above say what there is to keep"
+        )
+    print(f"{arguments.output}: {counted(total, 'sample')}. In a recipe:")
+    print(f"mixture:\n  - manifest: {arguments.output.resolve()}\n    videos: {selection.videos}")
     return 0
 
 

@@ -1,8 +1,9 @@
 """Arguments of every command that asks a model about videos and pictures."""
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
+from videochat_r1.second_look.options import ClueTime
 from videochat_r1.text import from_command_line
 from videochat_r1.video.backends import DEFAULT_BACKEND
 
@@ -63,17 +64,28 @@ def add_family(group: Any) -> None:
 def add_clues(group: Any) -> None:
     """The options of clue-perception, which are None unless given; whether to do it is the command's own flag."""
     group.add_argument("--resolution-boost", type=float, help="times the width and height of frames (default 2)")
-    group.add_argument("--fps-boost", type=float, help="times the frames per second (default 2)")
+    group.add_argument("--fps-boost", type=float, help="times the frames per second in the clues (default 2)")
     group.add_argument(
         "--clue-tokens", type=int, help="most video tokens of a second pass (default: as many as the first)"
     )
     group.add_argument(
         "--clue-time",
-        choices=("absolute", "relative"),
-        help="whether frames keep their time in the whole video, or clues play as one clip (default absolute)",
+        choices=get_args(ClueTime),
+        help="absolute: the clues alone, frames keep their time in the video; relative: the clues play as one clip; "
+        "dense: the whole video, with more frames in the clues (default absolute)",
     )
     group.add_argument("--clue-rounds", type=int, help="second passes, each boosted once more (default 1)")
     group.add_argument("--clue-padding", type=float, help="seconds added before and after a clue (default 1)")
+
+
+def add_window(group: Any, port: int) -> None:
+    """Where a window listens."""
+    group.add_argument("--port", type=int, default=port, help=f"0 for any that is free (default: {port})")
+    group.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="an address of this machine; any but loopback asks for the token that is printed",
+    )
 
 
 def yes_no(text: str) -> bool:

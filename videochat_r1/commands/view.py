@@ -1,26 +1,24 @@
 """`videochat-r1 view`: look at runs in the browser: groups of answers over their videos, and how training went."""
 
 import argparse
-import platform
-import secrets
-import socket
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 from videochat_r1.commands.logs import show_library_logs
+from videochat_r1.commands.model_arguments import add_window
 from videochat_r1.errors import ConfigError
 from videochat_r1.outputs import refuse_to_replace, write_lines
 from videochat_r1.window.export import exported_groups
 from videochat_r1.window.playable import Copies
 from videochat_r1.window.query import Query
 from videochat_r1.window.runs import Run, open_runs
-from videochat_r1.window.server import WindowServer, window_app
+from videochat_r1.window.server import window_app
+from videochat_r1.window.serving import WindowServer, addresses, listen, token_for
 from videochat_r1.window.watcher import Watcher
 
 PORT = 8765
 _EXPORTED = 8
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 EPILOG = """examples:
   videochat-r1 view outputs/quickstart
@@ -36,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     show_library_logs()
     runs = open_runs(arguments.outputs, arguments.videos)
-    token = None if arguments.host in _LOOPBACK else secrets.token_urlsafe(24)
+    token = token_for(arguments.host)
     with ExitStack() as held:
         copies = held.enter_context(closing(Copies()))
         for run in runs:
@@ -47,8 +45,8 @@ def main(argv: Sequence[str]) -> int:
         watcher = held.enter_context(Watcher(runs))
         listening = held.enter_context(closing(listen(arguments.host, arguments.port)))
         port = listening.getsockname()[1]
-        print(_addresses(arguments.host, port, token), flush=True)
-        WindowServer(window_app(runs, watcher, copies, token), watcher).run(sockets=[listening])
+        print(addresses(arguments.host, port, token), flush=True)
+        WindowServer(window_app(runs, watcher, copies, token), watcher.end).run(sockets=[listening])
     return 0
 
 
@@ -66,12 +64,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--videos", type=Path, action="append", default=[], metavar="DIR", help="where videos lie; may be repeated"
     )
-    top.add_argument("--port", type=int, default=PORT, help=f"0 for any that is free (default: {PORT})")
-    top.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="an address of this machine; any but loopback asks for the token that is printed",
-    )
+    add_window(top, PORT)
     top.add_argument(
         "--export", type=Path, metavar="FILE.html", help="write groups as one page to send, instead of serving"
     )
@@ -105,27 +98,3 @@ def _export(file: Path, runs: Sequence[Run], chosen: Sequence[int] | None, copie
         raise ConfigError(f"{run.name} has no groups yet")
     write_lines(file, [exported_groups(run, chosen, copies)])
     print(f"written: {file}")
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises ConfigError if the port is taken or the address is none of this machine's."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"port {port} of {host} cannot be used: {getattr(error, 'strerror', None) or error}; name another with --port, or "
-            "--port 0 for any that is free"
-        ) from error
-
-
-def _addresses(host: str, port: int, token: str | None) -> str:
-    """Where to look, on this machine and from another."""
-    name = f"[{host}]" if ":" in host else host
-    if token is not None:
-        return f"open http://{name}:{port}/?token={token}\nCtrl-C ends it"
-    machine = platform.node() or "THIS_MACHINE"
-    return (
-        f"open http://{name}:{port}/\nfrom another machine: ssh -N -L {port}:127.0.0.1:{port} {machine}, then the same address\n"
-        "Ctrl-C ends it"
-    )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.base import DurationProbe
+from videochat_r1.datasets.curriculum import Sampling
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.mend import Mended, mend_all, nothing_left
 from videochat_r1.datasets.question_order import questions_together
@@ -132,11 +133,13 @@ class Mixture:
         entries: corpora, read at once.
         seed: decides every draw and the order; the same on all processes.
         root: folder that relative paths of the entries start from.
+        sampling: how samples follow each other.
         probe_durations: asks video files for their durations where no table gives them.
 
     Raises:
         ConfigError: no entry, or an unknown dataset or task.
-        DataError: annotations that cannot be read, or of which nothing can be trained on.
+        DataError: annotations that cannot be read, or of which nothing can be trained on, or samples without the column of
+            `sampling`.
     """
 
     def __init__(
@@ -145,12 +148,14 @@ class Mixture:
         seed: int,
         *,
         root: str | Path | None = None,
+        sampling: Sampling | None = None,
         probe_durations: DurationProbe | None = None,
     ) -> None:
         if not entries:
             raise ConfigError("a mixture needs at least one entry")
         self.entries = tuple(entries)
         self.seed = seed
+        self.sampling = sampling or Sampling()
         loaded = [self._load(index, Path(root or "."), probe_durations) for index in range(len(entries))]
         self._pools = [samples for samples, _ in loaded]
         self.summaries = tuple(summary for _, summary in loaded)
@@ -166,12 +171,13 @@ class Mixture:
         ]
         drawn, key = [self._pools[index][position] for index, position in places], f"{self.seed}/epoch {epoch}"
         if self.questions_together == 1:
-            random.Random(key).shuffle(drawn)
-            return drawn
-        limits = [self.entries[index].questions_together for index, _ in places]
-        shown = [sample.media for sample in drawn]
-        order = questions_together(shown, places, limits, self.questions_together, key)
-        return [drawn[index] for index in order]
+            order = list(range(len(drawn)))
+            random.Random(key).shuffle(order)
+        else:
+            limits = [self.entries[index].questions_together for index, _ in places]
+            shown = [sample.media for sample in drawn]
+            order = questions_together(shown, places, limits, self.questions_together, key)
+        return [drawn[index] for index in self.sampling.order(drawn, order, self.questions_together)]
 
     @property
     def questions_together(self) -> int:
@@ -194,6 +200,7 @@ class Mixture:
             raise nothing_left(mended, len(published), f"mixture entry {entry.label}")
         chosen = choose_queries(usable, entry.queries_per_video, self.seed)
         kept = cap(chosen, entry.max_samples, f"{self.seed}/{index}")
+        self.sampling.check(kept, f"mixture entry {entry.label}")
         tasks = [sample.task for sample in kept]
         summary = EntrySummary(
             label=entry.label,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from videochat_r1.datasets.curriculum import Sampling
 from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.doctor.flops import VideoGrid
 from videochat_r1.doctor.memory import ModelShape
@@ -50,7 +51,7 @@ def check_data(
     for number, values in enumerate(data.mixture or []):
         try:
             entry = MixtureEntry.from_dict(values)  # type: ignore[arg-type]
-            mixture = Mixture([entry], seed=seed, root=Path(data.data_root))
+            mixture = Mixture([entry], seed=seed, root=Path(data.data_root), sampling=Sampling.of(data.sampling))
         except (ConfigError, DataError) as error:
             section.problem(
                 f"entry {number + 1}: {error}",

@@ -11,6 +11,7 @@ from trl import GRPOConfig
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.bonuses import BonusOptions, LengthBonus, TemporalContrast, length_bonus, temporal_contrast
+from videochat_r1.grpo.second_look import SecondLook, second_look
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.training.layout import (
     RESUME_CHANGED,
@@ -59,6 +60,13 @@ class VideoGRPOConfig(GRPOConfig):
     length_bonus: dict | str | None = field(
         default=None, metadata={"help": "A bonus for correct completions of a length within a band."}
     )
+    second_look: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Rollouts that see the clues of their answer again, closer, and answer again (docs/training.md): "
+            "resolution_boost, fps_boost, rounds, credit, ..."
+        },
+    )
     judge: dict | str | None = field(
         default=None,
         metadata={"help": "Server that judges captions: base_url, model, api_key_env, ... (docs/judge.md)."},
@@ -96,6 +104,14 @@ class VideoGRPOConfig(GRPOConfig):
     )
     resume_changed: bool = field(default=False, metadata={"help": RESUME_CHANGED})
     log_rollouts: bool = field(default=True, metadata={"help": "Append every scored completion to rollouts.jsonl."})
+    log_token_logps: bool = field(
+        default=True,
+        metadata={"help": "In rollouts.jsonl also each token's length and log-probability, about 7 bytes a token."},
+    )
+    log_rollouts_to_trackers: int = field(
+        default=0,
+        metadata={"help": "Every so many updates two groups go to wandb as videos with the answers drawn; 0 for none."},
+    )
     logging_steps: float = field(default=1, metadata={"help": "Updates between two lines of the log."})
 
     RECIPES: ClassVar = "grpo"
@@ -103,6 +119,7 @@ class VideoGRPOConfig(GRPOConfig):
         "rewards": list[RewardEntry] | None,
         "temporal_contrast": TemporalContrast | str | None,
         "length_bonus": LengthBonus | None,
+        "second_look": SecondLook | None,
         "judge": JudgeConfig | None,
     }
 
@@ -121,10 +138,13 @@ class VideoGRPOConfig(GRPOConfig):
                 "ds3_gather_for_generation=false cannot be used under ZeRO-3: processes end their rollouts at different "
                 "steps, so they would wait for each other's weights for ever. Leave it out, or set use_vllm to true."
             )
+        self._check_trackers()
         self._check_uninformative_groups()
         for options in self.bonuses():
             # With the numbers of a preset, so that files and a resumed run tell and compare them.
             setattr(self, options.WHERE, dataclasses.asdict(options))
+        if (looks := self.several_looks()) is not None:
+            self.second_look = dataclasses.asdict(looks)
         if self.rollout_batch_rows is not None and self.rollout_batch_rows < 1:
             raise ConfigError(f"rollout_batch_rows={self.rollout_batch_rows}: expected at least 1, or null for all")
         if self.per_device_train_batch_size % self.num_generations:
@@ -145,6 +165,20 @@ class VideoGRPOConfig(GRPOConfig):
             length_bonus(self.length_bonus, self.num_generations, self.max_completion_length),
         )
         return [each for each in options if each is not None]
+
+    def several_looks(self) -> SecondLook | None:
+        """The options of rollouts that look again; None where they do not.
+
+        Raises:
+            ConfigError: an unknown key, a value that cannot work, or a bonus that has no meaning beside it.
+        """
+        options = second_look(self.second_look)
+        if options is not None and self.temporal_contrast is not None:
+            raise ConfigError(
+                "temporal_contrast compares answers to the whole video with and without its order, and second_look has answers "
+                "to parts of it: leave one of them out"
+            )
+        return options
 
     def judge_config(self) -> JudgeConfig | None:
         """The judge of the recipe; None without one.
@@ -180,6 +214,18 @@ class VideoGRPOConfig(GRPOConfig):
         ):
             if (value := getattr(self, name)) not in only:
                 raise ConfigError(f"{name}={value!r} cannot be used with videos; leave it out")
+
+    def _check_trackers(self) -> None:
+        every = self.log_rollouts_to_trackers
+        if every < 0:
+            raise ConfigError(f"log_rollouts_to_trackers={every}: expected 0 (off) or a number of updates")
+        if every and "wandb" not in self.report_to:
+            raise ConfigError(
+                f"log_rollouts_to_trackers={every} sends videos, which of the trackers only wandb takes, and report_to is "
+                f"{', '.join(self.report_to) or 'none'}: add wandb, or leave log_rollouts_to_trackers out"
+            )
+        if every and not self.log_rollouts:
+            raise ConfigError("log_rollouts_to_trackers reads rollouts.jsonl: set log_rollouts to true")
 
     def _check_uninformative_groups(self) -> None:
         if self.skip_uninformative_groups:

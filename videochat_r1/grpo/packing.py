@@ -72,14 +72,14 @@ def token_counts(prompts: Sequence[PromptInputs], completion_mask: torch.Tensor)
     return sum(branch.num_tokens for branch in walk(forest)) + sum(lengths), len(prompts) * widest
 
 
-def shared_share(micro_batches: Iterable[Sequence[PromptInputs]]) -> float:
+def shared_share(micro_batches: Iterable[Sequence[PromptInputs | None]]) -> float:
     """Which part of the tokens of all prompts is computed for another prompt of the same micro-batch."""
     whole = computed = 0
     for prompts in micro_batches:
-        distinct, _ = distinct_prompts(prompts)
+        distinct, _ = distinct_prompts([prompt for prompt in prompts if prompt is not None])
         whole += sum(prompt.num_tokens - 1 for prompt in distinct)
         computed += sum(branch.num_tokens for branch in walk(plant(distinct)))
-    return 1 - computed / whole
+    return 1 - computed / whole if whole else 0.0
 
 
 def pack_rows(

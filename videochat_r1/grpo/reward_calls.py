@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from videochat_r1.rewards import RewardFunction, Unscored
+from videochat_r1.rewards import Judged, RewardFunction, Unscored
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +32,13 @@ class Outcome(NamedTuple):
         judged: whether a reward that can fail applied to it.
         reason: why it is unscored; None if it is scored.
         stop: whether training should stop, because the source of a reward is gone.
+        verdicts: what its rewards rest on, see `Judged`; None where none says so.
     """
 
     judged: bool
     reason: str | None
     stop: bool
+    verdicts: Mapping[str, Any] | None = None
 
 
 class RewardCalls:
@@ -54,6 +56,7 @@ class RewardCalls:
         self.functions: list[RewardFunction] = [self._wrapped(place) for place in range(len(functions))]
         self._unscored: dict[int, Unscored] = {}
         self._judged: set[int] = set()
+        self._verdicts: dict[int, dict[str, Any]] = {}
         self._failing = {place for place, function in enumerate(functions) if is_async(function)}
         self._early: dict[int, tuple[list[str], Future[Any]]] = {}
 
@@ -73,8 +76,8 @@ class RewardCalls:
         for row in range(num_rows):
             unscored = self._unscored.get(row)
             reason, stop = (None, False) if unscored is None else (unscored.reason, unscored.stop)
-            outcomes.append(Outcome(row in self._judged, reason, stop))
-        self._unscored, self._judged, self._early = {}, set(), {}
+            outcomes.append(Outcome(row in self._judged, reason, stop, self._verdicts.get(row)))
+        self._unscored, self._judged, self._verdicts, self._early = {}, set(), {}, {}
         return outcomes
 
     def _wrapped(self, place: int) -> RewardFunction:
@@ -104,6 +107,9 @@ class RewardCalls:
     def _noted(self, place: int, values: Any, num_rows: int) -> list[float | None]:
         """What a reward has returned for `num_rows` completions, as numbers, None, and NaN for what is unscored."""
         noted = read_rewards(values, self.functions[place].__name__, num_rows)
+        for row, value in enumerate(noted):
+            if isinstance(value, Judged):
+                self._verdicts.setdefault(row, {}).update(value.verdicts)
         failed = {row for row, value in enumerate(noted) if isinstance(value, Unscored)}
         self._unscored.update((row, noted[row]) for row in failed)  # type: ignore[misc]
         if failed:
@@ -143,7 +149,7 @@ def _number(value: Any, name: str) -> float | None:
     if number is None:
         return Unscored(f"reward {name} gave {reprlib.repr(value)} of type {type(value).__name__}, not a number")
     if math.isfinite(number) and abs(number) <= _LARGEST_REWARD:
-        return number
+        return value if isinstance(value, Judged) else number
     return Unscored(f"reward {name} gave {number:g}" + ", too large to train on" * math.isfinite(number))
 
 

@@ -28,6 +28,16 @@ def drop_rollouts_after(path: Path, step: int) -> None:
     rewritten.replace(path)
 
 
+def groups_of_update(path: Path, step: int, start: int) -> tuple[list[dict[str, Any]], int]:
+    """The groups of an update that stand at or after a byte of the file, and where the file ends; of a file that has become
+    shorter, as a resumed run makes it, all of it is looked at."""
+    with path.open("rb") as file:
+        file.seek(start if start <= path.stat().st_size else 0)
+        lines = [line for line in file if line.lstrip(_AROUND).startswith(b'{"step":%d,' % step)]
+        end = file.tell()
+    return [group for line in lines if (group := group_of(line)) is not None], end
+
+
 def group_of(line: bytes) -> dict[str, Any] | None:
     """The group on a line; None for what is none."""
     try:

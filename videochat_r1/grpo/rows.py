@@ -1,15 +1,17 @@
 """Generation batches as rows: TRL's tensors plus what it has no place for, cut, joined and filtered by whole groups."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from videochat_r1.modeling.inputs import PromptInputs
+from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import Sample
+from videochat_r1.second_look.view import Look
 
 # Rewards that differ by less than about 5e-7 are equal up to rounding. Where TRL divides them by their own group's
 # std + 1e-4, such a difference still shows as an advantage of up to 5e-3, and a real one as more.
@@ -17,44 +19,54 @@ _ROUNDING_OF_GROUP = 5e-3
 # Elsewhere advantages are small because rewards are close, and a small one counts.
 _ROUNDING = 1e-5
 
-# Padded on the left, so that prompts end together; everything else starts together.
-_LEFT_PADDED = ("prompt_ids", "prompt_mask")
+# Losses of TRL that are a mean over rows, or over micro-batches; the others divide by the number of tokens that count.
+_ROW_MEAN_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
+_MICRO_BATCH_MEAN_LOSSES = ("bnpo",)
 
 
-@dataclass
-class AsideGroup:
-    """Rollouts of a group's question from another prompt, which are scored, but are no rows: nothing is learned from them.
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A prompt with its completion: a row of a generation batch.
 
     Args:
-        prompt: of all of them.
-        noise: a seed for each.
-        features: of its media, for a frozen vision tower; None computes them.
+        columns: what reward functions see of it.
+        prompt: on the device, the same object for all rows that share it; None where there is nothing to draw.
+        seed: of its sampling noise.
+        left_out: why there is nothing to draw.
+        rollout: what was drawn; None before, and where there is nothing.
+        completion: its text as rewards and logs read it.
+        look: what the prompt shows, of a sample that may be looked at again.
+        look_problem: why the clues of the completion could not be looked at, if they were to be.
+        features: of what the prompt shows, for a frozen vision tower; None computes them.
     """
 
-    prompt: PromptInputs
-    noise: list[int]
+    columns: dict[str, Any]
+    prompt: PromptInputs | None
+    seed: int
+    left_out: Ended | None = None
+    rollout: Rollout | None = None
+    completion: str = ""
+    look: Look | None = None
+    look_problem: str | None = None
     features: torch.Tensor | None = None
 
+    @property
+    def ended(self) -> Ended | None:
+        """Why the completion ended, or never began; None before it is drawn, and where there is no such look."""
+        return self.left_out if self.rollout is None else self.rollout.ended
 
-@dataclass
-class RowContext:
-    """Which prompt each row of the batch in hand belongs to, for methods of TRL that take tensors only.
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the rows of the batch in hand show, for methods of TRL that take tensors only.
 
     Args:
-        prompts: one per row, the same object for the rows of a group.
-        features: of each row's video, for a frozen vision tower; None computes them.
-        left_out: why nothing is drawn for a row; None where something is.
-        noise: seed of each row's sampling noise.
-        columns: what reward functions see of each row.
-        shuffled: first row of a group that shows a video -> its rollouts with the frames in another order.
+        prompts: one per row, the same object for all that share it; None for a row that nothing is learned from.
+        features: of each row's media, for a frozen vision tower; None computes them.
     """
 
-    prompts: list[PromptInputs] = field(default_factory=list)
+    prompts: list[PromptInputs | None] = field(default_factory=list)
     features: list[torch.Tensor | None] | None = None
-    left_out: list[Ended | None] = field(default_factory=list)
-    noise: list[int] = field(default_factory=list)
-    columns: list[dict[str, Any]] = field(default_factory=list)
-    shuffled: dict[int, AsideGroup] = field(default_factory=dict)
 
 
 def noise_seed(seed: int, step: int, draw: int, sample: Sample, what: int | str) -> int:
@@ -81,10 +93,41 @@ def cut_rows(batch: Mapping[str, Any], part: int, parts: int) -> dict[str, Any]:
 def leave_out_rows(batch: dict[str, Any], usable: torch.Tensor) -> None:
     """Give the rows that are not usable, (B,) bool, no part in the loss; `row_valid` keeps which are."""
     batch["row_valid"] = usable
-    for name in ("completion_mask", "old_per_token_logps", "ref_per_token_logps"):
+    for name in ("advantages", "completion_mask", "old_per_token_logps", "ref_per_token_logps"):
         # Log-probabilities too: the policy's are zeros there, and a ratio that overflows stays NaN under a mask.
         if name in batch:
             batch[name][~usable] = 0
+
+
+def weigh_rows(
+    batch: dict[str, Any], loss_type: str, micro_batches: int, add_up: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    """Add what TRL's loss divides by, over all ranks: what rows of unusable videos would have weighed, the others weigh more.
+
+    Completions that `mask_truncated_completions` leaves out keep their share, as in TRL.
+
+    Args:
+        batch: of this rank, rows that are left out included.
+        loss_type: of TRL.
+        micro_batches: of the batch.
+        add_up: a tensor over all ranks.
+    """
+    mask, used = batch["completion_mask"], batch["row_valid"]
+    if loss_type in _MICRO_BATCH_MEAN_LOSSES:
+        used = used.view(micro_batches, -1).any(dim=1)
+    counts = torch.stack([mask.sum(), used.sum(), torch.tensor(len(used), device=mask.device)])
+    num_tokens, num_used, num_all = add_up(counts).tolist()
+    batch["num_items_in_batch"] = torch.tensor(num_tokens, device=mask.device)
+    is_mean = loss_type in (*_ROW_MEAN_LOSSES, *_MICRO_BATCH_MEAN_LOSSES)
+    batch["loss_scale"] = torch.tensor(num_all / num_used if num_used and is_mean else 1.0, device=mask.device)
+
+
+def without_groups(batch: Mapping[str, Any], groups: torch.Tensor, num_generations: int) -> dict[str, Any]:
+    """The batch with no token to score of the groups that are False in (groups,) bool."""
+    rows = groups.repeat_interleave(num_generations).unsqueeze(1)
+    # Their log-probabilities come out as zeros; against real old ones the ratio could overflow.
+    names = [name for name in ("completion_mask", "old_per_token_logps") if name in batch]
+    return {**batch, **{name: batch[name] * rows for name in names}}
 
 
 def padded(rows: Sequence[Sequence[float]], like: torch.Tensor) -> torch.Tensor:
@@ -116,7 +159,7 @@ def replace_groups(
     num_groups = len(batch["advantages"]) // num_generations
     sources = [swaps[group] + num_groups if group in swaps else group for group in range(num_groups)]
     order = [source * num_generations + row for source in sources for row in range(num_generations)]
-    joined = {name: _join(name, batch[name], extra[name]) for name in batch}
+    joined = {name: _join(batch[name], extra[name]) for name in batch}
     return {name: _take(value, order) for name, value in joined.items()}, len(swaps)
 
 
@@ -127,18 +170,13 @@ def spread(values: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor) -> torc
     return torch.zeros_like(mask, dtype=values.dtype).index_copy(0, rows, values)
 
 
-def _join(name: str, first: Any, second: Any) -> Any:
+def _join(first: Any, second: Any) -> Any:
     if not isinstance(first, torch.Tensor) or first.dim() == 0:
         return first if first is None or isinstance(first, torch.Tensor) else [*first, *second]
     if first.dim() == 1:
         return torch.cat([first, second])
     width = max(first.shape[1], second.shape[1])
-    return torch.cat([_widen(tensor, width, left=name in _LEFT_PADDED) for tensor in (first, second)])
-
-
-def _widen(tensor: torch.Tensor, width: int, *, left: bool) -> torch.Tensor:
-    missing = width - tensor.shape[1]
-    return torch.nn.functional.pad(tensor, (missing, 0) if left else (0, missing))
+    return torch.cat([torch.nn.functional.pad(each, (0, width - each.shape[1])) for each in (first, second)])
 
 
 def _take(value: Any, order: list[int]) -> Any:

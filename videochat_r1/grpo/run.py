@@ -12,6 +12,7 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.bonuses import BonusOptions
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.group_rewards import GroupReward, group_rewards
+from videochat_r1.grpo.tracked_rollouts import TracksRollouts
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
 from videochat_r1.judge import Judge
 from videochat_r1.modeling.load import load_processor
@@ -77,7 +78,7 @@ def run_grpo(
             source=source,
             reward_funcs=rewards,
             max_bad_video_share=data_args.max_bad_video_share,
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, *([TracksRollouts(every)] if (every := args.log_rollouts_to_trackers) else [])],
             peft_config=peft_config,
         )
         use_console_log(trainer)

@@ -3,9 +3,9 @@
 Every override of a TRL or transformers method is in this file, or in a mixin of `training` that SFT shares, with its reason in
 its docstring. What is not overridden (loss types, KL, clipping, advantages, DeepSpeed, PEFT) is TRL's.
 
-The way of a batch: `GroupSampler` asks for prompts -> `PromptLoader` brings their `PromptInputs` ->
-`_generate_and_score_completions` makes G rows of each and lets TRL generate, score and normalise them -> `_prepare_inputs`
-deals them out in micro-batches of whole groups -> `_compute_loss` is TRL's, over log-probabilities from
+The way of a batch: `GroupSampler` asks for prompts -> `PromptLoader` brings their `PromptInputs` -> `_draw` (`DrawsRollouts`)
+has G rollouts of each drawn, a `Turn` per row -> `_generate_and_score_completions` lets TRL score and normalise them ->
+`_prepare_inputs` deals them out in micro-batches of whole groups -> `_compute_loss` is TRL's, over log-probabilities from
 `completion_logps`.
 """
 
@@ -13,7 +13,6 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,29 +29,33 @@ from transformers import (
     TrainingArguments,
 )
 from trl import GRPOTrainer
-from trl.extras.profiling import profiling_context
-from trl.models import unwrap_model_for_generation
 
-from videochat_r1.errors import ConfigError, DivergedError, JudgeError
+from videochat_r1.errors import ConfigError, JudgeError
+from videochat_r1.grpo.agreement import agreement, apart, refuse_other_prompts, refuse_other_sampler
 from videochat_r1.grpo.config import VideoGRPOConfig
-from videochat_r1.grpo.drawing import draw_groups, in_rows, shuffled_groups
+from videochat_r1.grpo.credit import absent_share, credited, look_metrics
 from videochat_r1.grpo.group_rewards import TemporalBonus
+from videochat_r1.grpo.looks import FurtherLooks
 from videochat_r1.grpo.packing import shared_share
 from videochat_r1.grpo.parts_of_trl import parts_for
 from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.rollout_file import ROLLOUTS, drop_rollouts_after
-from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
+from videochat_r1.grpo.rollout_log import Drawn, RolloutLog, length_metrics
+from videochat_r1.grpo.rollouts import DrawsRollouts
 from videochat_r1.grpo.rows import (
-    RowContext,
+    Shown,
+    Turn,
     advantage_rounding,
     cut_rows,
     informative_groups,
     leave_out_rows,
-    noise_seed,
     padded,
     replace_groups,
     spread,
+    weigh_rows,
+    without_groups,
 )
+from videochat_r1.grpo.second_look import AskedForClues
 from videochat_r1.grpo.shared_prefix import (
     completion_logps,
     install_shared_prefix,
@@ -60,14 +63,13 @@ from videochat_r1.grpo.shared_prefix import (
     sharing_pays,
     verify_shared,
 )
-from videochat_r1.modeling.inputs import PromptInputs, on_device
+from videochat_r1.grpo.token_log import TokenLog
+from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
-from videochat_r1.modeling.media_features import encode_each, encode_media, has_frozen_tower, tower_parameters
+from videochat_r1.modeling.media_features import has_frozen_tower
 from videochat_r1.modeling.prompts import PromptBuilder
-from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
-from videochat_r1.rollout.transformers_engine import TransformersEngine
-from videochat_r1.sample import Sample, media_columns
-from videochat_r1.tasks import TASKS
+from videochat_r1.rollout.base import SamplingSettings
+from videochat_r1.rollout.ended import Ended
 from videochat_r1.training import checkpoint, resumable
 from videochat_r1.training.divergence import StopsWhenDiverged
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader, load_prompts
@@ -78,12 +80,8 @@ logger = logging.getLogger(__name__)
 
 RewardFunction = Callable[..., list[float | None]]
 
-# TRL's mean over rows, or over micro-batches; the other losses divide by the number of tokens that count.
-_ROW_MEAN_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
-_MICRO_BATCH_MEAN_LOSSES = ("bnpo",)
 
-
-class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.ResumableTrainer, GRPOTrainer):
+class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resumable.ResumableTrainer, GRPOTrainer):
     """GRPO on samples with videos.
 
     Args:
@@ -126,7 +124,9 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             micro_batches=args.steps_per_generation,
             repeats=args.steps_per_generation * args.num_iterations,
         )
-        self._sampler = GroupSampler(source, self._layout)
+        self._looks = args.several_looks()
+        self._rows_per_prompt = args.num_generations * (1 if self._looks is None else self._looks.looks)
+        self._sampler = GroupSampler(source if self._looks is None else AskedForClues(source), self._layout)
         self._builder = builder
         self._sampling = SamplingSettings(
             max_new_tokens=args.max_completion_length,
@@ -158,6 +158,10 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             refuse_dropout(self.model)
         if self.ref_model is not None:
             install_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
+        self._further: FurtherLooks | None = None
+        if self._looks is not None:
+            self._looks.check_rewards(self.reward_func_names)
+            self._further = FurtherLooks(builder, self._looks, workers=max(2, args.dataloader_num_workers))
         self._loader = PromptLoader(
             builder,
             self._sampler,
@@ -167,18 +171,18 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         )
         # Also true of LoRA, whose adapters are on the language model.
         self._tower_is_frozen = has_frozen_tower(self.model)
-        self._placeholder: PromptInputs | None = None
         self._buffered_inputs: list[dict[str, Any]] | None = None
-        self._rows = RowContext()
-        self._placeholder_features: torch.Tensor | None = None
-        self._rollouts: list[Rollout] = []
-        self._lone_share = 0.0
+        self._shown = Shown()
+        self._turns: list[Turn] = []
+        self._lone_share = self._absent_share = 0.0
+        self._token_log = TokenLog(processor) if args.log_token_logps else None
         self._rollout_file = Path(args.output_dir) / ROLLOUTS
         self._rollout_log = RolloutLog(
             self._rollout_file if args.log_rollouts else None,
             self.reward_func_names,
             self.reward_weights.tolist(),
             self.num_generations,
+            self._rows_per_prompt // self.num_generations,
         )
         self._logps: torch.Tensor | None = None
         self._verified = not args.verify_shared_prompt
@@ -218,29 +222,22 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         """Build the prompts of a micro-batch that came out of a checkpoint again, from where its groups came from."""
         samples = [
             self._sampler.further(step, draw, self.args.process_index, count)[index] if draw else requests[index].sample
-            for step, draw, count, index in batch["row_source"][:: self.num_generations].tolist()
+            for step, draw, count, index in batch["row_source"][:: self._rows_per_prompt].tolist()
         ]
-        loaded = load_prompts(self._builder, samples)
+        prompts = self._on_device(load_prompts(self._builder, samples))
+        of_rows = self._repeated(prompts)
+        if self._further is not None:
+            completions = self._decode(batch["completion_ids"].tolist())
+            valid = batch["row_valid"].tolist()
+            of_rows = self._further.again(samples, prompts, completions, valid, self.accelerator.device)
         # What could be read before may be gone now.
-        usable = self._repeated([prompt.inputs is not None for prompt in loaded])
-        leave_out_rows(batch, batch["row_valid"] & torch.tensor(usable, device=batch["row_valid"].device))
-        batch.update(row_prompts=self._repeated(self._inputs_of(loaded)), row_features=None)
+        usable = torch.tensor([prompt is not None for prompt in of_rows], device=batch["row_valid"].device)
+        leave_out_rows(batch, batch["row_valid"] & usable)
+        batch.update(row_prompts=of_rows, row_features=None)
 
     def _repeated(self, values: Sequence[Any]) -> list[Any]:
         """One value per row from one per prompt."""
-        return [value for value in values for _ in range(self.num_generations)]
-
-    def _inputs_of(self, loaded: Sequence[LoadedPrompt]) -> list[PromptInputs]:
-        """Inputs on the device; of a prompt that cannot be used, a blank clip that takes no part in loss or metrics.
-
-        It is needed because under ZeRO-3 every rank has to run the same modules, vision tower included.
-        """
-        return on_device([prompt.inputs or self._blank() for prompt in loaded], self.accelerator.device)
-
-    def _blank(self) -> PromptInputs:
-        if self._placeholder is None:
-            self._placeholder = self._builder.blank().to(self.accelerator.device)
-        return self._placeholder
+        return [value for value in values for _ in range(self._rows_per_prompt)]
 
     # --- generation and scoring ---------------------------------------------------------------------------------
 
@@ -256,162 +253,76 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
                 break
             more = self._sampler.further(self.state.global_step, draw, self.args.process_index, wanted)
             extra = self._generate_once(self._loader.load_now(more), draw=draw)
-            output, replaced = replace_groups(output, extra, self.num_generations, self._advantage_rounding)
+            output, replaced = replace_groups(output, extra, self._rows_per_prompt, self._advantage_rounding)
             self._metrics["train"]["dynamic_sampling/groups_replaced"].append(float(sum(gather_object([replaced]))))
         self._metrics["train"]["time/video_wait"].append(self._loader.seconds_waited - waited)
-        self._weigh_rows(output)
+        weigh_rows(output, self.loss_type, self._layout.micro_batches, self._add_up)
         return output
+
+    def _add_up(self, values: torch.Tensor) -> torch.Tensor:
+        """Over all ranks."""
+        return self.accelerator.reduce(values, reduction="sum")
 
     @property
     def _advantage_rounding(self) -> float:
         return advantage_rounding(self.scale_rewards, self.multi_objective_aggregation)
 
     def _informative_groups(self, batch: dict[str, Any]) -> torch.Tensor:
-        return informative_groups(batch["advantages"], self.num_generations, self._advantage_rounding)
+        return informative_groups(batch["advantages"], self._rows_per_prompt, self._advantage_rounding)
 
     def _generate_once(self, loaded: list[LoadedPrompt], *, draw: int) -> dict[str, Any]:
-        """Completions, rewards and advantages of these prompts: G rows of text each for TRL, with the videos of those
-        rows at hand for the methods below, and no weight for rows whose video could not be read."""
+        """Completions, rewards and advantages of these prompts: G rows of text each for TRL, with what those rows show at
+        hand for the methods below, and no weight for rows whose video could not be read."""
         self.bad_samples.count(loaded, is_main_process=self.accelerator.is_main_process)
         self._metrics["train"]["data/bad_samples"] = [float(len(self.bad_samples.listed))]
-        prompts = self._inputs_of(loaded)
-        generations = range(self.num_generations)
-        step = self.state.global_step
-        noise = partial(noise_seed, self.args.seed, step, draw)
-        rows = RowContext(
-            prompts=self._repeated(prompts),
-            left_out=self._repeated([prompt.ended for prompt in loaded]),
-            noise=[noise(prompt.sample, g) for prompt in loaded for g in generations],
-            columns=[
-                {**self._columns(prompt.sample, inputs), "generation": g, "shuffled_accuracy": None}
-                for prompt, inputs in zip(loaded, prompts, strict=True)
-                for g in generations
-            ],
-        )
-        if self._contrast is not None:
-            sizes = self.num_generations, self._contrast.generations
-            rows.shuffled = shuffled_groups(self._builder, loaded, prompts, noise, *sizes)
-        with self._in_hand(rows):
-            output = super()._generate_and_score_completions(rows.columns)
-        drawn = [rollout.ended.drawn for rollout in self._rollouts]
+        turns = self._turns = self._draw(loaded, draw)
+        features = [turn.features for turn in turns] if self._tower_is_frozen else None
+        with self._in_hand(Shown([turn.prompt for turn in turns], features)) as shown:
+            output = super()._generate_and_score_completions([turn.columns for turn in turns])
+        advantages = self.accelerator.gather(output["advantages"]).tolist()
+        drawn = [turn.rollout is not None for turn in turns]
         leave_out_rows(output, torch.tensor(drawn, device=output["completion_mask"].device))
         if self.multi_objective_aggregation == "sum_then_normalize" and self.scale_rewards != "batch":
             # The deviation of fewer than two rewards is NaN, which TRL does not count as zero.
-            self._metrics["train"]["frac_reward_zero_std"][-1] += self._lone_share
-        output["row_prompts"], output["row_features"] = rows.prompts, rows.features
+            equal = self._metrics["train"]["frac_reward_zero_std"]
+            equal[-1] = (equal[-1] + self._lone_share - self._absent_share) / (1 - self._absent_share)
+        if self._looks is not None and self.accelerator.is_main_process:
+            for name, value in self._rollout_log.totals().items():
+                self._metrics["train"][name][-1] = value
+        output["row_prompts"], output["row_features"] = shown.prompts, shown.features
         # What a checkpoint keeps of a prompt: enough to find its sample again.
-        sources = [[step, draw, len(loaded), index] for index in range(len(loaded))]
+        sources = [[self.state.global_step, draw, len(loaded), index] for index in range(len(loaded))]
         output["row_source"] = torch.tensor(self._repeated(sources))
-        output["sampler_logps"] = padded([rollout.logps for rollout in self._rollouts], output["completion_ids"])
+        logps = [[] if turn.rollout is None else turn.rollout.logps for turn in turns]
+        output["sampler_logps"] = padded(logps, output["completion_ids"])
+        differences = apart(output) if self._token_log else None
+        differences = None if differences is None else gather_object(differences)
         if self.accelerator.is_main_process:
-            self._rollout_log.write(list(self._logs["advantages"]))
+            self._rollout_log.write(advantages, differences)
         return output
 
-    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        """TRL tokenizes text; these prompts already are token ids with expanded video placeholders."""
-        return [prompt.input_ids.tolist() for prompt in self._rows.prompts], None, {}
-
     def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
-        """TRL's, whose fourth value, the completions for rewards and logs, become whole and have boxes in fractions here."""
-        output = super()._generate(prompts)
-        return *output[:3], self._judged(output[3]), *output[4:]
+        """TRL generates every row from its own copy of the prompt; here all rows are drawn already, and one of which nothing is
+        learned has one token and no part in metrics. Of prompts, which are forwarded with what they show, TRL gets one token.
 
-    def _judged(self, sampled: list[str]) -> list[str]:
-        """The completions of all rows as rewards and logs read them."""
-        return [prompt.judged(text) for prompt, text in zip(self._rows.prompts, sampled, strict=True)]
-
-    def _generate_single_turn(  # type: ignore[override]
-        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
-    ) -> tuple[list[list[int]], list[list[float]] | None]:
-        """TRL generates every row from its own copy of the prompt; the engine computes each prompt once. vLLM's
-        log-probabilities go on to TRL, which weighs completions by how far they are from the trainer's."""
-        groups: list[list[Rollout]] = []
-        aside: list[list[Rollout]] = []
-        problem = None
-        with profiling_context(self, "rollout"), self._rollout_engine() as engine:
-            try:
-                groups, aside = draw_groups(engine, self._rows, self._sampling, self.num_generations)
-            except DivergedError as error:
-                problem = error
-        if any(gather_object([problem is not None])):
-            raise self.diverged("the model's logits are NaN or infinite") from problem
-        sampled = {token for group in [*groups, *aside] for rollout in group for token in rollout.completion_ids}
-        if vision := sampled & set(self._sampling.suppressed_token_ids):
-            raise ConfigError(
-                f"the rollout engine drew vision tokens {sorted(vision)}, which it was told never to draw"
-            )
-        self._score_shuffled(aside)
-        unknown = math.nan if self.use_vllm else 0.0
-        self._rollouts = in_rows(groups, self._rows, self._tokenizer.eos_token_id, unknown_logp=unknown)
-        logps = [rollout.logps for rollout in self._rollouts] if self.use_vllm else None
-        completion_ids = [rollout.completion_ids for rollout in self._rollouts]
-        self._begin_judging(completion_ids)
-        return completion_ids, logps
-
-    def _score_shuffled(self, groups: list[list[Rollout]]) -> None:
-        """Tell the rows of each video how right the rollouts with its frames shuffled are."""
-        for (first, aside), group in zip(self._rows.shuffled.items(), groups, strict=True):
-            assert self._contrast is not None
-            completion_ids = [rollout.completion_ids for rollout in group]
-            sampled = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
-            rows = self._rows.columns[first : first + self.num_generations]
-            further = [{**rows[0], "generation": len(rows) + g} for g in range(len(group))]
-            arguments = self._reward_arguments(further, completion_ids)
-            accuracy = self._contrast.accuracy_of([aside.prompt.judged(text) for text in sampled], arguments)
-            for row in rows:
-                row["shuffled_accuracy"] = accuracy
-
-    def _begin_judging(self, completion_ids: list[list[int]]) -> None:
-        """Let a judge read the completions while their log-probabilities are computed."""
-        if not self._has_async_funcs:
-            return
-        arguments = self._reward_arguments(self._rows.columns, completion_ids)
-        sampled = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
-        self._reward_calls.begin(self.async_loop, self._judged(sampled), arguments)
-
-    def _reward_arguments(self, rows: list[dict[str, Any]], completion_ids: list[list[int]]) -> dict[str, Any]:
-        """What TRL calls reward functions with beside the completions."""
-        return {
-            **{name: [row[name] for row in rows] for name in rows[0] if name != "prompt"},
-            "prompts": [row["prompt"] for row in rows],
-            "completion_ids": completion_ids,
-            "trainer_state": self.state,
-            "log_extra": self._log_completion_extra,
-            "log_metric": self._log_metric,
-        }
-
-    @contextmanager
-    def _rollout_engine(self) -> Iterator[RolloutEngine]:
-        """An engine with the newest weights, that computes in training's precision."""
-        if self.use_vllm:
-            if self.state.global_step != self._last_loaded_step:
-                with profiling_context(self, "sync_weights"):
-                    self.vllm_generation.sync_weights()
-                self._last_loaded_step = self.state.global_step
-            if self._tower_is_frozen:
-                model = self.accelerator.unwrap_model(self.model_wrapped)
-                tower = tower_parameters(model)
-                with self._dist.gather_params(tower), self.accelerator.autocast():
-                    self._encode_media(model)
-            yield self.vllm_generation
-            return
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as model,
-            self.accelerator.autocast(),
-        ):
-            if self._tower_is_frozen:
-                self._encode_media(model)
-            yield TransformersEngine(
-                model,
-                self._tokenizer.pad_token_id,
-                max_batch_rows=self.args.rollout_batch_rows,
-                cuda_graph=self.args.rollout_cuda_graph,
-            )
+        vLLM's log-probabilities go on to TRL, which weighs completions by how far they are from the trainer's.
+        """
+        eos, rollouts = self._tokenizer.eos_token_id, [turn.rollout for turn in self._turns]
+        drawn = [
+            (prompt.num_tokens, len(rollout.completion_ids), rollout.ended is Ended.LENGTH)
+            for prompt, rollout in zip(self._shown.prompts, rollouts, strict=True)
+            if prompt is not None and rollout is not None
+        ]
+        drawn = gather_object(drawn)
+        self.state.num_input_tokens_seen += sum(of_prompt + of_completion for of_prompt, of_completion, _ in drawn)
+        metrics = self._metrics["train"]
+        metrics["num_tokens"] = [self.state.num_input_tokens_seen]
+        for name, value in length_metrics([one[1:] for one in drawn]).items():
+            metrics[name].append(value)
+        logps = [[math.nan] if rollout is None else rollout.logps for rollout in rollouts] if self.use_vllm else None
+        completion_ids = [[eos] if rollout is None else rollout.completion_ids for rollout in rollouts]
+        completions = [turn.completion for turn in self._turns]
+        return [[eos] for _ in rollouts], completion_ids, None, completions, logps, {}, None, []
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: list[str], completion_ids_list: list[list[int]]
@@ -420,18 +331,23 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         beside others would count as 0 in TRL's sum. The scored rows are kept for the log."""
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         outcomes = self._reward_calls.take(len(inputs))
-        rows = zip(inputs, completions, self._rollouts, outcomes, strict=True)
-        drawn = gather_object([Drawn.of(*row) for row in rows])
-        rewards[torch.tensor([not one.ended.scored for one in drawn], device=rewards.device)] = torch.nan
-        self._lone_share = lone_share(rewards, self.num_generations)
-        judged = [one.outcome for one in drawn if one.ended.drawn]
+        drawn = gather_object([Drawn.of(*row, self._token_log) for row in zip(self._turns, outcomes, strict=True)])
+        rewards[torch.tensor([not one.is_scored for one in drawn], device=rewards.device)] = torch.nan
+        paid = rewards
+        if self._looks is not None:
+            paid = credited(rewards, drawn, self.reward_func_names, self._looks, self.num_generations)
+        self._lone_share = lone_share(paid, self.num_generations)
+        self._absent_share = absent_share(drawn, self.num_generations)
+        judged = [one.outcome for one in drawn if one.is_drawn]
         problem = self.unscored.count(judged, is_main_process=self.accelerator.is_main_process)
         if problem is not None:
             self._stop_with_checkpoint(problem)
         if self.accelerator.is_main_process:
-            for name, value in self._rollout_log.score(self.state.global_step + 1, drawn, rewards.tolist()).items():
+            found = self._rollout_log.score(self.state.global_step + 1, drawn, rewards.tolist(), paid.tolist())
+            found |= look_metrics(drawn, rewards, self.reward_func_names)
+            for name, value in found.items():
                 self._metrics["train"][name].append(value)
-        return rewards
+        return paid
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL logs None for what no row of the steps had (a reward, when all videos were left out); trackers take numbers."""
@@ -455,39 +371,6 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         kept = f"The same command goes on after update {step}, the last" if step else "No update had been made"
         raise JudgeError(f"{problem}. Training has stopped. {kept}")
 
-    def _columns(self, sample: Sample, inputs: PromptInputs) -> dict[str, Any]:
-        """What reward functions see of a row (TRL passes every key as a column), as plain JSON types."""
-        return {
-            "prompt": inputs.text,
-            "sample_id": sample.id,
-            "task": sample.task,
-            "source": sample.source,
-            "query": sample.query,
-            "target": TASKS[sample.task].target_to_json(sample.target),
-            "thinking": self._builder.thinking,
-            **media_columns(sample.media),
-        }
-
-    def _encode_media(self, model: Any) -> None:
-        """With a frozen tower, the features that rollout, policy, old policy and reference will all use."""
-        if self._placeholder_features is None:
-            self._placeholder_features = encode_media(model, self._blank())
-        self._rows.features = self._repeated(encode_each(model, self._rows.prompts[:: self.num_generations]))
-        for group in self._rows.shuffled.values():
-            group.features = encode_media(model, group.prompt)
-
-    def _weigh_rows(self, output: dict[str, Any]) -> None:
-        """What TRL's loss divides by, over all ranks: what rows of unusable videos would have weighed, the others weigh
-        more. Completions that `mask_truncated_completions` leaves out keep their share, as in TRL."""
-        mask, used = output["completion_mask"], output["row_valid"]
-        if self.loss_type in _MICRO_BATCH_MEAN_LOSSES:
-            used = used.view(self._layout.micro_batches, -1).any(dim=1)
-        counts = torch.stack([mask.sum(), used.sum(), torch.tensor(len(used), device=mask.device)])
-        num_tokens, num_used, num_all = self.accelerator.reduce(counts, reduction="sum").tolist()
-        output["num_items_in_batch"] = torch.tensor(num_tokens, device=mask.device)
-        is_mean = self.loss_type in (*_ROW_MEAN_LOSSES, *_MICRO_BATCH_MEAN_LOSSES)
-        output["loss_scale"] = torch.tensor(num_all / num_used if num_used and is_mean else 1.0, device=mask.device)
-
     # --- log-probabilities and loss -------------------------------------------------------------------------------
 
     def _get_per_token_logps_and_entropies(  # type: ignore[override]
@@ -501,10 +384,11 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         compute_aux_loss: bool = False,
         **unused: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
-        """TRL's keyword list knows no video. Rows are those of `_row_prompts`, in whole groups per forward."""
+        """TRL's keyword list knows no video. Rows are those in hand, in whole groups per forward."""
         completion_ids = input_ids[:, -logits_to_keep:]
         completion_mask = attention_mask[:, -logits_to_keep:]
-        size = batch_size or len(completion_ids)
+        # TRL counts rollouts, which may have several rows.
+        size = batch_size * self._rows_per_prompt // self.num_generations if batch_size else len(completion_ids)
         parts = [slice(begin, begin + size) for begin in range(0, len(completion_ids), size)]
         results = [
             self._logps_of(model, part, completion_ids[part], completion_mask[part], compute_entropy) for part in parts
@@ -521,11 +405,14 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         Where there is no such row the forward is over one blank token, because under ZeRO-3 every rank has to take
         part in it.
         """
-        used = mask.any(dim=1).nonzero().flatten()
-        prompts, features = self._rows.prompts[part], self._rows.features
+        prompts, features = self._shown.prompts[part], self._shown.features
+        scored = [
+            prompt if any_token else None for prompt, any_token in zip(prompts, mask.any(dim=1).tolist(), strict=True)
+        ]
+        used = torch.tensor([row for row, prompt in enumerate(scored) if prompt is not None], device=mask.device).long()
         if len(used):
-            rows = ([prompts[row] for row in used], ids[used], mask[used])
-            used_features = None if features is None else [features[part][row] for row in used]
+            rows = ([prompt for prompt in scored if prompt is not None], ids[used], mask[used])
+            used_features = None if features is None else [features[part][row] for row in used.tolist()]
         else:
             eos = torch.full_like(ids[:1, :1], self._tokenizer.eos_token_id)
             rows = ([self._blank()], eos, torch.ones_like(eos))
@@ -550,7 +437,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         """TRL's loss over this micro-batch's rows; on the first use of completions also the sampler's agreement."""
         if self.args.skip_uninformative_groups:
             inputs = self._without_uninformative_groups(inputs)
-        with self._in_hand(RowContext(prompts=inputs["row_prompts"], features=inputs["row_features"])):
+        with self._in_hand(Shown(inputs["row_prompts"], inputs["row_features"])):
             loss = super()._compute_loss(model, inputs) * inputs["loss_scale"]
         if self._step % self._layout.repeats < self.args.gradient_accumulation_steps:
             self._compare_with_sampler(inputs)
@@ -559,60 +446,42 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
     def _without_uninformative_groups(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Groups whose advantages are all zero add nothing to a loss without KL term: no token of theirs is scored."""
         informative = self._informative_groups(inputs)
-        rows = informative.repeat_interleave(self.num_generations)
         skipped = self.accelerator.gather((~informative).float().sum()).sum().item()
         # TRL logs the mean over micro-batches, which makes this the number of an update.
         self._metrics["train"]["groups_skipped"].append(skipped * self.args.gradient_accumulation_steps)
-        masked = {"completion_mask": inputs["completion_mask"] * rows.unsqueeze(1)}
-        if "old_per_token_logps" in inputs:
-            # Their log-probabilities come out as zeros; against real old ones the ratio could overflow.
-            masked["old_per_token_logps"] = inputs["old_per_token_logps"] * rows.unsqueeze(1)
-        return {**inputs, **masked}
+        return without_groups(inputs, informative, self._rows_per_prompt)
 
     def _compare_with_sampler(self, inputs: dict[str, Any]) -> None:
         """While the weights are those that sampled, the trainer's log-probabilities must be the sampler's."""
         assert self._logps is not None
-        mask = inputs["completion_mask"].bool()
-        difference = (self._logps.detach() - inputs["sampler_logps"])[mask].abs()
-        peak = difference.max() if len(difference) else difference.sum()
-        stats = torch.stack([difference.sum(), mask.sum().float(), peak])
-        total, count, _ = self.accelerator.reduce(stats, reduction="sum").tolist()
-        largest = self.accelerator.gather(stats[2:]).max().item()
-        self._metrics["train"]["sampling/sampling_logp_difference/mean"].append(total / max(count, 1.0))
-        self._metrics["train"]["sampling/sampling_logp_difference/max"].append(largest)
-        self._check_agreement(total / max(count, 1.0))
+        sampled, mask = inputs["sampler_logps"], inputs["completion_mask"]
+        found = agreement(self._logps, sampled, mask, self._add_up, self.accelerator.gather)
+        self._metrics["train"]["sampling/sampling_logp_difference/mean"].append(found.mean)
+        self._metrics["train"]["sampling/sampling_logp_difference/max"].append(found.largest)
+        if self.state.global_step == 0:
+            refuse_other_sampler(found.mean, exact=self._is_exact)
 
-    def _check_agreement(self, mean_difference: float) -> None:
-        """Refuse, before the first update, to train on completions that another computation has drawn."""
-        limit = 1e-3 if self.model.dtype == torch.float32 and not self.args.bf16 else 0.1
-        if self.state.global_step == 0 and mean_difference > limit:
-            raise ConfigError(
-                f"log-probabilities of sampler and trainer differ by {mean_difference:.2g} on average (allowed: {limit}): "
-                "they do not see the same positions, pixels or weights. Compare the installed versions with "
-                "constraints.txt; if they are the same, report the model."
-            )
+    @property
+    def _is_exact(self) -> bool:
+        """Whether nothing is rounded to 16 bits."""
+        return self.model.dtype == torch.float32 and not self.args.bf16
 
     @contextmanager
-    def _in_hand(self, rows: RowContext) -> Iterator[None]:
-        """State, for the calls that TRL makes inside, which prompt each row belongs to."""
-        self._rows = rows
+    def _in_hand(self, shown: Shown) -> Iterator[Shown]:
+        """State, for the calls that TRL makes inside, what each row shows."""
+        self._shown = shown
         try:
-            yield
+            yield shown
         finally:
-            self._rows = RowContext()
+            self._shown = Shown()
 
     def _verify(self, model: Any, rows: tuple[list[PromptInputs], torch.Tensor, torch.Tensor]) -> None:
-        """Compare shared with repeated prompts once, and refuse to train on a difference that rounding cannot explain."""
+        """Compare shared with repeated prompts once."""
         self._verified = True
         with self.accelerator.autocast():
             difference = verify_shared(model, *rows, pad_token_id=self._tokenizer.pad_token_id)
         logger.info("shared against repeated prompts on the first batch: %s", difference)
-        limit = 1e-4 if self.model.dtype == torch.float32 and not self.args.bf16 else 0.5
-        if not difference.logps <= limit:
-            raise ConfigError(
-                f"log-probabilities with shared prompts differ by {difference.logps:.2g} from those with repeated ones "
-                f"(allowed: {limit}). Train with share_prompt=false and report the model and versions."
-            )
+        refuse_other_prompts(difference, exact=self._is_exact)
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 

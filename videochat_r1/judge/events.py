@@ -19,6 +19,11 @@ class Verdict:
         """Share of the events that are entailed, in [0, 1]; 0.0 without events."""
         return self.labels.count("entailment") / len(self.labels) if self.labels else 0.0
 
+    @property
+    def pairs(self) -> list[list[str]]:
+        """[event, label] of each, for files."""
+        return [[event, label] for event, label in zip(self.events, self.labels, strict=True)]
+
 
 async def extract_events(judge: Judge, description: str) -> tuple[str, ...]:
     """The events that a description tells, at most ten; none is possible.

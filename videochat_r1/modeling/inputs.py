@@ -9,6 +9,7 @@ import torch
 
 from videochat_r1.modeling.literal_text import readable
 from videochat_r1.parsing.box_units import BoxUnits
+from videochat_r1.video.probe import VideoInfo
 
 MediumKind = Literal["video", "image"]
 
@@ -24,6 +25,7 @@ class Medium:
         merge_size: patches of a token's side.
         frame_seconds: of a video, the time of each of its own frames: one that is repeated to fill the last step has none.
         sample_fps: of a video, frames per second of its grid.
+        source: of a video, what it was before sampling and resizing; None where that is not known.
     """
 
     kind: MediumKind
@@ -32,6 +34,7 @@ class Medium:
     merge_size: int
     frame_seconds: tuple[float, ...] = ()
     sample_fps: float | None = None
+    source: VideoInfo | None = None
     _digest: str = field(default="", init=False, repr=False)
 
     @property

@@ -142,6 +142,36 @@ def lay_out(forest: Sequence[Branch], device: torch.device) -> PackedLayout:
     return PackedLayout(tuple(runs), tuple(links), total)
 
 
+def dense_mask(forest: Sequence[Branch]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, N) what may attend to what, written out token by token, and (N,) which tokens are leaves': what `lay_out` is tested against."""
+    paths: list[list[int]] = []
+    leaves: list[int] = []
+
+    def tokens(count: int, above: list[int]) -> list[int]:
+        path = list(above)
+        for _ in range(count):
+            path.append(len(paths))
+            paths.append(list(path))
+        return path
+
+    def grow(branch: Branch, above: list[int]) -> None:
+        path = tokens(branch.tokens, above)
+        for length in branch.leaves:
+            leaves.extend(range(len(paths), len(paths) + length))
+            tokens(length, path)
+        for child in branch.children:
+            grow(child, path)
+
+    for tree in forest:
+        grow(tree, [])
+    mask = torch.zeros(len(paths), len(paths), dtype=torch.bool)
+    for token, path in enumerate(paths):
+        mask[token, path] = True
+    is_leaf = torch.zeros(len(paths), dtype=torch.bool)
+    is_leaf[leaves] = True
+    return mask, is_leaf
+
+
 def _slots(lengths: Sequence[int], device: torch.device) -> torch.Tensor | None:
     if len(set(lengths)) == 1:
         return None

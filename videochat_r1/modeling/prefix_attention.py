@@ -17,6 +17,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.families import family_of
+from videochat_r1.modeling.products import install_products
 from videochat_r1.modeling.vision_segments import install_batched_segments
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ class SharedPrefix(Protocol):
 
 
 def install_prefix_attention(model: PreTrainedModel) -> None:
-    """Make the text decoder understand `shared_prefix` and `scored_positions`, and the vision tower attend in few calls.
+    """Make the text decoder understand `shared_prefix` and `scored_positions`, the vision tower attend in few calls, and all layers
+    multiply by `products`.
 
     Idempotent.
 
@@ -48,6 +50,7 @@ def install_prefix_attention(model: PreTrainedModel) -> None:
         raise ConfigError("sharing the prompt needs the whole model on one device, not a device_map over several")
     family = family_of(model.config)
     install_batched_segments(family.tower(model))
+    install_products(model)
     AttentionInterface.register(ATTENTION_NAME, _attention)
     AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
     config = model.base_model.language_model.config

@@ -71,6 +71,18 @@ def common_beginning(one: PromptInputs, other: PromptInputs) -> int:
     return next((begin for begin, end in one.spans if begin < length < end), length)
 
 
+def shared_beginning(one: PromptInputs, other: PromptInputs, begin: int = 0) -> int:
+    """End of what they share from `begin` on, as `common_beginning`; 0 if that is too little to be worth it."""
+
+    def is_enough(end: int) -> bool:
+        return end - begin >= _LEAST_TOKENS or any(begin <= first and last <= end for first, last in one.spans)
+
+    if not is_enough(_bound(one, other)):
+        return 0
+    end = common_beginning(one, other)
+    return end if is_enough(end) else 0
+
+
 def _bound(one: PromptInputs, other: PromptInputs) -> int:
     """The most that the beginning can be, known without reading a tensor."""
     size = min(one.num_tokens, other.num_tokens) - 1
@@ -85,7 +97,7 @@ def _grow(prompts: Sequence[PromptInputs], indices: Sequence[int], begin: int) -
     stems: list[tuple[int, list[int]]] = []
     for index in indices:
         for place, (end, members) in enumerate(stems):
-            shared = _worth_sharing(prompts[members[0]], prompts[index], begin)
+            shared = shared_beginning(prompts[members[0]], prompts[index], begin)
             if shared:
                 stems[place] = (min(end, shared), [*members, index])
                 break
@@ -97,15 +109,3 @@ def _grow(prompts: Sequence[PromptInputs], indices: Sequence[int], begin: int) -
         further = [index for index in members if index not in ending]
         branches.append(PromptBranch(begin, end, tuple(ending), _grow(prompts, further, end)))
     return tuple(branches)
-
-
-def _worth_sharing(one: PromptInputs, other: PromptInputs, begin: int) -> int:
-    """End of what they share from `begin` on; 0 if that is too little."""
-
-    def is_enough(end: int) -> bool:
-        return end - begin >= _LEAST_TOKENS or any(begin <= first and last <= end for first, last in one.spans)
-
-    if not is_enough(_bound(one, other)):
-        return 0
-    end = common_beginning(one, other)
-    return end if is_enough(end) else 0

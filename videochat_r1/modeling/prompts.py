@@ -1,11 +1,12 @@
 """From a sample to model inputs: read its video, render its prompt, compute its positions. Runs in loader workers."""
 
+import copy
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import PretrainedConfig, ProcessorMixin
@@ -19,6 +20,7 @@ from videochat_r1.parsing.box_units import BoxFormat, BoxUnits, check_box_format
 from videochat_r1.sample import Media, Sample, Video
 from videochat_r1.tasks import TASKS
 from videochat_r1.video.frames import Frames, VideoBudget, load_frames
+from videochat_r1.video.probe import VideoInfo
 from videochat_r1.video.stills import PictureBudget, Still, load_pictures
 
 Layout = Literal["video_first", "text_first"]
@@ -29,6 +31,13 @@ _CLOSED = "\n</think>\n\n"
 
 _TEXT_STEPS = 64
 """In how many steps of `max_prompt_length` text is counted where what is shown has to be made smaller for it."""
+
+
+class Turn(NamedTuple):
+    """An earlier question and its answer, as the model read and wrote them."""
+
+    instruction: str
+    answer: str
 
 
 class PromptBuilder:
@@ -88,6 +97,12 @@ class PromptBuilder:
         self._merge_size = int(config.vision_config.spatial_merge_size)
         self._temporal_patch = int(config.vision_config.temporal_patch_size)
 
+    def asking(self, *, thinking: bool, templates: Mapping[str, str]) -> "PromptBuilder":
+        """The same builder, asking in another way: see its arguments of these names."""
+        other = copy.copy(self)
+        other.thinking, other.templates = thinking, dict(templates)
+        return other
+
     def build(self, sample: Sample) -> PromptInputs:
         """Model inputs of one sample.
 
@@ -137,18 +152,21 @@ class PromptBuilder:
             least = min(least, area)
         return tuple(map(self._picture, load_pictures(media, (least, most), factor=self.factor)))
 
-    def render(self, sample: Sample, box_units: BoxUnits | None = None) -> str:
+    def render(self, sample: Sample, box_units: BoxUnits | None = None, earlier: Sequence[Turn] = ()) -> str:
         """See `render_text`, of the sample's instruction, its boxes in these units."""
-        instruction = TASKS[sample.task].instruction(
-            sample, thinking=self.thinking, template=self.templates.get(sample.task)
-        )
-        if box_units is not None:
-            instruction = box_units.write(instruction)
         if isinstance(sample.media, Video):
-            return self.render_text(instruction)
-        return self.render_text(instruction, "image", len(sample.media.paths))
+            return self.render_text(self.instruction(sample, box_units), earlier=earlier)
+        return self.render_text(self.instruction(sample, box_units), "image", len(sample.media.paths), earlier)
 
-    def render_text(self, instruction: str, kind: MediumKind = "video", count: int = 1) -> str:
+    def instruction(self, sample: Sample, box_units: BoxUnits | None = None) -> str:
+        """The words of a sample's question, its boxes in these units."""
+        template = self.templates.get(sample.task)
+        words = TASKS[sample.task].instruction(sample, thinking=self.thinking, template=template)
+        return words if box_units is None else box_units.write(words)
+
+    def render_text(
+        self, instruction: str, kind: MediumKind = "video", count: int = 1, earlier: Sequence[Turn] = ()
+    ) -> str:
         """The chat prompt of a free instruction about a video or pictures, as marked text (`LiteralText`).
 
         A thought that the chat template opens stays open if the model is asked for one, and is closed if it is not.
@@ -157,14 +175,20 @@ class PromptBuilder:
             instruction: the words.
             kind: of the media, in whose places placeholders stand.
             count: how many there are.
+            earlier: turns of the conversation before this one; what is shown then belongs to the first of them. Which parts of
+                earlier answers the model reads again, such as thoughts, its chat template decides.
 
         Raises:
             ConfigError: the model's chat template does not show them.
         """
         media: list[dict[str, Any]] = [{"type": kind} for _ in range(count)]
-        words: list[dict[str, Any]] = [{"type": "text", "text": self._literal.mark(instruction)}]
-        parts = words + media if self.layout == "text_first" else media + words
-        rendered = self._chat(parts)
+        turns = []
+        for number, text in enumerate([*(text for turn in earlier for text in turn), instruction]):
+            parts: list[dict[str, Any]] = [{"type": "text", "text": self._literal.mark(text)}]
+            if number == 0:
+                parts = parts + media if self.layout == "text_first" else media + parts
+            turns.append({"role": "assistant" if number % 2 else "user", "content": parts})
+        rendered = self._chat(turns)
         mark = self.family.mark(kind, self.processor)
         if (found := rendered.count(mark)) != count:
             raise ConfigError(
@@ -173,15 +197,14 @@ class PromptBuilder:
             )
         return rendered + _CLOSED if self._template_opens and not self.thinking else rendered
 
-    def _chat(self, parts: list[dict[str, Any]]) -> str:
-        """The chat template's text of a question, up to where the model answers."""
-        turns = [{"role": "user", "content": parts}]
+    def _chat(self, turns: list[dict[str, Any]]) -> str:
+        """The chat template's text of turns, up to where the model answers."""
         return str(self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     @cached_property
     def _template_opens(self) -> str:
         """The tag with the white space after it, of a chat template that opens the thought; else empty."""
-        found = _OPENED.search(self._chat([{"type": "text", "text": "?"}]))
+        found = _OPENED.search(self._chat([{"role": "user", "content": [{"type": "text", "text": "?"}]}]))
         return found[0] if found else ""
 
     def answer_ids(self, text: str) -> list[int]:
@@ -192,11 +215,15 @@ class PromptBuilder:
         """Model inputs of a rendered prompt and a decoded video."""
         return self.from_media((self._video(frames),), rendered)
 
-    def _asked(self, sample: Sample, media: tuple[Medium, ...]) -> PromptInputs:
-        """Model inputs of a sample and what it shows."""
+    def ask(self, sample: Sample, media: Sequence[Medium], earlier: Sequence[Turn] = ()) -> PromptInputs:
+        """Model inputs of a sample and what it shows, after earlier turns of a conversation."""
+        units = self.box_units(sample, media)
+        return replace(self.from_media(media, self.render(sample, units, earlier)), box_units=units)
+
+    def box_units(self, sample: Sample, media: Sequence[Medium]) -> BoxUnits | None:
+        """In which a sample's prompt tells and asks for boxes; None for fractions, or no boxes."""
         size = media[0].columns * self.factor, media[0].rows * self.factor
-        units = BoxUnits.of(self.box_format, size) if TASKS[sample.task].has_boxes else None
-        return replace(self.from_media(media, self.render(sample, units)), box_units=units)
+        return BoxUnits.of(self.box_format, size) if TASKS[sample.task].has_boxes else None
 
     def _video(self, frames: Frames) -> Medium:
         processed = self.processor.video_processor(
@@ -214,6 +241,7 @@ class PromptBuilder:
             merge_size=self._merge_size,
             frame_seconds=frames.timestamps[: frames.num_frames],
             sample_fps=frames.sample_fps,
+            source=frames.source,
         )
 
     def _picture(self, still: Still) -> Medium:
@@ -269,8 +297,7 @@ class PromptBuilder:
         frames = Frames(
             pixels=pixels,
             timestamps=times,
-            duration=self._temporal_patch / self.budget.fps,
-            original_size=(self.factor, self.factor),
+            source=VideoInfo(len(times) / self.budget.fps, len(times), self.budget.fps, self.factor, self.factor),
             sample_fps=self.budget.fps,
             num_frames=self._temporal_patch,
         )
@@ -278,7 +305,7 @@ class PromptBuilder:
 
     def _fitted(self, sample: Sample, show: Callable[[int | None], tuple[Medium, ...]]) -> PromptInputs:
         """The prompt with what it shows, as `media` gives it for so many tokens: fewer than the budget's where it is too long."""
-        inputs, limit = self._asked(sample, show(None)), self.max_prompt_length
+        inputs, limit = self.ask(sample, show(None)), self.max_prompt_length
         if limit is None or inputs.num_tokens <= limit:
             return inputs
         text, count = inputs.num_tokens - sum(medium.num_tokens for medium in inputs.media), len(inputs.media)
@@ -287,7 +314,7 @@ class PromptBuilder:
             # In steps: questions of about one length get the same pixels, and can share them.
             step = max(1, limit // _TEXT_STEPS)
             tokens = limit - -(-text // step) * step
-            inputs = self._asked(sample, show(tokens if tokens >= count else limit - text))
+            inputs = self.ask(sample, show(tokens if tokens >= count else limit - text))
             if inputs.num_tokens <= limit:
                 return inputs
             least = inputs.num_tokens

@@ -22,6 +22,11 @@ class DecoderSizes:
         weights = 2 * self.query_width + 2 * self.key_width + 3 * self.intermediate
         return 2 * self.hidden * weights
 
+    @property
+    def weights(self) -> int:
+        """Of the layers and the embedding, without norms and biases."""
+        return self.layers * self.per_token // 2 + self.vocabulary * self.hidden
+
 
 @dataclass(frozen=True, slots=True)
 class TowerSizes:

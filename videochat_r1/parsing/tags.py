@@ -84,16 +84,27 @@ def parts_of(completion: str) -> list[tuple[str, str]]:
 
     A thought is told as `tagged_texts` tells it; an element that is never closed lasts to the end.
     """
-    parts: list[tuple[str, str]] = []
+    return [(kind, completion[start:end]) for kind, start, end in placed_parts(completion)]
+
+
+def placed_parts(completion: str) -> list[tuple[str, int, int]]:
+    """The same, each stretch by the places of its first character and of the one after its last."""
+    parts: list[tuple[str, int, int]] = []
     kind, position = "think" if _begins_in_thought(completion) else "text", 0
     for tag in _tags().finditer(completion):
         closing, name = tag.group(1) == "/", tag.group(2).lower()
         if kind == "think" and not (closing and name == "think"):
             continue
-        parts.append((kind, completion[position : tag.start()]))
+        parts.append((kind, position, tag.start()))
         kind, position = "text" if closing else name, tag.end()
-    parts.append((kind, completion[position:]))
-    return [(kind, text.strip()) for kind, text in parts if text.strip()]
+    parts.append((kind, position, len(completion)))
+    return [(kind, *_stripped(completion, start, end)) for kind, start, end in parts if completion[start:end].strip()]
+
+
+def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    """The stretch without white space around it."""
+    stretch = text[start:end]
+    return end - len(stretch.lstrip()), start + len(stretch.rstrip())
 
 
 def write_parts(parts: Sequence[tuple[str, str]]) -> str:

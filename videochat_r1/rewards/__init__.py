@@ -2,7 +2,7 @@
 
 A reward function has TRL's signature, `(completions, **columns) -> list[float | None]`. The columns, one entry per completion,
 are `task`, `target` (public JSON form), `thinking`, `sample_id`, `query`, and TRL's own. None means that the reward does
-not apply to that completion's task, `Unscored` that it does but could not be found out. An `async def` runs beside other
+not apply to that completion's task, `Unscored` that it does but could not be found out, a `Judged` number says what it rests on. An `async def` runs beside other
 work of the step. A user's own function is named `package.module:function`.
 """
 
@@ -18,7 +18,7 @@ from videochat_r1.rewards import accuracy as accuracy_module
 from videochat_r1.rewards import format as format_module
 from videochat_r1.rewards import iou as iou_module
 from videochat_r1.rewards import recall as recall_module
-from videochat_r1.rewards.unscored import Unscored
+from videochat_r1.rewards.values import Judged, Unscored
 
 RewardFunction = Callable[..., Any]
 """Returns `list[float | None]`; of an `async def`, a coroutine of one."""
@@ -59,4 +59,4 @@ def option_names(function: RewardFunction) -> list[str]:
     return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is not each.empty]
 
 
-__all__ = ["REWARDS", "RewardFunction", "Unscored", "make_reward", "option_names"]
+__all__ = ["REWARDS", "Judged", "RewardFunction", "Unscored", "make_reward", "option_names"]

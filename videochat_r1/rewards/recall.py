@@ -11,7 +11,7 @@ from videochat_r1.judge import Judge, UnscoredError
 from videochat_r1.judge.events import event_precision, event_recall
 from videochat_r1.parsing.words import LETTER, SIGN
 from videochat_r1.rewards.columns import typed_rows
-from videochat_r1.rewards.unscored import Unscored
+from videochat_r1.rewards.values import Judged, Unscored
 from videochat_r1.sample import CaptionTarget
 
 _BREAKS = re.compile(r"[\s_/|.,;:!?…·•+=~—–、。，；：！？\u200b-]++")
@@ -66,9 +66,9 @@ async def recall(
         before = dict(judge.counts)
         for index, value in (await _gather(jobs, judge)).items():
             caption = captions[index][0] or ""
-            values[index] = (
-                value if isinstance(value, Unscored) else value * length_factor(caption, min_words, max_words)
-            )
+            if isinstance(value, Judged):
+                value = Judged(value * length_factor(caption, min_words, max_words), value.verdicts)
+            values[index] = value
         if log_metric is not None:
             for name in ("requests", "retries", "cache_hits"):
                 log_metric(f"judge/{name}", float(judge.counts[name] - before.get(name, 0)))
@@ -95,20 +95,22 @@ def num_words(text: str) -> int:
     return total
 
 
-async def _judge_caption(judge: Judge, caption: str, truth: CaptionTarget, precision_weight: float) -> float:
+async def _judge_caption(judge: Judge, caption: str, truth: CaptionTarget, precision_weight: float) -> Judged:
     found = event_recall(judge, caption, truth.caption, truth.events)
     if precision_weight == 0.0:
-        return (await found).share
+        recalled = await found
+        return Judged(recalled.share, {"recall": recalled.pairs})
     recalled, precise = await asyncio.gather(found, event_precision(judge, caption, truth.caption))
-    return (1.0 - precision_weight) * recalled.share + precision_weight * precise.share
+    value = (1.0 - precision_weight) * recalled.share + precision_weight * precise.share
+    return Judged(value, {"recall": recalled.pairs, "precision": precise.pairs})
 
 
-async def _gather(jobs: Mapping[int, Coroutine[Any, Any, float]], judge: Judge) -> dict[int, float]:
+async def _gather(jobs: Mapping[int, Coroutine[Any, Any, Judged]], judge: Judge) -> dict[int, Judged | Unscored]:
     """The value of every job, `Unscored` for those that fail or that the judge does not get done in `max_wait_seconds`."""
     seconds = judge.config.max_wait_seconds
     tasks = {index: asyncio.create_task(job) for index, job in jobs.items()}
     await asyncio.wait(tasks.values(), timeout=seconds)
-    values: dict[int, float] = {}
+    values: dict[int, Judged | Unscored] = {}
     for index, job in tasks.items():
         if not job.done():
             job.cancel()

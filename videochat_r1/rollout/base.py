@@ -1,6 +1,6 @@
 """What every rollout engine takes and gives back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,10 @@ class Rollout:
     ended: Ended
 
 
+Watch = Callable[[int, list[list[int]]], None]
+"""Told the number of a prompt and the tokens of each of its rollouts so far, as they come; what it raises ends the generation."""
+
+
 class RolloutEngine(Protocol):
     """Draws completions of prompts."""
 
@@ -52,11 +56,13 @@ class RolloutEngine(Protocol):
         num_generations: int | Sequence[int],
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
+        watch: Watch | None = None,
     ) -> list[list[Rollout]]:
         """One list of rollouts per prompt, `num_generations` of each, or of prompt i `num_generations[i]`.
 
         `noise_seeds[i][g]` alone decides the sampling noise of rollout g of prompt i: it does not depend on the rank,
-        the batch or the other rollouts. None only when greedy.
+        the batch or the other rollouts. None only when greedy. Who watches sees the tokens while they are drawn; if it
+        raises, the engine can be used again.
         """
         ...
 

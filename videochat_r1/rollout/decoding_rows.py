@@ -113,9 +113,13 @@ class DecodingRows:
             self.context = None if self.context is None else self.context[kept]
         return width > 0
 
-    def rollouts(self) -> list[list[Rollout]]:
-        """What was drawn, group by group: what each wants."""
-        tokens, logps = self._tokens.cpu(), self._logps.tolist()
+    def drawn(self) -> list[list[list[int]]]:
+        """The tokens so far, group by group. Waits for the device."""
+        return [[rollout.completion_ids for rollout in group] for group in self.rollouts(int(self._step))]
+
+    def rollouts(self, limit: int | None = None) -> list[list[Rollout]]:
+        """What was drawn, in the first `limit` steps or in all, group by group: what each wants."""
+        tokens, logps = self._tokens[:, :limit].cpu(), self._logps[:, :limit].tolist()
         ending = torch.isin(tokens, self._eos.cpu())
         stopped = ending.any(1)
         lengths = torch.where(stopped, ending.int().argmax(1) + 1, tokens.shape[1]).tolist()

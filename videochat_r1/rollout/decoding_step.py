@@ -14,19 +14,21 @@ import torch
 from transformers import PreTrainedModel
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.products import prepared
 from videochat_r1.rollout.decoding_rows import DecodingRows
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.rollout.sampling import TokenSampler
 
 _LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION_PARTS = {"q_proj", "k_proj", "v_proj", "o_proj"}
+_MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 _OPTIONAL_PARTS = {"q_norm", "k_norm", "rotary_emb"}
 
 
 class DecodingStep:
     """Draws one token for every row.
 
-    Linear layers, embedding and head are called as the modules they are, so that adapters and autocast act.
+    Linear layers and head are `prepared` once for all steps, where adapters and autocast act.
 
     Args:
         model: plain, in evaluation mode.
@@ -39,9 +41,11 @@ class DecodingStep:
         self, model: PreTrainedModel, cache: SharedPrefixCache, rows: DecodingRows, sampler: TokenSampler
     ) -> None:
         self._text = model.base_model.language_model
-        self._head = model.get_output_embeddings()
         self._cache, self._rows, self._sampler = cache, rows, sampler
         self._table = self._rotations()
+        count = len(rows.token)
+        self._layers = [_Layer(layer, count) for layer in self._text.layers]
+        self._head = prepared([model.get_output_embeddings()], count)
 
     def _rotations(self) -> torch.Tensor:
         """(places, 2, 1, 1, D) cosines and sines of the rows' places, such that `x cos + swapped halves of x sin` turns x."""
@@ -56,33 +60,73 @@ class DecodingStep:
         hidden = self._text.embed_tokens(rows.token)
         cos, sin = self._table.index_select(0, rows.place).unbind(1)
         cache.own.begin_step()
-        for index, layer in enumerate(self._text.layers):
-            attended = self._attend(index, layer.self_attn, _normed(layer.input_layernorm, hidden), cos, sin)
-            hidden = hidden + layer.self_attn.o_proj(attended)
-            hidden = hidden + layer.mlp(_normed(layer.post_attention_layernorm, hidden))
+        for index, layer in enumerate(self._layers):
+            hidden = hidden + layer.project(self._attend(index, layer, hidden, cos, sin))
+            hidden = hidden + layer.mlp(hidden)
         cache.own.end_step()
         logits = self._head(_normed(self._text.norm, hidden))
         rows.record(*self._sampler.draw(logits, rows.noise(), rows.context))
 
     def _attend(
-        self, index: int, attention: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+        self, index: int, layer: "_Layer", hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> torch.Tensor:
-        """(R, H D) of normed hidden states (R, hidden size)."""
-        shape = (-1, attention.head_dim)
-        query, key, value = (
-            projection(hidden).unflatten(-1, shape)
-            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
-        if hasattr(attention, "q_norm"):
-            query, key = _normed(attention.q_norm, query), _normed(attention.k_norm, key)
-        # Key heads last, each with its query heads, its key and its value: (R, H/K + 2, K, D), in the values' precision, as norms
-        # give more under autocast.
-        grouped = query.unflatten(1, (key.shape[1], -1)).transpose(1, 2)
-        together = torch.cat([part.to(value.dtype) for part in (grouped, key.unsqueeze(1), value.unsqueeze(1))], 1)
+        """(R, H D) of hidden states (R, hidden size)."""
+        together = layer.attended(hidden)
         turned = together[:, :-1]
         torch.addcmul(turned * cos, turned.roll(cos.shape[-1] // 2, -1), sin, out=turned)
         self._cache.own.write(index, together[:, -2:])
-        return self._cache.attend(index, together[:, :-2], attention.scaling)
+        return self._cache.attend(index, together[:, :-2], layer.scaling)
+
+
+class _Layer:
+    """The parts of a decoder layer.
+
+    Args:
+        layer: of the model.
+        rows: R.
+    """
+
+    def __init__(self, layer: Any, rows: int) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.scaling: float = attention.scaling
+        self._head_dim: int = attention.head_dim
+        self._norms = layer.input_layernorm, layer.post_attention_layernorm
+        self._head_norm = _head_norm(attention) if hasattr(attention, "q_norm") else None
+        self._query_key_value = prepared([attention.q_proj, attention.k_proj, attention.v_proj], rows, self._join)
+        self.project = prepared([attention.o_proj], rows)
+        """(R, hidden size) of what was attended to, (R, H D)."""
+        self._gate, self._up, self._down = (
+            prepared([part], rows) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        )
+        self._act = mlp.act_fn
+
+    def _join(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """(N, H/K + 2, K, D), key heads each with its query heads, its key and its value."""
+        query, key, value = (part.unflatten(-1, (-1, self._head_dim)) for part in (query, key, value))
+        grouped = query.unflatten(1, (key.shape[1], -1)).transpose(1, 2)
+        return torch.cat([grouped, key.unsqueeze(1), value.unsqueeze(1)], 1)
+
+    def attended(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Queries, key and value, not yet turned, (R, H/K + 2, K, D), of hidden states (R, hidden size)."""
+        together = self._query_key_value(_normed(self._norms[0], hidden))
+        if self._head_norm is not None:
+            scale, epsilon = self._head_norm
+            queries_and_key = together[:, :-1]
+            normed = torch.nn.functional.rms_norm(queries_and_key.to(scale.dtype), scale.shape[-1:], None, epsilon)
+            torch.mul(normed, scale, out=queries_and_key)
+        return together
+
+    def mlp(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the MLP adds to hidden states (R, hidden size)."""
+        normed = _normed(self._norms[1], hidden)
+        return self._down(self._act(self._gate(normed)) * self._up(normed))
+
+
+def _head_norm(attention: Any) -> tuple[torch.Tensor, float]:
+    """(H/K + 1, 1, D) weights of the norms of a key head's query heads and its key, and their epsilon."""
+    queries = attention.q_proj.out_features // attention.k_proj.out_features
+    scale = torch.stack([*[attention.q_norm.weight] * queries, attention.k_norm.weight]).unsqueeze(1)
+    return scale, attention.q_norm.variance_epsilon
 
 
 def check_decoder(model: PreTrainedModel) -> None:
@@ -95,6 +139,7 @@ def check_decoder(model: PreTrainedModel) -> None:
         for module, needed, optional in (
             (layer, _LAYER_PARTS, set()),
             (layer.self_attn, _ATTENTION_PARTS, _OPTIONAL_PARTS),
+            (layer.mlp, _MLP_PARTS, set()),
         ):
             parts = {name for name, _ in module.named_children()}
             if strange := sorted((parts - optional) ^ needed):

@@ -15,12 +15,13 @@ from transformers import DynamicCache
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.media_features import media_arguments, unwrap
 from videochat_r1.modeling.packed_attention import Branch, lay_out
-from videochat_r1.modeling.prefix_attention import install_prefix_attention
+from videochat_r1.modeling.prefix_attention import SharedPrefix, install_prefix_attention
 from videochat_r1.modeling.prompt_tree import PromptBranch, plant, walk
-from videochat_r1.rollout.base import Rollout, SamplingSettings, rollouts_per_prompt
+from videochat_r1.rollout.base import Rollout, SamplingSettings, Watch, rollouts_per_prompt
 from videochat_r1.rollout.batches import batches, runs
 from videochat_r1.rollout.decoding_rows import DecodingRows
 from videochat_r1.rollout.decoding_step import DecodingStep, RecordedStep, can_record, check_decoder
+from videochat_r1.rollout.kept_prompts import Continuation, KeptPrompts
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.rollout.sampling import TokenSampler, refuse_diverged
 
@@ -40,6 +41,11 @@ class TransformersEngine:
         pad_token_id: fed to rows that have ended while others go on.
         max_batch_rows: rows decoded at a time, at least one group; None decodes all together.
         cuda_graph: record the decoding step on a GPU and repeat it, instead of starting its kernels one by one.
+        max_kept_tokens: of prompts answered one at a time whose keys and values are kept, for prompts that go on from them; only
+            for weights that do not change.
+
+    Attributes:
+        kept: the kept prompts.
 
     Raises:
         ConfigError: the text decoder is built of unknown parts, has sliding-window layers, or the model is spread over several devices.
@@ -52,11 +58,13 @@ class TransformersEngine:
         *,
         max_batch_rows: int | None = None,
         cuda_graph: bool = True,
+        max_kept_tokens: int = 0,
     ) -> None:
         self._model = unwrap(model)
         self._pad_token_id = pad_token_id
         self._max_batch_rows = max_batch_rows
         self._cuda_graph = cuda_graph
+        self.kept = KeptPrompts(max_kept_tokens)
         check_decoder(self._model)
         install_prefix_attention(self._model)
         # Renamed in transformers 5.24.
@@ -72,6 +80,7 @@ class TransformersEngine:
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
         media_features: Sequence[torch.Tensor | None] | None = None,
+        watch: Watch | None = None,
     ) -> list[list[Rollout]]:
         """See `RolloutEngine`. Greedy log-probabilities are at temperature 1.
 
@@ -81,6 +90,7 @@ class TransformersEngine:
             settings: how to draw.
             noise_seeds: one per rollout; may be None only when greedy.
             media_features: one per prompt as `encode_media` gives them, for a frozen vision tower; None computes them.
+            watch: told after every step, for which the host waits.
 
         Raises:
             ConfigError: settings out of range.
@@ -107,7 +117,7 @@ class TransformersEngine:
                     config.num_attention_heads // config.num_key_value_heads,
                 )
                 self._prefill(cache, part, forest, features)
-                self._decode(cache, rows, sampler, settings.max_new_tokens)
+                self._decode(cache, rows, sampler, settings.max_new_tokens, _for_batch(watch, batch))
                 drawn |= dict(zip(batch, rows.rollouts(), strict=True))
         rollouts = [drawn[index] for index in range(len(prompts))]
         refuse_diverged(rollouts)
@@ -129,28 +139,66 @@ class TransformersEngine:
         features: Sequence[torch.Tensor | None] | None,
     ) -> None:
         """Keys and values of every prompt but its last token, in rows without padding: each branch of their forest once."""
-        device = self._model.device
+        if len(prompts) == 1:
+            self._prefill_lone(cache, prompts, forest, features)
+            return
         sizes = [sum(branch.num_tokens for branch in walk([tree])) for tree in forest]
         for begin, end in runs(sizes, PREFILL_TOKENS):
             part = forest[begin:end]
-            branches = [(branch, prompts[branch.below[0]]) for branch in walk(part)]
-            ids = [prompt.input_ids[branch.begin : branch.end].to(device) for branch, prompt in branches]
-            positions = [prompt.position_ids[:, branch.begin : branch.end].to(device) for branch, prompt in branches]
-            shown = [(branch.below[0], medium) for branch, prompt in branches for medium in branch.media(prompt)]
             prefilled = DynamicCache()
-            self._model.base_model(
-                position_ids=torch.cat(positions, 1).unsqueeze(1),
-                use_cache=True,
-                shared_prefix=lay_out([_without_leaves(tree) for tree in part], device),
-                scored_positions=torch.empty(0, dtype=torch.long, device=device),
-                **{self._cache_argument: prefilled},
-                **media_arguments(self._model.config, torch.cat(ids).unsqueeze(0), prompts, features, shown),
-            )
+            layout = lay_out([_without_leaves(tree) for tree in part], self._model.device)
+            self._compute(prefilled, list(walk(part)), layout, prompts, features)
             cache.add_prompts(prefilled, part)
 
-    def _decode(self, cache: SharedPrefixCache, rows: DecodingRows, sampler: TokenSampler, max_new_tokens: int) -> None:
+    def _prefill_lone(
+        self,
+        cache: SharedPrefixCache,
+        prompts: Sequence[PromptInputs],
+        forest: Sequence[PromptBranch],
+        features: Sequence[torch.Tensor | None] | None,
+    ) -> None:
+        """The same of one prompt, from where it is not kept already."""
+        prefilled, begun = self.kept.begin(prompts[0])
+        rest = replace(forest[0], begin=begun)
+        if rest.num_tokens:
+            whole = lay_out([Branch(rest.num_tokens)], self._model.device)
+            self._compute(prefilled, [rest], Continuation(begun) if begun else whole, prompts, features)
+        self.kept.keep(prompts[0], prefilled)
+        cache.add_prompts(prefilled, forest)
+
+    def _compute(
+        self,
+        cache: DynamicCache,
+        branches: Sequence[PromptBranch],
+        layout: SharedPrefix,
+        prompts: Sequence[PromptInputs],
+        features: Sequence[torch.Tensor | None] | None,
+    ) -> None:
+        """Add keys and values of a row of branches to the cache."""
+        device = self._model.device
+        row = [(branch, prompts[branch.below[0]]) for branch in branches]
+        ids = [prompt.input_ids[branch.begin : branch.end].to(device) for branch, prompt in row]
+        positions = [prompt.position_ids[:, branch.begin : branch.end].to(device) for branch, prompt in row]
+        shown = [(branch.below[0], medium) for branch, prompt in row for medium in branch.media(prompt)]
+        self._model.base_model(
+            position_ids=torch.cat(positions, 1).unsqueeze(1),
+            use_cache=True,
+            shared_prefix=layout,
+            scored_positions=torch.empty(0, dtype=torch.long, device=device),
+            **{self._cache_argument: cache},
+            **media_arguments(self._model.config, torch.cat(ids).unsqueeze(0), prompts, features, shown),
+        )
+
+    def _decode(
+        self,
+        cache: SharedPrefixCache,
+        rows: DecodingRows,
+        sampler: TokenSampler,
+        max_new_tokens: int,
+        watch: Callable[[list[list[list[int]]]], None] | None,
+    ) -> None:
         device = self._model.device.type
-        interval = _STEPS_BETWEEN_CHECKS.get(device, _STEPS_BETWEEN_CHECKS_ELSEWHERE)
+        interval = 1 if watch is not None else _STEPS_BETWEEN_CHECKS.get(device, _STEPS_BETWEEN_CHECKS_ELSEWHERE)
         own = cache.own
         step: Callable[[], None] = DecodingStep(self._model, cache, rows, sampler)
         if self._cuda_graph and can_record(self._model.device):
@@ -158,6 +206,8 @@ class TransformersEngine:
         for number in range(max_new_tokens):
             own.reach_for(number)
             step()
+            if watch is not None:
+                watch(rows.drawn())
             if (number + 1) % interval == 0 and not rows.go_on(cache):
                 break
 
@@ -172,6 +222,18 @@ def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def _for_batch(watch: Watch | None, batch: Sequence[int]) -> Callable[[list[list[list[int]]]], None] | None:
+    """Tells of a batch's groups under the numbers of their prompts."""
+    if watch is None:
+        return None
+
+    def tell(groups: list[list[list[int]]]) -> None:
+        for index, group in zip(batch, groups, strict=True):
+            watch(index, group)
+
+    return tell
 
 
 def _in_order(forest: Sequence[PromptBranch]) -> list[PromptBranch]:

@@ -30,7 +30,7 @@ from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import load_config
 from videochat_r1.modeling.prompt_tree import plant
-from videochat_r1.rollout.base import Rollout, SamplingSettings, rollouts_per_prompt
+from videochat_r1.rollout.base import Rollout, SamplingSettings, Watch, rollouts_per_prompt
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.sampling import check_settings, refuse_diverged
 from videochat_r1.rollout.vllm_model import ModelControls, loadable_weights
@@ -119,6 +119,7 @@ class VLLMEngine:
         settings: SamplingSettings,
         noise_seeds: Sequence[Sequence[int]] | None = None,
         media_features: Sequence[torch.Tensor | None] | None = None,
+        watch: Watch | None = None,
     ) -> list[list[Rollout]]:
         """See `RolloutEngine`. Greedy log-probabilities are at temperature 1.
 
@@ -130,6 +131,7 @@ class VLLMEngine:
             settings: how to draw.
             noise_seeds: one per rollout; may be None only when greedy.
             media_features: one per prompt as `encode_media` gives them, for a frozen vision tower; None computes them.
+            watch: told after every step.
 
         Raises:
             ConfigError: settings out of range, or a vLLM that does not do as this engine relies on.
@@ -154,17 +156,41 @@ class VLLMEngine:
             features = media_features or [None] * len(prompts)
             # One after the other, so that what they share is still in vLLM's caches.
             order = [index for tree in plant(prompts) for index in tree.below]
+            asked: list[list[str]] = [[] for _ in prompts]
             for index in order:
                 request = self._request(prompts[index], features[index])
                 for seed in seeds[index]:
-                    self.llm.llm_engine.add_request(next(self._request_ids), request, _sampling_params(settings, seed))
-            outputs = iter(self.llm.wait_for_completion(RequestOutput, use_tqdm=False))
-        drawn = {
-            index: [_rollout(next(outputs), prompts[index], settings) for _ in range(counts[index])] for index in order
-        }
-        groups = [drawn[index] for index in range(len(prompts))]
+                    asked[index].append(next(self._request_ids))
+                    params = _sampling_params(settings, seed, watched=watch is not None)
+                    self.llm.llm_engine.add_request(asked[index][-1], request, params)
+            outputs = self._outputs(asked, watch)
+        groups = [
+            [_rollout(outputs[name], prompt, settings) for name in names]
+            for prompt, names in zip(prompts, asked, strict=True)
+        ]
         refuse_diverged(groups)
         return groups
+
+    def _outputs(self, asked: Sequence[Sequence[str]], watch: Watch | None) -> dict[str, RequestOutput]:
+        """The finished requests by name.
+
+        Args:
+            asked: names of each prompt's requests.
+            watch: what it raises ends them all.
+        """
+        engine = self.llm.llm_engine
+        prompt_of = {name: index for index, names in enumerate(asked) for name in names}
+        latest: dict[str, RequestOutput] = {}
+        try:
+            while engine.has_unfinished_requests():
+                told = {output.request_id: output for output in engine.step() if isinstance(output, RequestOutput)}
+                latest |= told
+                if watch is not None:
+                    for index in sorted({prompt_of[name] for name in told}):
+                        watch(index, [_tokens(latest.get(name)) for name in asked[index]])
+        finally:
+            engine.abort_request([name for name in prompt_of if name not in latest or not latest[name].finished])
+        return latest
 
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], *, keep_videos: bool = False) -> None:
@@ -229,7 +255,7 @@ class VLLMEngine:
         return mm_input(input_ids, items, {kind: identifiers}, {kind: ranges})
 
 
-def _sampling_params(settings: SamplingSettings, seed: int | None) -> SamplingParams:
+def _sampling_params(settings: SamplingSettings, seed: int | None, *, watched: bool) -> SamplingParams:
     """Every field is stated. The temperature is in the logits already (`ModelControls`)."""
     return SamplingParams(
         max_tokens=settings.max_new_tokens,
@@ -246,16 +272,19 @@ def _sampling_params(settings: SamplingSettings, seed: int | None) -> SamplingPa
         logit_bias=dict.fromkeys(settings.suppressed_token_ids, -math.inf),
         logprobs=0,
         detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
+        output_kind=RequestOutputKind.CUMULATIVE if watched else RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _tokens(output: RequestOutput | None) -> list[int]:
+    return [] if output is None else list(output.outputs[0].token_ids)
 
 
 def _rollout(output: RequestOutput, prompt: PromptInputs, settings: SamplingSettings) -> Rollout:
     """One finished request, checked."""
     if output.prompt_token_ids != prompt.input_ids.tolist():
         raise ConfigError("vLLM's prompt ids are not the trainer's")
-    completion = output.outputs[0]
-    tokens = list(completion.token_ids)
+    completion, tokens = output.outputs[0], _tokens(output)
     if clash := set(tokens) & set(settings.suppressed_token_ids):
         raise ConfigError(f"vLLM sampled the suppressed tokens {sorted(clash)}")
     logps = [entry[token].logprob for entry, token in zip(completion.logprobs, tokens, strict=True)]

@@ -68,6 +68,7 @@ def run_settings(
         video=dataclasses.asdict(data_args.budget()),
         picture=data_args.picture_budget().stated(),
         mixture=[dataclasses.asdict(entry) for entry in source.entries],
+        sampling=None if source.sampling.by is None else dataclasses.asdict(source.sampling),
         samples=_digest_of_samples(source),
         model=_digest_of_model(model_args.model_name_or_path),
         judge=None if judge is None else dataclasses.asdict(judge),
@@ -82,7 +83,7 @@ def run_settings(
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     """Name -> "NAME was X, is Y" of all settings that decide numbers and differ."""
     found = setting_changes(before, now, list(dict.fromkeys([*before, *now])))
-    for content, places in (("samples", ("mixture", "data_root")), ("model", ("model_name_or_path",))):
+    for content, places in (("samples", ("mixture", "data_root", "sampling")), ("model", ("model_name_or_path",))):
         named = [name for name in found if name.partition(".")[0] in places]
         if content not in found:
             # Files that were moved, or a limit that does not bind.
@@ -90,7 +91,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]
         elif named or "seed" in found:
             del found[content]
         else:
-            found[content] = f"the {content} behind {' and '.join(places)} changed"
+            found[content] = f"the {content} behind {' and '.join(places[:2])} changed"
     return {name: text for name, text in found.items() if not _is_free(name)}
 
 

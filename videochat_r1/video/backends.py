@@ -88,10 +88,11 @@ class _Pictures:
         has_alpha = self._may_be_transparent and any(part.is_alpha for part in frame.format.components)
         pixels = self._reformatter.reformat(frame, width, height, "rgba" if has_alpha else "rgb24").to_ndarray()
         image: Image = np.asarray(pixels, dtype=np.uint8)
-        return np.ascontiguousarray(_as_displayed(on_white(image) if has_alpha else image, frame))
+        return np.ascontiguousarray(as_displayed(on_white(image) if has_alpha else image, frame))
 
 
-def _as_displayed(image: Image, frame: av.VideoFrame) -> Image:
+def as_displayed(image: Image, frame: av.VideoFrame) -> Image:
+    """The image (H, W, C) of a frame, at any size, turned as the frame says."""
     try:
         matrix = _display_matrix(frame)
     except ValueError:

@@ -23,10 +23,11 @@ import safetensors.torch
 from videochat_r1.errors import ConfigError
 from videochat_r1.sample import Video
 from videochat_r1.video.frames import Frames, VideoBudget, load_frames
+from videochat_r1.video.probe import VideoInfo
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 3  # of the keys and the files; raised when sampling, resizing or the pixels that a file gives change
+LAYOUT = 4  # of the keys and the files; raised when sampling, resizing or the pixels that a file gives change
 SUFFIX = ".safetensors"
 # These change how frames are obtained, not which.
 NOT_IN_KEY = ("timeout_seconds", "num_threads", "isolation")
@@ -189,8 +190,7 @@ class _Disk:
 def _to_bytes(frames: Frames) -> bytes:
     facts = {
         "timestamps": frames.timestamps,
-        "duration": frames.duration,
-        "original_size": frames.original_size,
+        "source": asdict(frames.source),
         "sample_fps": frames.sample_fps,
         "num_frames": frames.num_frames,
     }
@@ -200,12 +200,10 @@ def _to_bytes(frames: Frames) -> bytes:
 def _from_bytes(content: bytes) -> Frames:
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     facts = json.loads(header["__metadata__"]["facts"])
-    width, height = facts["original_size"]
     return Frames(
         pixels=safetensors.torch.load(content)["pixels"],
         timestamps=tuple(facts["timestamps"]),
-        duration=facts["duration"],
-        original_size=(width, height),
+        source=VideoInfo(**facts["source"]),
         sample_fps=facts["sample_fps"],
         num_frames=facts["num_frames"],
     )

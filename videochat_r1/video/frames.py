@@ -15,6 +15,7 @@ from videochat_r1.sample import Video
 from videochat_r1.video.backends import DEFAULT_BACKEND
 from videochat_r1.video.decode import SamplingPlan, SamplingRequest, decode
 from videochat_r1.video.pictures import Image
+from videochat_r1.video.probe import VideoInfo
 from videochat_r1.video.process import decode_in_process
 from videochat_r1.video.sampling import TEMPORAL_PATCH
 
@@ -100,8 +101,7 @@ class Frames:
     Args:
         pixels: (T, 3, H, W) uint8 RGB.
         timestamps: (T,) seconds of the grid, from the start of the clip.
-        duration: seconds of the clip.
-        original_size: (width, height) as displayed, before resizing.
+        source: the clip before sampling and resizing.
         sample_fps: frames per second of the grid.
         num_frames: how many of the T frames are the video's own: T, or T - 1 where the last one is repeated because
             an odd number of images or times was given.
@@ -109,10 +109,19 @@ class Frames:
 
     pixels: torch.Tensor
     timestamps: tuple[float, ...]
-    duration: float
-    original_size: tuple[int, int]
+    source: VideoInfo
     sample_fps: float
     num_frames: int
+
+    @property
+    def duration(self) -> float:
+        """Seconds of the clip."""
+        return self.source.duration
+
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """(width, height) as displayed, before resizing."""
+        return self.source.width, self.source.height
 
 
 def load_frames(video: Video, budget: VideoBudget, *, factor: int, times: tuple[float, ...] | None = None) -> Frames:
@@ -138,7 +147,7 @@ def load_frames(video: Video, budget: VideoBudget, *, factor: int, times: tuple[
         size, distinct = _resize_all(video, images, plan.num_images, len(padded), budget, factor)
     image_of = plan.image_of + plan.image_of[-1:] * (len(padded) - num_frames)
     pixels = distinct if image_of == tuple(range(len(distinct))) else distinct[list(image_of)]
-    return Frames(pixels, padded, plan.duration, size, plan.sample_fps, num_frames)
+    return Frames(pixels, padded, VideoInfo.of(plan, size), plan.sample_fps, num_frames)
 
 
 def frame_size(width: int, height: int, num_frames: int, budget: VideoBudget, factor: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from videochat_r1.datasets.parallel import ask_all
 from videochat_r1.errors import VideoError
 from videochat_r1.sample import Video
 from videochat_r1.video.backends import DEFAULT_BACKEND
-from videochat_r1.video.decode import SamplingRequest
+from videochat_r1.video.decode import SamplingPlan, SamplingRequest
 from videochat_r1.video.process import decode_in_process
 
 
@@ -30,6 +30,11 @@ class VideoInfo:
     width: int
     height: int
 
+    @classmethod
+    def of(cls, plan: SamplingPlan, size: tuple[int, int]) -> "VideoInfo":
+        """Of a video that is decoded by this plan into images of (width, height)."""
+        return cls(plan.duration, plan.num_source_frames, plan.num_source_frames / plan.duration, *size)
+
 
 def probe(video: Video, *, backend: str = DEFAULT_BACKEND, timeout_seconds: float = 60.0) -> VideoInfo:
     """Reads the video's index and decodes its first frame, in a decoder process.
@@ -41,8 +46,7 @@ def probe(video: Video, *, backend: str = DEFAULT_BACKEND, timeout_seconds: floa
     request = SamplingRequest(video, times=(0.0,), backend=backend)
     plan, images = decode_in_process(request, timeout_seconds)
     [(height, width, _)] = [image.shape for image in images]
-    fps = plan.num_source_frames / plan.duration
-    return VideoInfo(plan.duration, plan.num_source_frames, fps, width, height)
+    return VideoInfo.of(plan, (width, height))
 
 
 def durations(paths: Sequence[Path], *, workers: int, timeout_seconds: float = 60.0) -> list[float | None]:

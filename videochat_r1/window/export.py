@@ -9,7 +9,7 @@ from typing import Any
 from videochat_r1.errors import ConfigError, VideoError, counted
 from videochat_r1.window.group_view import group_view
 from videochat_r1.window.media import Shown, media_type
-from videochat_r1.window.page_text import exported_page
+from videochat_r1.window.page_text import VIEW
 from videochat_r1.window.playable import Copies
 from videochat_r1.window.runs import Run
 
@@ -55,7 +55,7 @@ def exported_groups(run: Run, numbers: Sequence[int], copies: Copies) -> str:
     by_number = {row["number"]: row for row in rows}
     answers["/api/runs"] = [about]
     answers["/api/runs/0/groups"] = {"rows": [by_number[number] for number in numbers], "count": len(numbers)}
-    return exported_page(f"{run.name}: {counted(len(numbers), 'group')}", {"answers": answers, "media": media})
+    return VIEW.exported(f"{run.name}: {counted(len(numbers), 'group')}", {"answers": answers, "media": media})
 
 
 def _media(address: str, shown: Shown, copies: Copies) -> dict[str, str]:

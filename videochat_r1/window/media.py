@@ -7,7 +7,7 @@ from typing import Any
 
 from videochat_r1.grpo.tally import is_number
 
-_MEDIA = {
+MEDIA = {
     ".mp4": "video/mp4",
     ".m4v": "video/mp4",
     ".mov": "video/mp4",
@@ -109,4 +109,4 @@ class Folders:
 
 def media_type(file: Path) -> str | None:
     """The type by which a file is served; None for one that is not."""
-    return _MEDIA.get(file.suffix.lower())
+    return MEDIA.get(file.suffix.lower())

@@ -16,9 +16,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.error import FFmpegError
 
 from videochat_r1.errors import VideoError
+from videochat_r1.video.backends import as_displayed
+from videochat_r1.video.mp4 import even_size, write_mp4
+from videochat_r1.video.pictures import Image, read_image
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +30,6 @@ _MOST_BYTES = 2 << 30
 _MOST_SECONDS = 300.0
 _LONGEST_SIDE = 960
 _LAST_SECONDS = Fraction(1, 30)
-_X264 = {"preset": "veryfast", "crf": "23", "g": "24", "bf": "0"}
 
 
 class Copies:
@@ -100,24 +103,13 @@ def _make_apart(files: Sequence[Path], times: Sequence[float], copy: Path) -> No
 
 
 def make_copy(files: Sequence[Path], times: Sequence[float], copy: Path) -> None:
-    """Write the copy: of a video at its own times from 0, of image files at theirs; long sides are scaled down."""
-    with av.open(str(copy), "w", options={"movflags": "+faststart"}) as output:
-        stream, clock = None, Fraction(1, 90_000)
-        for image, seconds in _images(files, times):
-            if stream is None:
-                stream = output.add_stream("libx264", rate=Fraction(30), options=_X264)
-                stream.width, stream.height = _size(image.width, image.height)
-                stream.pix_fmt, stream.codec_context.time_base = "yuv420p", clock
-            frame = image.reformat(stream.width, stream.height, "yuv420p")
-            frame.pts, frame.time_base = round(seconds / clock), clock
-            output.mux(stream.encode(frame))
-        if stream is None:
-            raise VideoError(f"{files[0]} has no pictures")
-        output.mux(stream.encode())
+    """Write the copy: of a video at its own times from 0, of image files at theirs; upright, long sides scaled down."""
+    if write_mp4(copy, _images(files, times), _LONGEST_SIDE) == 0:
+        raise VideoError(f"{files[0]} has no pictures")
 
 
-def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-    """Images with their seconds from the first."""
+def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[Image, Fraction]]:
+    """Upright images with their seconds from the first, no larger than the copy."""
     if not times:
         with av.open(str(files[0])) as container:
             stream = container.streams.video[0]
@@ -129,20 +121,14 @@ def _images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[av.
                 first = seconds if first is None else first
                 if seconds - first > last:
                     last = seconds - first
-                    yield frame, last
+                    small = frame.reformat(*even_size(frame.width, frame.height, _LONGEST_SIDE), "rgb24")
+                    yield as_displayed(np.asarray(small.to_ndarray(), np.uint8), frame), last
         return
     # The last image stays as long as the others do on average, which takes it once more at the end.
     starts = [Fraction(at - times[0]).limit_denominator(1000) for at in times]
     gap = starts[-1] / max(len(starts) - 1, 1) or Fraction(1)
     for file, at in (*zip(files, starts, strict=True), (files[-1], starts[-1] + gap - _LAST_SECONDS)):
-        with av.open(str(file)) as container:
-            yield next(container.decode(video=0)), at
-
-
-def _size(width: int, height: int) -> tuple[int, int]:
-    """Even sides, the longer one within a limit."""
-    scale = min(1.0, _LONGEST_SIDE / max(width, height))
-    return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
+        yield read_image(str(file)), at
 
 
 if __name__ == "__main__":

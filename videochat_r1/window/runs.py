@@ -55,12 +55,12 @@ def open_runs(outputs: Sequence[Path], videos: Sequence[Path]) -> list[Run]:
     for folder in videos:
         if not folder.is_dir():
             raise ConfigError(f"the folder {folder} of --videos does not exist")
-    logs = [log for output in outputs for log in _logs_of(output)]
+    logs = [log for output in outputs for log in logs_of(output)]
     names = _names([log.parent for log in dict.fromkeys(logs)])
     return [_open(log, name, videos) for log, name in zip(dict.fromkeys(logs), names, strict=True)]
 
 
-def _logs_of(output: Path) -> list[Path]:
+def logs_of(output: Path) -> list[Path]:
     """The logs of an output, its own or those below; at least one."""
     if output.name in (ROLLOUTS, SAMPLES) and output.is_file():
         return [output]
@@ -185,6 +185,7 @@ class _SampleLines:
             "num_tokens": row.get("num_tokens"),
             "ended": row.get("ended") or row.get("failure"),
             "problem": row.get("reason") or row.get("unscored") or row.get("failure"),
+            "verdicts": row.get("verdicts"),
             "passes": (row.get("clue_perception") or {}).get("passes"),
         }
         shown = {key: row[key] for key in ("video", "video_parts", "images") if key in row}

@@ -15,8 +15,6 @@ import torch
 from PIL import Image
 
 from videochat_r1.errors import ConfigError, DataError, VideoError
-from videochat_r1.evaluation.clue_perception.segments import segment_times
-from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import Medium
 from videochat_r1.modeling.load import load_config, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -102,7 +100,7 @@ class Sight:
         if isinstance(media, Pictures):
             least, most = self._builder.pictures.limits(self._builder.family.picture_pixels)
             stills = load_pictures(media, (least, most), factor=factor)
-            pictures = [_image(still.pixels, size) for still, size in zip(stills, sizes, strict=True)]
+            pictures = [image_address(still.pixels, size) for still, size in zip(stills, sizes, strict=True)]
             frames = [{"seconds": None, "image": image} for image in pictures]
             original, fps = stills[0].original_size, None
         else:
@@ -113,6 +111,7 @@ class Sight:
             "frames": frames,
             "num_frames": len(seen[0].frame_seconds) or len(seen),
             "fps": fps,
+            "rest_fps": fps,
             "size": sizes[0],
             "original": original,
             "tokens": sum(one.num_tokens for one in seen),
@@ -128,24 +127,32 @@ class Sight:
 
     def _closer(self, video: Video, saw: Mapping[str, Any]) -> dict[str, Any]:
         """A later pass, as its record tells it."""
-        segments = [Span(float(start), float(end)) for start, end in saw["segments"]]
         width, height = (int(side) for side in saw["frame_size"])
-        times = segment_times(segments, float(saw["fps"]), int(saw["num_frames"]))
+        times = tuple(map(float, saw["times"]))
         decoded = load_frames(video, self._builder.budget, factor=self._builder.factor, times=times)
-        steps = -(-len(times) // 2)
-        return {
-            "frames": _frames(decoded.pixels, times, (width, height)),
-            "num_frames": len(times),
-            "fps": float(saw["fps"]),
-            "size": (width, height),
-            "original": decoded.original_size,
-            "tokens": int(saw["num_tokens"]),
-            "tokens_of_step": int(saw["num_tokens"]) // steps,
-            "steps": steps,
-            "written": [],
-            "segments": [list(segment) for segment in segments],
-            "prompt_tokens": None,
-        }
+        return look_view(saw, _frames(decoded.pixels, times, (width, height)), decoded.original_size)
+
+
+def look_view(
+    look: Mapping[str, Any], frames: Sequence[Mapping[str, Any]], original: tuple[int, int]
+) -> dict[str, Any]:
+    """A look for the page, as its record tells it, with frames that show it and the size of the file's own."""
+    count, tokens = int(look["num_frames"]), int(look["num_tokens"])
+    steps = count if look["fps"] is None else -(-count // 2)
+    return {
+        "frames": frames,
+        "num_frames": count,
+        "fps": None if look["fps"] is None else float(look["fps"]),
+        "rest_fps": float(look.get("rest_fps") or 0.0),
+        "size": [int(side) for side in look["frame_size"]],
+        "original": original,
+        "tokens": tokens,
+        "tokens_of_step": tokens // steps,
+        "steps": steps,
+        "written": [],
+        "segments": [[float(start), float(end)] for start, end in look["segments"]],
+        "prompt_tokens": None,
+    }
 
 
 def _media(shown: Shown) -> Media:
@@ -158,13 +165,19 @@ def _media(shown: Shown) -> Media:
 
 
 def _frames(pixels: torch.Tensor, times: Sequence[float], size: tuple[int, int]) -> list[dict[str, Any]]:
-    """At most so many frames, from everywhere in the video."""
-    count = min(len(times), _MOST_IMAGES)
-    places = [place * len(times) // count for place in range(count)]
-    return [{"seconds": times[place], "image": _image(pixels[place], size)} for place in places]
+    """Those that are shown."""
+    return [
+        {"seconds": times[place], "image": image_address(pixels[place], size)} for place in places_shown(len(times))
+    ]
 
 
-def _image(pixels: torch.Tensor, size: tuple[int, int]) -> str:
+def places_shown(count: int) -> list[int]:
+    """Which of so many frames a page shows: at most some dozens, from everywhere in the video."""
+    most = min(count, _MOST_IMAGES)
+    return [place * count // most for place in range(most)]
+
+
+def image_address(pixels: torch.Tensor, size: tuple[int, int]) -> str:
     """(3, H, W) pixels of that width and height as an address that holds them."""
     array = pixels.permute(1, 2, 0).numpy()
     if array.shape[1::-1] != size:

@@ -5,42 +5,35 @@ Addresses hold numbers alone, no path; what they may lead to is decided in `wind
 
 import asyncio
 import json
-import logging
-import secrets
-import socket
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
-import uvicorn
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from videochat_r1.errors import ConfigError, VideoError
 from videochat_r1.window.export import exported_groups
 from videochat_r1.window.group_view import group_view
-from videochat_r1.window.media import Shown, media_type
-from videochat_r1.window.page_text import MODULES, module_text, served_page, style_text
+from videochat_r1.window.guard import Guard
+from videochat_r1.window.media import Shown
+from videochat_r1.window.page_text import VIEW
 from videochat_r1.window.playable import Copies
 from videochat_r1.window.query import FLAGS, ORDERS, Query
 from videochat_r1.window.results_view import changes, results_view
 from videochat_r1.window.runs import Run, recorded_settings
+from videochat_r1.window.serving import as_file, as_json, page_routes
 from videochat_r1.window.training_view import training_view
 from videochat_r1.window.watcher import Watcher
 
-COOKIE = "videochat_r1_window"
 _MOST_ROWS = 500
 _SEARCH_SECONDS = 1.0
 _SECONDS_BETWEEN_NEWS = 0.5
-_SECONDS_TO_END = 3
-_LOCAL = {"127.0.0.1", "localhost", "[::1]", "::1"}
 
 
 def window_app(runs: Sequence[Run], watcher: Watcher, copies: Copies, token: str | None = None) -> ASGIApp:
@@ -54,9 +47,7 @@ def window_app(runs: Sequence[Run], watcher: Watcher, copies: Copies, token: str
     """
     pages = _Pages(runs, watcher, copies)
     routes = [
-        Route("/", pages.shell),
-        Route("/page/window.css", pages.style),
-        Route("/page/{module}.js", pages.module),
+        *page_routes(VIEW),
         Route("/api/runs", pages.runs),
         Route("/api/news", pages.news),
         Route("/api/runs/{run:int}/training", pages.training),
@@ -70,22 +61,7 @@ def window_app(runs: Sequence[Run], watcher: Watcher, copies: Copies, token: str
         Route("/api/runs/{run:int}/groups/{number:int}/copy", pages.copy),
         Route("/api/runs/{run:int}/groups/{number:int}/pictures/{place:int}", pages.picture),
     ]
-    return _Guard(Starlette(routes=routes), token)
-
-
-class WindowServer(uvicorn.Server):
-    """Serves an application until it is told to end; pages that wait for news are let go then, as they would never hang up."""
-
-    def __init__(self, app: ASGIApp, watcher: Watcher) -> None:
-        super().__init__(
-            uvicorn.Config(app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=_SECONDS_TO_END)
-        )
-        self._watcher = watcher
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Before it waits for open connections."""
-        self._watcher.end()
-        await super().shutdown(sockets)
+    return Guard(Starlette(routes=routes), token, VIEW.policy())
 
 
 class _Pages:
@@ -95,20 +71,8 @@ class _Pages:
         self._runs, self._watcher, self._copies = runs, watcher, copies
         self._eyes = Eyes()
 
-    def shell(self, request: Request) -> Response:
-        return Response(served_page()[0], media_type="text/html")
-
-    def style(self, request: Request) -> Response:
-        return Response(style_text(), media_type="text/css")
-
-    def module(self, request: Request) -> Response:
-        name = request.path_params["module"]
-        if name not in MODULES:
-            raise HTTPException(404)
-        return Response(module_text(name), media_type="text/javascript")
-
     def runs(self, request: Request) -> Response:
-        return _json([self._about(run) for run in self._runs])
+        return as_json([self._about(run) for run in self._runs])
 
     def groups(self, request: Request) -> Response:
         index, asked = self._run(request).index, request.query_params
@@ -116,25 +80,25 @@ class _Pages:
         first, limit = _whole(asked, "first", 0), min(_whole(asked, "limit", 100), _MOST_ROWS)
         if text := asked.get("text", "").strip():
             numbers, came_to = index.search(query, text, _whole(asked, "after", 0), limit, _SEARCH_SECONDS)
-            return _json({"rows": index.rows_of(numbers), "after": came_to, "done": came_to >= index.count()})
-        return _json({"rows": index.rows(query, first, limit), "count": index.count(query)})
+            return as_json({"rows": index.rows_of(numbers), "after": came_to, "done": came_to >= index.count()})
+        return as_json({"rows": index.rows(query, first, limit), "count": index.count(query)})
 
     def training(self, request: Request) -> Response:
-        return _json(training_view(self._run(request)))
+        return as_json(training_view(self._run(request)))
 
     def results(self, request: Request) -> Response:
         run = self._run(request)
         if run.results is None:
             raise HTTPException(404)
-        return _json(results_view(run.results, run.index))
+        return as_json(results_view(run.results, run.index))
 
     def changes(self, request: Request) -> Response:
         run, asked = self._run(request), request.query_params
         other = self._other(asked)
         if other is not None:
-            return _json(changes(other.index.means(), run.index.means(), same_log=False))
+            return as_json(changes(other.index.means(), run.index.means(), same_log=False))
         first, last = _whole(asked, "from", 0), _whole(asked, "to", 0)
-        return _json(changes(run.index.means(until=first), run.index.means(until=last), same_log=True))
+        return as_json(changes(run.index.means(until=first), run.index.means(until=last), same_log=True))
 
     def group(self, request: Request) -> Response:
         run, number, group = self._group(request)
@@ -142,7 +106,7 @@ class _Pages:
         query = _query(request.query_params)
         draws = run.index.rows(Query(sample=view["sample"], task=view["task"]), 0, _MOST_ROWS)
         drawn = [{name: row[name] for name in ("number", "step", "mean")} for row in draws]
-        return _json({**view, "neighbours": run.index.neighbours(number, query), "draws": drawn})
+        return as_json({**view, "neighbours": run.index.neighbours(number, query), "draws": drawn})
 
     def _beside(self, run: Run, group: Mapping[str, Any], asked: Mapping[str, str]) -> Mapping[str, Any]:
         """The group with the answers of another evaluation to the same sample, each under the name of its run."""
@@ -175,7 +139,7 @@ class _Pages:
         if files.problem is not None:
             raise HTTPException(422, files.problem)
         try:
-            return _json(self._eyes.look(run, group, files))
+            return as_json(self._eyes.look(run, group, files))
         except (ConfigError, VideoError) as error:
             raise HTTPException(422, str(error)) from error
 
@@ -183,7 +147,7 @@ class _Pages:
         files = self._shown(request).files
         if len(files) != 1:
             raise HTTPException(404)
-        return _file(files[0])
+        return as_file(files[0])
 
     def copy(self, request: Request) -> Response:
         try:
@@ -196,7 +160,7 @@ class _Pages:
         files, place = self._shown(request).files, request.path_params["place"]
         if place >= len(files):
             raise HTTPException(404)
-        return _file(files[place])
+        return as_file(files[place])
 
     async def news(self, request: Request) -> Response:
         return StreamingResponse(self._news(), media_type="text/event-stream")
@@ -266,61 +230,6 @@ class Eyes:
                 self._of_runs[run.folder] = saw.Sight(of_settings(settings))
             # Decoders and processors are of one thread at a time.
             return list(self._of_runs[run.folder].look(group, shown))
-
-
-class _Guard:
-    """Lets in who may look, and tells browsers what the page may do.
-
-    Without a token, only names of this machine are answered to, so that no site can have its own name lead here. With one, a browser
-    shows it once, as `/?token=...`, and is known by a cookie from then on.
-    """
-
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self._app, self._token = app, token
-        self._policy = served_page()[1]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        refusal = self._refusal(scope)
-        return await (refusal or self._app)(scope, receive, self._with_headers(send))
-
-    def _refusal(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
-        if self._token is None:
-            name = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
-            return None if name in _LOCAL else PlainTextResponse("this window answers to its own machine only", 403)
-        [given] = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[:1]
-        if scope["path"] == "/" and given and secrets.compare_digest(given.encode(), self._token.encode()):
-            answer = RedirectResponse("/")
-            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
-            return answer
-        shown = Request(scope).cookies.get(COOKIE, "")
-        if secrets.compare_digest(shown.encode(), self._token.encode()):
-            return None
-        return PlainTextResponse("open the address that `videochat-r1 view` printed, with its token", 403)
-
-    def _with_headers(self, send: Send) -> Send:
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = self._policy
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Cross-Origin-Resource-Policy"] = "same-origin"
-                headers["Referrer-Policy"] = "no-referrer"
-                headers["Cache-Control"] = "no-store"
-            await send(message)
-
-        return sending
-
-
-def _json(value: Any) -> Response:
-    # Half a character is written as its escape, which no encoding could.
-    return Response(json.dumps(value, allow_nan=False), media_type="application/json")
-
-
-def _file(path: Path) -> Response:
-    return FileResponse(path, media_type=media_type(path))
 
 
 def _query(asked: Mapping[str, str]) -> Query:

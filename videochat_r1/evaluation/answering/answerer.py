@@ -16,7 +16,7 @@ from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, load_model, load_processor, vision_token_ids
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.parsing.box_units import BoxFormat
-from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
+from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings, Watch
 from videochat_r1.rollout.transformers_engine import TransformersEngine
 from videochat_r1.training.loader import LoadedPrompt
 from videochat_r1.video.cache import FrameCache
@@ -38,6 +38,7 @@ class Answerer:
         device: where the model is put.
         templates: task -> prompt template that replaces the task's own.
         box_format: see `PromptBuilder`; answers keep the boxes that the model writes.
+        max_kept_tokens: see `TransformersEngine`; vLLM keeps what it has room for.
 
     Raises:
         ConfigError: the model cannot be loaded, or an option does not fit it.
@@ -50,6 +51,7 @@ class Answerer:
         *,
         templates: Mapping[str, str] | None = None,
         box_format: BoxFormat = "normalised",
+        max_kept_tokens: int = 0,
     ) -> None:
         self._options = options
         config = options.config()
@@ -68,7 +70,7 @@ class Answerer:
             load=FrameCache(memory_bytes=_CACHE_BYTES).load,
         )
         self.factor = self.builder.factor
-        self._engine, eos = make_engine(options, device)
+        self._engine, eos = make_engine(options, device, max_kept_tokens)
         self.sampling = options.sampling(
             dict.fromkeys([self.tokenizer.eos_token_id, *eos]), vision_token_ids(processor)
         )
@@ -82,9 +84,19 @@ class Answerer:
         return [self._prediction(prompt, by_id.get(prompt.sample.id)) for prompt in prompts]
 
     def complete(
-        self, inputs: Sequence[PromptInputs], sampling: SamplingSettings, names: Sequence[str]
+        self,
+        inputs: Sequence[PromptInputs],
+        sampling: SamplingSettings,
+        names: Sequence[str],
+        watch: Watch | None = None,
     ) -> list[Rollout]:
         """One rollout per prompt; its noise depends on the run's seed and on the prompt's name alone.
+
+        Args:
+            inputs: the prompts.
+            sampling: how to draw.
+            names: of the prompts.
+            watch: see `RolloutEngine`.
 
         Raises:
             DivergedError: the model computes NaN or infinite numbers.
@@ -93,10 +105,16 @@ class Answerer:
             return []
         noise = None if sampling.temperature == 0 else [self._options.noise_seeds(name) for name in names]
         try:
-            groups = self._engine.generate(inputs, num_generations=1, settings=sampling, noise_seeds=noise)
+            groups = self._engine.generate(inputs, num_generations=1, settings=sampling, noise_seeds=noise, watch=watch)
         except DivergedError as error:
             raise DivergedError(f"{self._options.model}: {error}; ask an earlier checkpoint") from error
         return [group[0] for group in groups]
+
+    def forget(self) -> None:
+        """Give back the memory of kept prompts."""
+        if isinstance(self._engine, TransformersEngine):
+            self._engine.kept.forget()
+        torch.cuda.empty_cache()
 
     def text(self, inputs: PromptInputs, rollout: Rollout, sampling: SamplingSettings | None = None) -> str:
         """What a rollout says in answer to its prompt."""
@@ -120,7 +138,9 @@ class Answerer:
         return Prediction(prompt.sample.id, self.text(inputs, rollout), None, extra)
 
 
-def make_engine(options: RunOptions, device: torch.device) -> tuple[RolloutEngine, tuple[int, ...]]:
+def make_engine(
+    options: RunOptions, device: torch.device, max_kept_tokens: int = 0
+) -> tuple[RolloutEngine, tuple[int, ...]]:
     """The engine and the ids that end a completion, tokenizer's and checkpoint's.
 
     Raises:
@@ -149,7 +169,8 @@ def make_engine(options: RunOptions, device: torch.device) -> tuple[RolloutEngin
             raise ConfigError(f"cannot put the adapter {options.adapter!r} on the model: {error}") from error
     refuse_diverged_weights(model, options.model if options.adapter is None else options.adapter)
     pad = processor.tokenizer.pad_token_id
-    engine = TransformersEngine(model.to(device).eval(), eos[0] if pad is None else pad)
+    pad = eos[0] if pad is None else pad
+    engine = TransformersEngine(model.to(device).eval(), pad, max_kept_tokens=max_kept_tokens)
     return engine, eos
 
 

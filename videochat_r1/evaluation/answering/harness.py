@@ -151,7 +151,12 @@ def score(
 
 def completion_text(rollout: Rollout, tokenizer: PreTrainedTokenizerBase, settings: SamplingSettings) -> str:
     """What a rollout says, without the token that ends it."""
-    ids = [token for token in rollout.completion_ids if token not in settings.eos_token_ids]
+    return tokens_text(rollout.completion_ids, tokenizer, settings)
+
+
+def tokens_text(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase, settings: SamplingSettings) -> str:
+    """What drawn tokens say; where the last character is not complete, U+FFFD stands for it."""
+    ids = [token for token in tokens if token not in settings.eos_token_ids]
     return str(tokenizer.decode(ids, skip_special_tokens=False)) if ids else ""
 
 

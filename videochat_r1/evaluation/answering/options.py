@@ -11,12 +11,13 @@ import torch
 from transformers import PretrainedConfig
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.evaluation.answering.clue_options import ClueOptions, clue_options
+from videochat_r1.evaluation.answering.clue_options import clue_options
 from videochat_r1.modeling.families import family_of
 from videochat_r1.modeling.load import load_config
 from videochat_r1.modeling.prompts import Layout
 from videochat_r1.rollout.base import SamplingSettings
 from videochat_r1.rollout.sampling import check_settings
+from videochat_r1.second_look.options import ClueOptions
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.stills import PictureBudget
 

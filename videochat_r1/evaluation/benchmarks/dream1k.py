@@ -13,7 +13,7 @@ from videochat_r1.evaluation.benchmarks.annotation_rows import read_rows
 from videochat_r1.evaluation.benchmarks.base import ALL, Benchmark, Judgement, Source
 from videochat_r1.evaluation.metrics.score_table import Array, Derived, harmonic_mean
 from videochat_r1.judge import Judge
-from videochat_r1.judge.events import Verdict, event_precision, event_recall, f1_score
+from videochat_r1.judge.events import event_precision, event_recall, f1_score
 from videochat_r1.sample import CaptionTarget, Sample, Video
 from videochat_r1.tasks.captioning import REQUEST
 
@@ -75,7 +75,7 @@ class Dream1k(Benchmark):
         for suffix, (precision, recall) in shares.items():
             both = (f1_score(precision, recall), precision, recall)
             scores |= {f"{name}{suffix}": value for name, value in zip(METRICS, both, strict=True)}
-        return Judgement(scores, {"recall": _labelled(recalled), "precision": _labelled(precise)})
+        return Judgement(scores, {"recall": recalled.pairs, "precision": precise.pairs})
 
     def derived(self) -> Mapping[str, Derived]:
         """F1 is that of the means, not the mean of the samples' F1."""
@@ -142,10 +142,6 @@ def _texts(row: Row) -> tuple[str, str]:
     if not found.get("assistant", "").strip():
         raise DataError(f"{row.where}: 'messages' hold no true caption (an assistant's text with a `reference`)")
     return found.get("user", ""), found["assistant"]
-
-
-def _labelled(verdict: Verdict) -> list[list[str]]:
-    return [[event, label] for event, label in zip(verdict.events, verdict.labels, strict=True)]
 
 
 def _f1(means: Mapping[str, Array], suffix: str) -> Array:

@@ -13,11 +13,10 @@ from videochat_r1.datasets.base import is_file
 from videochat_r1.errors import DataError
 from videochat_r1.evaluation.answering.answerer import Answerer, pick_device
 from videochat_r1.evaluation.answering.options import RunOptions, identity
+from videochat_r1.evaluation.answering.passes import CluePerception
 from videochat_r1.evaluation.answering.prompt_stream import group_by_video, shard_of, stream_batches
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.benchmarks.base import Benchmark, Source
-from videochat_r1.evaluation.clue_perception.passes import TASK as CLUE_TASK
-from videochat_r1.evaluation.clue_perception.passes import CluePerception, clue_question
 from videochat_r1.evaluation.running.folder import AnswerWriter, RunFolder
 from videochat_r1.evaluation.scoring.answers import ScoringOptions, check_boxes, in_fractions, score_answers
 from videochat_r1.evaluation.scoring.files import read_train, scoring_settings
@@ -28,6 +27,8 @@ from videochat_r1.evaluation.scoring.settings import environment, source_setting
 from videochat_r1.modeling.families import family_of
 from videochat_r1.progress import progress_bar
 from videochat_r1.sample import Media, Sample
+from videochat_r1.second_look.question import TASK as CLUE_TASK
+from videochat_r1.second_look.question import clue_question
 
 logger = logging.getLogger(__name__)
 

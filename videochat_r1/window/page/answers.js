@@ -2,15 +2,19 @@
 
 import { el } from "window/dom";
 import { endedText, number, signed, spansText } from "window/format";
+import { claimsView } from "window/kinds";
+import { leastLikely, partText, shading } from "window/tokens";
 
 const KINDS = { think: "thought", answer: "answer", glue: "clues", text: "outside of tags" };
 
 /** Ranked completions; onPick(key) is called for the one that is clicked. `pick(key)` marks one and brings it into view. */
 export function answers({ ranked, onPick }) {
   const items = new Map(ranked.map((one) => [String(one.key), item(one, onPick)]));
-  const element = el("ol", { class: "answers" }, [...items.values()]);
+  const list = el("ol", { class: "answers" }, [...items.values()]);
+  const shade = shading(ranked, list);
   return {
-    element,
+    element: el("div", {}, shade?.element, list),
+    shade: shade?.next ?? null,
     pick: (key, { scroll = true } = {}) => {
       for (const [own, one] of items) {
         const isPicked = own === String(key);
@@ -22,11 +26,12 @@ export function answers({ ranked, onPick }) {
   };
 }
 
-const partView = (part) => el("div", { class: `part ${part.kind}` }, el("span", { class: "label" }, KINDS[part.kind] ?? part.kind), el("code", {}, part.text));
+const partView = (part) => el("div", { class: `part ${part.kind}` }, el("span", { class: "label" }, KINDS[part.kind] ?? part.kind), el("code", {}, partText(part)));
 
 /** A look at the video and what was written after it. */
 function pass(one, place) {
-  const where = one.segments.length > 0 ? spansText(one.segments) : "the whole video";
+  const spans = spansText(one.segments);
+  const where = one.segments.length === 0 ? "the whole video" : one.rest_fps ? `the whole video, with more of ${spans}` : spans;
   const facts = [one.frames === null ? null : `${one.frames} frames`, one.tokens === null ? null : `${one.tokens} tokens`];
   return el("div", {}, el("p", { class: "soft" }, `look ${place + 1}: ${[where, ...facts.filter((fact) => fact !== null)].join(", ")}`), one.parts.map(partView));
 }
@@ -52,12 +57,15 @@ function item(one, onPick) {
     ),
     one.passes.length > 1 ? one.passes.map(pass) : one.parts.map(partView),
     one.parts.length === 0 ? el("p", { class: "soft" }, "an empty completion") : null,
+    claimsView(one.claims),
     el(
       "p",
       { class: "soft" },
       [
         one.answer?.spans?.length ? spansText(one.answer.spans) : null,
         one.tokens === null ? null : `${one.tokens} tokens`,
+        one.mean_logp === null ? null : `mean log-probability ${signed(one.mean_logp)}`,
+        leastLikely(one),
         flags.includes(endedText(one.ended)) || one.ended === "" ? null : endedText(one.ended),
       ]
         .filter((text) => text !== null)

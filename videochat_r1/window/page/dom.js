@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with attributes; `on` holds listeners, `style` CSS properties, null and false leave an attribute out. */
+/** An element with attributes; `on` holds listeners, `style` CSS properties, null and false leave an attribute out, but for `aria-`. */
 export function el(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
@@ -24,6 +24,8 @@ function filled(element, attributes, children) {
       for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
     } else if (name === "style") {
       for (const [property, setting] of Object.entries(value)) element.style.setProperty(property, setting);
+    } else if (name.startsWith("aria-") && typeof value === "boolean") {
+      element.setAttribute(name, String(value));
     } else if (value !== null && value !== undefined && value !== false) {
       element.setAttribute(name, value === true ? "" : value);
     }

@@ -15,11 +15,17 @@ export const signed = (value, digits = 2) =>
 
 export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 
+/** A probability, of which small ones matter too. */
+export const share = (value) => (value < 0.001 ? "under 0.1 %" : `${Number((100 * value).toPrecision(value < 0.1 ? 1 : 2))} %`);
+
 export const seconds = (value) => `${Number(value.toFixed(2))} s`;
 
 export const count = (value, what) => `${value.toLocaleString("en")} ${what}${value === 1 ? "" : "s"}`;
 
 export const spansText = (spans) => spans.map(([start, end]) => `${Number(start.toFixed(2))} to ${seconds(end)}`).join(", ");
+
+/** An answer's name where there is little room. */
+export const shortName = (one) => one.name.replace("answer ", "#").slice(-12);
 
 const ENDED = {
   stop: "ended by itself",

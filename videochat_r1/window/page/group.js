@@ -3,7 +3,7 @@
 import { answers } from "window/answers";
 import { lineChart } from "window/charts";
 import { el, fill } from "window/dom";
-import { number, spansText, taskName } from "window/format";
+import { number, shortName, spansText, taskName } from "window/format";
 import { kindView } from "window/kinds";
 import { pictures, player } from "window/player";
 import { sawSection } from "window/saw";
@@ -17,7 +17,9 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
   const ranked = rank(group);
   let picked = 0;
 
-  const list = answers({ ranked, onPick: (key) => pick(ranked.findIndex((one) => one.key === key)) });
+  const pickKey = (key) => pick(ranked.findIndex((one) => String(one.key) === String(key)));
+  const list = answers({ ranked, onPick: pickKey });
+  const kind = kindView(group, ranked, pickKey);
   const lower = el("div", { class: "under" });
   const shown =
     group.media.kind === "pictures"
@@ -28,7 +30,7 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
   const element = el(
     "div",
     { class: "group" },
-    el("section", { class: "media", "aria-label": "what is shown" }, shown.element, lower, kindView(group), saw.element, drawsView(group, to, listOf)),
+    el("section", { class: "media", "aria-label": "what is shown" }, shown.element, lower, kind, saw.element, drawsView(group, to, listOf)),
     el("section", { class: "texts", "aria-label": "answers" }, list.element),
   );
 
@@ -37,19 +39,20 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
     const duration = Number.isFinite(length) ? length : group.duration;
     const rows = timeRows(group, ranked);
     if (!duration || rows.length === 0 || group.media.kind === "pictures") return;
-    line = timeline({ rows, duration, onSeek: shown.seek, onPick: (key) => pick(ranked.findIndex((one) => String(one.key) === key)) });
+    line = timeline({ rows, duration, onSeek: shown.seek, onPick: pickKey });
     fill(lower, line.element);
     line.attached();
     line.pick(ranked[picked]?.key);
   }
 
-  function pick(place) {
+  function pick(place, { scroll = true } = {}) {
     if (ranked[place] === undefined) return;
     picked = place;
     const { key } = ranked[place];
-    list.pick(key);
+    list.pick(key, { scroll });
     shown.pick(key);
     line?.pick(key);
+    for (const cell of kind?.querySelectorAll("[data-key]") ?? []) cell.classList.toggle("picked", cell.dataset.key === String(key));
   }
 
   if (group.media.problem !== null || group.media.kind === "pictures") begin(group.duration);
@@ -92,11 +95,12 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
     p: step(earlier),
     "[": step(earlier),
     s: saw.toggle,
+    t: list.shade,
     " ": video === null ? null : () => (video.paused ? video.play() : video.pause()),
     ",": video === null ? null : () => shown.seek(Math.max(shown.time() - 0.5, 0)),
     ".": video === null ? null : () => shown.seek(shown.time() + 0.5),
   };
-  return { element: view, keys, attached: () => pick(0), title: `${taskName(group.task)} ${group.sample}` };
+  return { element: view, keys, attached: () => pick(0, { scroll: false }), title: `${taskName(group.task)} ${group.sample}` };
 }
 
 /** The sample's groups of other updates, which lead to them. */
@@ -142,7 +146,7 @@ function timeRows(group, ranked) {
   const truth = { key: "truth", label: "truth", title: "truth", colour: "truth", spans: spans ?? [], cells: boxes?.map(() => 1) };
   const rows = ranked.map((one) => ({
     key: one.key,
-    label: `${one.name.replace("answer ", "#").slice(-12)}  ${number(one.reward)}`,
+    label: `${shortName(one)}  ${number(one.reward)}`,
     title: `${one.name}: ${one.answer?.spans ? spansText(one.answer.spans) : ""} reward ${number(one.reward)}`,
     colour: colourOf(one),
     spans: one.answer?.spans ?? [],

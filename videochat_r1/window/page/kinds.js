@@ -1,14 +1,14 @@
 // Answers that are no times: options with who chose them, numbers on a line, captions with their events.
 
 import { el, svg } from "window/dom";
-import { number, ticks } from "window/format";
+import { number, shortName, ticks } from "window/format";
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-/** What there is to show of a group beside its time line; null for nothing. */
-export function kindView(group) {
+/** What there is to show of a group beside its time line; null for nothing. `ranked` are its answers, the best first. */
+export function kindView(group, ranked, onPick) {
   if (group.options.length > 0) return options(group);
-  if (group.events.length > 0 || group.task === "captioning") return caption(group);
+  if (group.events.length > 0 || group.task === "captioning") return caption(group, ranked, onPick);
   const numbers = group.rollouts.map((one) => asNumber(one.answer?.text));
   const truth = asNumber(group.truth.text);
   if (truth !== null && numbers.some((value) => value !== null)) return numberLine(truth, numbers);
@@ -32,13 +32,48 @@ function options(group) {
   return el("ul", { class: "options" }, rows);
 }
 
-function caption(group) {
-  const events = group.events.map((event) => el("li", {}, event));
+const VERDICTS = { entailment: ["✓", "found"], contradiction: ["✗", "contradicted"], neutral: ["·", "not found"] };
+
+/** The true caption, and its events with a mark for every answer that a judge held against them. */
+function caption(group, ranked, onPick) {
+  const judged = ranked.filter((one) => Object.keys(one.found).length > 0);
+  const mark = (one, event) => {
+    const [sign, words] = VERDICTS[one.found[event]] ?? ["", "not judged"];
+    return el("td", { class: `verdict ${one.found[event] === "entailment" ? "tick" : "soft"}`, "data-key": one.key, title: `${one.name}: ${words}` }, el("span", { "aria-hidden": "true" }, sign), el("span", { class: "hidden" }, words));
+  };
+  const head = (one) => el("th", { scope: "col", "data-key": one.key }, el("button", { type: "button", "aria-label": one.name, on: { click: () => onPick(one.key) } }, shortName(one)));
   return el(
     "div",
     { class: "caption" },
     group.truth.text === undefined ? null : el("p", {}, el("span", { class: "soft" }, "true caption: "), group.truth.text),
-    events.length > 0 ? el("ol", { class: "events" }, events) : null,
+    judged.length > 0
+      ? el(
+          "div",
+          { class: "scroll", tabindex: 0 },
+          el(
+            "table",
+            { class: "events" },
+            el("thead", {}, el("tr", {}, el("th", { class: "text", scope: "col" }, "true event"), judged.map(head))),
+            el("tbody", {}, group.events.map((event) => el("tr", {}, el("th", { class: "text", scope: "row" }, event), judged.map((one) => mark(one, event))))),
+          ),
+        )
+      : group.events.length > 0
+        ? el("ol", { class: "events" }, group.events.map((event) => el("li", {}, event)))
+        : null,
+  );
+}
+
+/** What a caption tells, each with whether the truth has it; null where no judge said. */
+export function claimsView(claims) {
+  if (claims.length === 0) return null;
+  return el(
+    "ul",
+    { class: "claims" },
+    claims.map(([event, label]) => {
+      const sign = { entailment: "✓", contradiction: "✗" }[label] ?? "·";
+      const words = { entailment: "true", contradiction: "false" }[label] ?? "not in the true caption";
+      return el("li", {}, el("span", { class: label === "entailment" ? "tick" : "soft", "aria-hidden": "true" }, sign), el("span", {}, event, el("span", { class: "hidden" }, ` (${words})`)));
+    }),
   );
 }
 

@@ -20,6 +20,7 @@ const KEYS = [
   ["l h", "next and previous group"],
   ["n p", "next and previous update"],
   ["space , .", "play, half a second back and on"],
+  ["s t", "what the model saw, what tokens are shaded by"],
   ["/", "search"],
   ["?", "these keys"],
 ];

@@ -6,7 +6,8 @@ import { isExported, mediaAddress } from "window/source";
 /**
  * A player. onTime(seconds) is called as it plays and seeks, onLength(seconds) once its length is known.
  *
- * tracks: [{key, colour, boxes: [[x0, y0, x1, y1] or null]}] of boxes at evenly spaced instants from the start.
+ * tracks: [{key, colour, boxes: [[x0, y0, x1, y1] or null], times}] of boxes at these seconds, or, without `times`, at evenly spaced
+ * instants from the start.
  */
 export function player({ address, media, tracks, onTime, onLength }) {
   const boxes = svg("svg", { class: "boxes", viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
@@ -16,6 +17,7 @@ export function player({ address, media, tracks, onTime, onLength }) {
   const stage = el("div", { class: "stage" }, video, boxes);
   const element = el("div", { class: "player" }, stage, note);
   let picked = null;
+  let until = Infinity;
   let usesCopy = media.kind === "frames";
   // A clip's own time begins at its start.
   const begin = media.start ?? 0;
@@ -56,7 +58,10 @@ export function player({ address, media, tracks, onTime, onLength }) {
   });
 
   function tell() {
-    if (video.currentTime >= begin + length() && !video.paused) video.pause();
+    if (video.currentTime >= Math.min(begin + length(), until) && !video.paused) {
+      video.pause();
+      until = Infinity;
+    }
     onTime(Math.max(video.currentTime - begin, 0));
     draw();
   }
@@ -66,7 +71,8 @@ export function player({ address, media, tracks, onTime, onLength }) {
     const share = (video.currentTime - begin) / length();
     const drawn = [];
     for (const track of [...tracks].sort((a, b) => order(a) - order(b))) {
-      const box = boxAt(track.boxes, share, media.kind !== "frames");
+      const exact = track.times === undefined ? share * track.boxes.length : placeOf(video.currentTime - begin, track.times);
+      const box = boxAt(track.boxes, exact, media.kind !== "frames");
       if (box === null) continue;
       const [x0, y0, x1, y1] = box;
       const place = { x: Math.min(x0, x1), y: Math.min(y0, y1), width: Math.abs(x1 - x0), height: Math.abs(y1 - y0) };
@@ -83,11 +89,25 @@ export function player({ address, media, tracks, onTime, onLength }) {
   else load();
   return {
     element,
+    stage,
     video,
     time: () => video.currentTime - begin,
     seek: (time) => {
+      until = Infinity;
       video.currentTime = begin + time;
       tell();
+    },
+    /** Plays a part, in seconds. */
+    play: (start, end) => {
+      video.currentTime = begin + start;
+      until = begin + end;
+      // Whoever pauses before it has begun breaks no promise.
+      video.play().catch(() => {});
+    },
+    setTracks: (others) => {
+      tracks = others;
+      fill(boxes);
+      draw();
     },
     pick: (key) => {
       picked = key;
@@ -96,9 +116,16 @@ export function player({ address, media, tracks, onTime, onLength }) {
   };
 }
 
-/** The box at a share of the video's length: between two instants what lies between their boxes, or, where the picture does not move, the first. */
-export function boxAt(boxes, share, moves) {
-  const exact = Math.min(Math.max(share, 0) * boxes.length, boxes.length - 1);
+/** Where a time lies among others: 1.5 in the middle between those at the places 1 and 2. */
+function placeOf(time, times) {
+  const after = times.findIndex((other) => other > time);
+  if (after < 0) return times.length - 1;
+  return after === 0 ? 0 : after - 1 + (time - times[after - 1]) / (times[after] - times[after - 1]);
+}
+
+/** The box at a place among others: between two places what lies between their boxes, or, where the picture does not move, the first. */
+export function boxAt(boxes, wanted, moves) {
+  const exact = Math.min(Math.max(wanted, 0), boxes.length - 1);
   const place = moves ? exact : Math.floor(exact + 1e-3);
   const before = boxes[Math.floor(place)] ?? null;
   const after = boxes[Math.ceil(place)] ?? null;

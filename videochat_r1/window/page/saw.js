@@ -18,7 +18,7 @@ export function sawSection({ address, onSeek }) {
     let made;
     try {
       const passes = await ask(`${address}/saw`);
-      made = passes.map((one, place) => onePass(one, passes.length > 1 ? `pass ${place + 1}` : null, onSeek));
+      made = passes.map((one, place) => lookView(one, passes.length > 1 ? `pass ${place + 1}` : null, onSeek));
     } catch (error) {
       made = [el("p", { role: "alert" }, error.message)];
     }
@@ -28,7 +28,8 @@ export function sawSection({ address, onSeek }) {
   return { element: el("section", { class: "saw", "aria-label": "what the model saw" }, button, inner), toggle };
 }
 
-function onePass(one, title, onSeek) {
+/** One look: its numbers, and its frames with their times; clicking one calls onSeek. */
+export function lookView(one, title, onSeek) {
   const facts = [
     `${one.num_frames} ${one.fps === null ? "pictures" : "frames"} of ${one.size.join(" × ")} (${one.original.join(" × ")} in the file)`,
     one.fps === null ? null : `${Number(one.fps.toFixed(2))} a second`,
@@ -36,6 +37,7 @@ function onePass(one, title, onSeek) {
     one.prompt_tokens === null ? null : `${one.prompt_tokens} of the whole prompt`,
     one.positions ?? null,
     one.segments.length > 0 ? `of ${spansText(one.segments)}` : null,
+    one.segments.length > 0 && one.rest_fps ? `${Number(one.rest_fps.toFixed(2))} a second of the rest` : null,
     one.frames.length < one.num_frames ? `${one.frames.length} of them are shown` : null,
   ];
   const written = one.frames.length === one.num_frames ? one.written : [];

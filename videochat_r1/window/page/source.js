@@ -12,14 +12,20 @@ export async function ask(address, parameters = {}) {
     if (address in exported.answers) return exported.answers[address];
     throw new Error("This page was sent with some groups only, and this is none of them.");
   }
+  return (await answered(`${address}?${words}`)).json();
+}
+
+/** What the server answers to a request; throws an Error with a sentence for people, or the one of an aborted signal. */
+export async function answered(address, request = {}) {
   let answer;
   try {
-    answer = await fetch(`${address}?${words}`);
-  } catch {
-    throw new Error("The window's server does not answer. Is `videochat-r1 view` still running?");
+    answer = await fetch(address, request);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The window's server does not answer. Is its command still running?");
   }
-  if (!answer.ok) throw new Error(answer.status === 404 ? "There is nothing at this place of the run." : await answer.text());
-  return answer.json();
+  if (!answer.ok) throw new Error(answer.status === 404 ? "There is nothing at this place any more." : await answer.text());
+  return answer;
 }
 
 export const groupAddress = (run, group) => `/api/runs/${run}/groups/${group}`;

@@ -11,9 +11,9 @@ const STEP = 0.5;
  * A time line.
  *
  * rows: [{key, label, title, colour, spans: [[start, end]], cells: [share] or null}], drawn from top to bottom; cells share the time
- * evenly. onSeek(seconds) and onPick(key) are called as the user points.
+ * evenly. onSeek(seconds), onPick(key) and onSpan(span) of a bar are called as the user points.
  */
-export function timeline({ rows, duration, onSeek, onPick }) {
+export function timeline({ rows, duration, onSeek, onPick, onSpan = null }) {
   const element = svg("svg", {
     class: "timeline",
     role: "slider",
@@ -24,6 +24,8 @@ export function timeline({ rows, duration, onSeek, onPick }) {
     height: rows.length * ROW + AXIS,
   });
   const head = svg("line", { class: "head", y1: 0, y2: rows.length * ROW + 4 });
+  const spans = new WeakMap();
+  let pressed = null;
   let now = 0;
   let picked = null;
   let width = 0;
@@ -42,9 +44,11 @@ export function timeline({ rows, duration, onSeek, onPick }) {
 
   function drawRow(row, place) {
     const y = place * ROW;
-    const bars = row.spans.map(([start, end]) => {
-      const left = across(Math.min(start, end));
-      return bar(row, left, Math.max(across(Math.max(start, end)) - left, 2), y, 1);
+    const bars = row.spans.map((span) => {
+      const left = across(Math.min(...span));
+      const drawn = bar(row, left, Math.max(across(Math.max(...span)) - left, 2), y, 1);
+      spans.set(drawn, span);
+      return drawn;
     });
     const cells = (row.cells ?? []).map((share, index, all) => {
       const left = across((duration * index) / all.length);
@@ -94,10 +98,17 @@ export function timeline({ rows, duration, onSeek, onPick }) {
     const row = event.target.closest(".row");
     if (row !== null) onPick(row.dataset.key);
     element.setPointerCapture(event.pointerId);
+    pressed = spans.get(event.target) ?? null;
     seekAt(event);
   });
   element.addEventListener("pointermove", (event) => {
-    if (element.hasPointerCapture(event.pointerId)) seekAt(event);
+    if (!element.hasPointerCapture(event.pointerId)) return;
+    if (Math.abs(event.movementX) > 1) pressed = null;
+    seekAt(event);
+  });
+  element.addEventListener("pointerup", () => {
+    if (pressed !== null) onSpan?.(pressed);
+    pressed = null;
   });
   element.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: now - STEP, ArrowRight: now + STEP, Home: 0, End: duration };
@@ -116,5 +127,6 @@ export function timeline({ rows, duration, onSeek, onPick }) {
       draw();
       watcher.observe(element.parentElement);
     },
+    detached: () => watcher.disconnect(),
   };
 }

@@ -1,16 +1,16 @@
-"""A closer look at parts of a video: at a higher rate and resolution, within a number of tokens (paper, Algorithm 1, Upsample)."""
+"""A closer look at parts of a video, at a higher rate and resolution, within a number of tokens (paper, Algorithm 1, Upsample)."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from videochat_r1.evaluation.answering.clue_options import ClueOptions, ClueTime
-from videochat_r1.evaluation.clue_perception.segments import clip_time, longest_segments, segment_times
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.sample import Video
+from videochat_r1.second_look.options import ClueOptions, ClueTime
+from videochat_r1.second_look.segments import clip_time, gaps_between, longest_segments, sampled_times
 from videochat_r1.video.frames import Frames, VideoBudget, frame_size, load_frames
 from videochat_r1.video.probe import VideoInfo
 from videochat_r1.video.sampling import TEMPORAL_PATCH
@@ -21,21 +21,32 @@ _MARGIN = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a pass saw of a video.
+    """What a prompt shows of a video.
 
     Args:
         segments: parts of the video, in its time; empty for the whole video.
-        num_frames: of all segments.
-        fps: frames per second within them.
+        time: see `ClueOptions`.
+        num_frames: of all parts.
+        fps: frames per second within the segments.
+        rest_fps: frames per second of the rest of the video; 0 where it is not shown.
         frame_size: (width, height) in pixels.
         num_tokens: of the video in the prompt.
+        times: of the frames, in seconds of the video; empty for the whole video, whose grid is even.
     """
 
     segments: tuple[Span, ...]
+    time: ClueTime
     num_frames: int
     fps: float
+    rest_fps: float
     frame_size: tuple[int, int]
     num_tokens: int
+    times: tuple[float, ...] = ()
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether its time is that of the segments played as one clip."""
+        return bool(self.segments) and self.time == "relative"
 
     def to_json(self) -> dict[str, Any]:
         """For result files."""
@@ -43,18 +54,22 @@ class Look:
             **asdict(self),
             "segments": [list(segment) for segment in self.segments],
             "frame_size": list(self.frame_size),
+            "times": [round(time, 3) for time in self.times],
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which frames to take, and at which size."""
+class Plan(NamedTuple):
+    """A look that is yet to be taken, and the budget that makes frames of its size."""
 
-    segments: tuple[Span, ...]
-    times: tuple[float, ...]
+    look: Look
     budget: VideoBudget
-    frame_size: tuple[int, int]
-    num_tokens: int
+
+
+def source_of(inputs: PromptInputs) -> VideoInfo:
+    """The video of a prompt about one, before sampling and resizing."""
+    (video,) = inputs.media
+    assert video.source is not None
+    return video.source
 
 
 def first_look(inputs: PromptInputs, *, factor: int) -> Look:
@@ -63,8 +78,10 @@ def first_look(inputs: PromptInputs, *, factor: int) -> Look:
     assert video.sample_fps is not None
     return Look(
         segments=(),
+        time="absolute",
         num_frames=video.steps * TEMPORAL_PATCH,
         fps=video.sample_fps,
+        rest_fps=video.sample_fps,
         frame_size=(video.columns * factor, video.rows * factor),
         num_tokens=video.num_tokens,
     )
@@ -81,18 +98,18 @@ def plan_look(
     max_tokens: Callable[[int], int],
     factor: int,
 ) -> Plan:
-    """The closest look that `max_tokens` allow: frames shrink first, to no less than the first pass's, then they become fewer.
+    """The closest look that `max_tokens` allow: frames shrink first, to no less than the first look's, then they become fewer.
 
     Where one pair of frames per segment is still too much, the shortest segments are left out, and at last frames get
-    smaller than in the first pass. Only a frame that the factor keeps from shrinking can exceed the limit.
+    smaller than in the first look. Only a frame that the factor keeps from shrinking can exceed the limit.
 
     Args:
         segments: disjoint, in order of time, at least one.
-        first: what the first pass saw.
+        first: what the first prompt shows.
         video: its own rate and size, above which nothing is boosted.
-        budget: of the first pass.
+        budget: of the first look.
         options: how much to boost.
-        number: of the pass, from 1: the boosts are raised to this power.
+        number: of the look, from 1: the boosts are raised to this power.
         max_tokens: of the video, by its temporal steps.
         factor: sides are multiples of it; factor x factor pixels of a pair of frames are one token.
     """
@@ -101,7 +118,8 @@ def plan_look(
     max_frames = budget.max_frames
     chosen = longest_segments(segments, max_frames // TEMPORAL_PATCH)
     while True:
-        times = segment_times(chosen, fps, max_frames)
+        rest = gaps_between(chosen, video.duration) if options.time == "dense" else ()
+        times = sampled_times(chosen, fps, max_frames, rest=rest, rest_fps=first.fps)
         steps = len(times) // TEMPORAL_PATCH
         most_tokens = max_tokens(steps)
         total_pixels = most_tokens * factor**2
@@ -115,7 +133,23 @@ def plan_look(
         elif tokens > most_tokens and len(chosen) > 1:
             chosen = longest_segments(chosen, len(chosen) - 1)
         else:
-            return Plan(chosen, times, boosted, (width, height), tokens)
+            look = Look(
+                segments=chosen,
+                time=options.time,
+                num_frames=len(times),
+                fps=_rate(times, chosen),
+                rest_fps=_rate(times, rest),
+                frame_size=(width, height),
+                num_tokens=tokens,
+                times=times,
+            )
+            return Plan(look, boosted)
+
+
+def _rate(times: Sequence[float], parts: Sequence[Span]) -> float:
+    """Instants per second of the parts of a video; 0 without any."""
+    inside = sum(part.start <= time < part.end for time in times for part in parts)
+    return inside / sum(part.length for part in parts) if parts else 0.0
 
 
 def closer_prompt(
@@ -123,35 +157,23 @@ def closer_prompt(
     video: Video,
     text: str,
     plan: Plan,
-    time: ClueTime,
     *,
-    factor: int,
     load: Callable[..., Frames] = load_frames,
-) -> tuple[PromptInputs, Look]:
-    """The rendered prompt again with the planned frames, and what it shows.
+) -> PromptInputs:
+    """The rendered prompt again with the planned frames.
 
     Args:
-        builder: of the first pass's prompt.
-        video: of the first pass.
+        builder: of the first prompt.
+        video: of the first prompt.
         text: rendered, with one placeholder for the video.
-        plan: of the look.
-        time: whether frames keep their time in the whole video.
-        factor: that the plan was made for.
+        plan: of the look, made for the builder's factor.
         load: reads frames as `load_frames` does.
 
     Raises:
         VideoError: the frames cannot be read.
     """
-    frames = load(video, plan.budget, factor=factor, times=plan.times)
-    fps = len(plan.times) / sum(segment.length for segment in plan.segments)
-    timed = replace(frames, sample_fps=fps)
-    if time == "relative":
-        timed = _as_clip(timed, plan.segments)
-    look = Look(plan.segments, len(plan.times), fps, plan.frame_size, plan.num_tokens)
-    return builder.from_frames(timed, text), look
-
-
-def _as_clip(frames: Frames, segments: Sequence[Span]) -> Frames:
-    """The frames as one clip in which the segments follow each other without the gaps between them."""
-    times = tuple(clip_time(time, segments) for time in frames.timestamps)
-    return replace(frames, timestamps=times, duration=sum(segment.length for segment in segments))
+    look = plan.look
+    frames = load(video, plan.budget, factor=builder.factor, times=look.times)
+    if look.is_clip:
+        frames = replace(frames, timestamps=tuple(clip_time(time, look.segments) for time in frames.timestamps))
+    return builder.from_frames(frames, text)

@@ -1,22 +1,24 @@
 """The arithmetic of a second look: which segments, at which instants, at which size, and how a clip's time maps back."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
-from videochat_r1.evaluation.clue_perception.segments import (
+from videochat_r1.geometry import Span
+from videochat_r1.second_look.options import ClueOptions
+from videochat_r1.second_look.segments import (
     clip_time,
     clue_segments,
+    gaps_between,
     longest_segments,
-    segment_times,
+    sampled_times,
     video_spans,
 )
-from videochat_r1.evaluation.clue_perception.view import Look, plan_look
-from videochat_r1.geometry import Span
+from videochat_r1.second_look.view import Look, plan_look
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import VideoInfo
 
@@ -43,36 +45,49 @@ def test_segments_are_clipped_padded_clipped_and_merged(
 
 
 def test_each_segment_has_a_grid_of_its_own() -> None:
-    assert segment_times([Span(1.0, 3.0)], 2.0, 100) == (1.0, 1.5, 2.0, 2.5)
+    assert sampled_times([Span(1.0, 3.0)], 2.0, 100) == (1.0, 1.5, 2.0, 2.5)
     # Five instants at this rate; pairs are four, evenly spaced over the segment.
-    assert segment_times([Span(1.0, 3.5)], 2.0, 100) == (1.0, 1.625, 2.25, 2.875)
+    assert sampled_times([Span(1.0, 3.5)], 2.0, 100) == (1.0, 1.625, 2.25, 2.875)
     # Too short for two instants at this rate: half way through is the second.
-    assert segment_times([Span(1.0, 3.0), Span(5.0, 5.5)], 2.0, 100) == (1.0, 1.5, 2.0, 2.5, 5.0, 5.25)
+    assert sampled_times([Span(1.0, 3.0), Span(5.0, 5.5)], 2.0, 100) == (1.0, 1.5, 2.0, 2.5, 5.0, 5.25)
     # 8 + 4 instants at 2 fps are too many; at two thirds of the rate they are 6 + 2.
     expected = (0.0, 4 / 6, 8 / 6, 2.0, 16 / 6, 20 / 6, 6.0, 7.0)
-    assert segment_times([Span(0.0, 4.0), Span(6.0, 8.0)], 2.0, 8) == pytest.approx(expected)
+    assert sampled_times([Span(0.0, 4.0), Span(6.0, 8.0)], 2.0, 8) == pytest.approx(expected)
+
+
+def test_the_rest_of_a_video_has_a_grid_of_its_own() -> None:
+    segments = [Span(2.0, 4.0), Span(6.0, 7.0)]
+    rest = gaps_between(segments, 7.5)
+    assert rest == (Span(0, 2), Span(4, 6), Span(7, 7.5))
+    assert gaps_between([Span(0, 7.5)], 7.5) == ()
+    # The last gap is too short for two instants at its rate.
+    expected = (0.0, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 6.5)
+    assert sampled_times(segments, 2.0, 100, rest=rest, rest_fps=1.0) == expected
+    # At 0.8 of the rates the second part of the video still has a pair; at 0.4 the rest has none.
+    assert sampled_times(segments, 2.0, 6, rest=rest, rest_fps=1.0) == (2.0, 3.0, 6.0, 6.5)
 
 
 def test_too_few_frames_for_the_segments() -> None:
-    assert segment_times([Span(0, 4), Span(6, 8)], 2.0, 4) == (0.0, 2.0, 6.0, 7.0)
+    assert sampled_times([Span(0, 4), Span(6, 8)], 2.0, 4) == (0.0, 2.0, 6.0, 7.0)
     with pytest.raises(ConfigError, match="3 frames are too few for 2 segments"):
-        segment_times([Span(0, 4), Span(6, 8)], 2.0, 3)
+        sampled_times([Span(0, 4), Span(6, 8)], 2.0, 3)
 
 
 _edges = st.lists(st.integers(0, 4000), min_size=2, max_size=12, unique=True).map(sorted)
 
 
-@given(_edges, st.floats(0.1, 50.0), st.integers(0, 60))
-def test_instants_ascend_in_pairs_within_their_segments(edges: list[int], fps: float, room: int) -> None:
+@given(_edges, st.floats(0.1, 50.0), st.integers(0, 60), st.floats(0.0, 1.0))
+def test_instants_ascend_in_pairs_within_their_parts(edges: list[int], fps: float, room: int, share: float) -> None:
     pairs = zip(edges[::2], edges[1::2], strict=False)
     segments = [Span(start / 10, end / 10) for start, end in pairs]
     max_frames = 2 * len(segments) + room
-    times = segment_times(segments, fps, max_frames)
+    rest = gaps_between(segments, 401.0)
+    times = sampled_times(segments, fps, max_frames, rest=rest, rest_fps=fps * share)
     assert len(times) <= max_frames
     assert all(earlier < later for earlier, later in itertools.pairwise(times))
-    inside = [[time for time in times if segment.start <= time < segment.end] for segment in segments]
-    assert sum(map(len, inside)) == len(times)
-    assert all(len(found) >= 2 and len(found) % 2 == 0 for found in inside)
+    counts = {part: sum(part.start <= time < part.end for time in times) for part in (*segments, *rest)}
+    assert sum(counts.values()) == len(times) and all(count % 2 == 0 for count in counts.values())
+    assert all(counts[segment] >= 2 for segment in segments)
 
 
 def test_the_longest_segments_stay_in_order_of_time() -> None:
@@ -94,12 +109,12 @@ def test_time_of_the_clip_and_back() -> None:
 
 VIDEO = VideoInfo(duration=60.0, num_frames=1500, fps=25.0, width=448, height=224)
 BUDGET = VideoBudget(fps=1.0, max_frames=60, min_pixels=28 * 28, max_pixels=112 * 56)
-FIRST = Look((), 60, 1.0, (112, 56), 240)
+FIRST = Look((), "absolute", 60, 1.0, 1.0, (112, 56), 240)
 """8 tokens per pair of frames."""
 
 
 def plan(options: ClueOptions, *, max_tokens: int = 10_000, number: int = 1, segments: tuple[Span, ...] = (Span(10, 18),), budget: VideoBudget = BUDGET):  # fmt: skip
-    return plan_look(segments, FIRST, VIDEO, budget, options, number=number, max_tokens=lambda steps: max_tokens, factor=28)  # fmt: skip
+    return plan_look(segments, FIRST, VIDEO, budget, options, number=number, max_tokens=lambda steps: max_tokens, factor=28).look  # fmt: skip
 
 
 def test_boosts_multiply_rate_and_sides() -> None:
@@ -129,6 +144,23 @@ def test_within_the_tokens_frames_shrink_first_and_then_become_fewer() -> None:
     assert len(least.times) == 2 and least.num_tokens <= 3
 
 
+def test_a_dense_look_keeps_the_rest_of_the_video_as_long_as_tokens_allow() -> None:
+    """12 s of the video as closely as in any view; the other 48 s, in two parts, at the first look's rate."""
+    options = ClueOptions(resolution_boost=2.0, fps_boost=2.0, time="dense")
+    found = plan(options, segments=(Span(10, 22),), budget=replace(BUDGET, max_frames=768))
+    assert (found.fps, found.rest_fps, found.num_frames) == (2.0, 1.0, 72)
+    assert found.times[:10] == tuple(range(10)) and found.times[10:34] == tuple(10 + k / 2 for k in range(24))
+    assert found.times[34:] == tuple(range(22, 60)) and found.frame_size == (224, 112) and found.num_tokens == 36 * 32
+    for max_tokens, fewer, size in ((36 * 21, 72, (168, 84)), (240, 60, (112, 56)), (40, 10, (112, 56))):
+        less = plan(options, max_tokens=max_tokens, segments=(Span(10, 22),), budget=replace(BUDGET, max_frames=768))
+        assert less.num_tokens <= max_tokens and less.frame_size == size and less.num_frames in (fewer, fewer - 2)
+    assert less.fps > less.rest_fps > 0.0
+    least = plan(options, max_tokens=8, segments=(Span(10, 22),))
+    assert least.times == (10.0, 16.0) and least.rest_fps == 0.0
+    # No more frames than the first look may have: all rates fall alike.
+    assert len(plan(options, segments=(Span(10, 22),)).times) in (58, 60)
+
+
 def test_the_shortest_segments_are_left_out_where_tokens_are_short() -> None:
     found = plan(ClueOptions(), max_tokens=8, segments=(Span(0, 1), Span(5, 9)))
     assert found.segments == (Span(5, 9),) and found.num_tokens == 8
@@ -146,7 +178,7 @@ def test_the_shortest_segments_are_left_out_where_tokens_are_short() -> None:
         ({"padding": -1.0}, "padding is -1.0"),
         ({"rounds": 0}, "rounds are 0"),
         ({"max_tokens": 0}, "tokens 0"),
-        ({"time": "wall"}, "'wall'; expected one of absolute, relative"),
+        ({"time": "wall"}, "'wall'; expected one of absolute, relative, dense"),
     ],
 )
 def test_options_out_of_range(values: dict, message: str) -> None:

@@ -23,36 +23,48 @@ def clue_segments(clues: Sequence[Span], duration: float, padding: float) -> tup
     return tuple(merge_spans(padded))
 
 
-def segment_times(segments: Sequence[Span], fps: float, max_frames: int) -> tuple[float, ...]:
-    """Ascending instants at which the segments are looked at, in seconds of the video.
+def gaps_between(segments: Sequence[Span], duration: float) -> tuple[Span, ...]:
+    """The rest of the video, in order of time."""
+    edges = [0.0, *(edge for segment in segments for edge in segment), duration]
+    gaps = (Span(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True))
+    return tuple(gap for gap in gaps if gap.length > 0.0)
 
-    Each segment has an even number of instants of its own, at least two, evenly spaced from its start: the two frames of one
-    temporal patch never come from different segments. Above `max_frames` all rates fall alike.
+
+def sampled_times(
+    segments: Sequence[Span], fps: float, max_frames: int, *, rest: Sequence[Span] = (), rest_fps: float = 0.0
+) -> tuple[float, ...]:
+    """Ascending instants at which segments and the rest of a video are looked at, in seconds of the video.
+
+    Each part has an even number of instants of its own, evenly spaced from its start: the two frames of one temporal patch
+    never come from different parts. A segment has at least two; a part of the rest that is too short for two at its rate has
+    none. Above `max_frames` all rates fall alike.
 
     Args:
         segments: disjoint, in order of time.
-        fps: instants per second, as nearly as pairs of them can be.
-        max_frames: of all segments together.
+        fps: instants per second of the segments, as nearly as pairs of them can be.
+        max_frames: of all parts together.
+        rest: parts that are disjoint from the segments and each other.
+        rest_fps: instants per second of the rest.
 
     Raises:
         ConfigError: `max_frames` leaves less than two instants for each segment.
     """
     if max_frames < TEMPORAL_PATCH * len(segments):
         raise ConfigError(f"{max_frames} frames are too few for {len(segments)} segments of at least {TEMPORAL_PATCH}")
-    counts = _counts(segments, fps)
-    while sum(counts) > max_frames:
-        fps *= max_frames / sum(counts)
-        counts = _counts(segments, fps)
+    parts = sorted([*((segment, fps, 1) for segment in segments), *((gap, rest_fps, 0) for gap in rest)])
+    slower = 1.0
+    while sum(counts := [_count(*part, slower) for part in parts]) > max_frames:
+        slower *= max_frames / sum(counts)
     return tuple(
-        segment.start + number * segment.length / count
-        for segment, count in zip(segments, counts, strict=True)
+        part.start + number * part.length / count
+        for (part, _, _), count in zip(parts, counts, strict=True)
         for number in range(count)
     )
 
 
-def _counts(segments: Sequence[Span], fps: float) -> list[int]:
-    """Instants per segment."""
-    return [TEMPORAL_PATCH * max(1, round(segment.length * fps / TEMPORAL_PATCH)) for segment in segments]
+def _count(part: Span, fps: float, least_pairs: int, slower: float) -> int:
+    """Instants of a part."""
+    return TEMPORAL_PATCH * max(least_pairs, round(part.length * fps * slower / TEMPORAL_PATCH))
 
 
 def longest_segments(segments: Sequence[Span], count: int) -> tuple[Span, ...]:

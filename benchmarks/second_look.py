@@ -1,0 +1,279 @@
+"""What training both looks brings where one look cannot know the answer: GRPO over one look and over two, for equally long.
+
+    python benchmarks/second_look.py [--output outputs/second_look] [--seeds 3] [--json]
+
+A tiny Qwen2.5-VL is trained from random weights, with the project's SFT, until it finds some of the clues and reads some of the
+answers (`benchmarks/episodes/` says what the videos show and how it is trained). From there GRPO goes on over one look or over
+two, `second_look` being all that differs, and every model is asked about videos that it has not seen. Both ways get equally
+many seconds: `pace` trains them in turns and counts the processor's seconds of an update, and the two looks get as many updates
+as fit in those of one. Each part (the start, the pace, and a training of one way and seed) is done once and kept in the output
+folder under its name: the same command goes on where it was interrupted, and `--parts` does only those named.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from episodes.asking import Condition, evaluate
+from episodes.scenes import write_samples
+from episodes.start import CLUES, make_start
+from numpy.typing import NDArray
+
+from videochat_r1.datasets.annotation_files import read_json
+from videochat_r1.datasets.manifest import read_manifest, write_manifest
+from videochat_r1.evaluation.reports.drawing import Series, line_charts_file
+from videochat_r1.geometry import Span
+from videochat_r1.outputs import write_lines
+from videochat_r1.quickstart.options import QuickstartOptions
+from videochat_r1.quickstart.training import Workshop
+from videochat_r1.sample import Sample, Video
+from videochat_r1.second_look.question import TASK
+from videochat_r1.training.metrics_file import METRICS, MetricsReader
+from videochat_r1.video.cache import FrameCache
+
+RECIPES = Path(__file__).resolve().parent / "episodes"
+WAYS: dict[str, tuple[str, ...]] = {"one": ("--second_look", "null"), "two": ()}
+"""Looks that are trained -> flags beside the recipe."""
+START, PACE = "start", "pace"
+ARMS = {
+    "start, one look": (START, "first"),
+    "start, two looks": (START, "accuracy"),
+    "(i) one look": ("one", "first"),
+    "(ii) one look trained, two taken": ("one", "accuracy"),
+    "(iii) two looks trained": ("two", "accuracy"),
+}
+"""Name -> what is asked, and whose answer counts: the first look's, or the one that stands."""
+GAINS = (
+    ("(iii) two looks trained", "(ii) one look trained, two taken"),
+    ("(ii) one look trained, two taken", "start, two looks"),
+)
+COLOURS = {"one": "before", "two": "after"}
+CURVES = {"clue IoU": "rewards/iou/mean", "accuracy": "rewards/accuracy/mean"}
+NUM_RESAMPLES = 4000
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One part: looks to train, with one seed."""
+
+    way: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of the part, and of its file and folder."""
+        return f"{self.way}-{self.seed}"
+
+
+def true_span(sample: Sample, clues: Sequence[Span], duration: float) -> list[Span]:
+    """What a perfect first look would name."""
+    return list(TASK.target_of(sample).spans)
+
+
+class Bench:
+    """The parts and what they leave in the output folder."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._output: Path = arguments.output
+        self._cache = FrameCache(memory_bytes=1 << 30)
+        self.trainings = [Training(way, seed) for seed in range(arguments.seeds) for way in WAYS]
+
+    def run(self, parts: Sequence[str]) -> None:
+        """Do the named parts that are not done yet; all without names."""
+        data, sizes = self._output / "data", {"train": self._arguments.num_train, "eval": self._arguments.num_eval}
+        for split, count in sizes.items():
+            if not (data / f"{split}.jsonl").is_file():
+                samples = write_samples(data, split, count, seed=0, one_side=split == "eval")
+                named = [replace(sample, media=Video(path=Path(str(sample.video.path)).name)) for sample in samples]
+                write_manifest(data / f"{split}.jsonl", named)
+        train, asked = (read_manifest(data / f"{split}.jsonl", data) for split in sizes)
+        wanted: dict[str, Callable[[], dict[str, Any]]] = {
+            START: lambda: self._start(train, asked),
+            PACE: self._pace,
+            **{t.name: lambda t=t: self._train(t, asked) for t in self.trainings},  # type: ignore[misc]
+        }
+        for part, do in wanted.items():
+            if (not parts or part in parts) and not self.file(part).is_file():
+                write_lines(self.file(part), [json.dumps(do())])
+
+    def file(self, part: str) -> Path:
+        """What a part found."""
+        return self._output / "parts" / f"{part}.json"
+
+    @property
+    def _model(self) -> Path:
+        return self._output / "checkpoints" / START / "model"
+
+    def _start(self, train: Sequence[Sample], asked: Sequence[Sample]) -> dict[str, Any]:
+        begin = time.process_time()
+        make_start(
+            train,
+            self._model.parent,
+            self._cache,
+            letter_updates=self._arguments.letter_updates,
+            updates=self._arguments.sft_updates,
+            seed=0,
+        )
+        return {"seconds": time.process_time() - begin, **self._answers(START, self._model, asked)}
+
+    def _pace(self) -> dict[str, Any]:
+        """Way to train -> seconds of an update, of short trainings in turns."""
+        seconds = dict.fromkeys(WAYS, 0.0)
+        for _ in range(self._arguments.pace_rounds):
+            for way in WAYS:
+                seconds[way] += self._grpo(Training(way, 0), PACE, self._arguments.pace_updates)
+        updates = self._arguments.pace_rounds * self._arguments.pace_updates
+        return {way: value / updates for way, value in seconds.items()}
+
+    def _train(self, training: Training, asked: Sequence[Sample]) -> dict[str, Any]:
+        pace = read_json(self.file(PACE))
+        updates = round(self._arguments.updates * pace["one"] / pace[training.way])
+        seconds = self._grpo(training, training.name, updates)
+        model = self._output / "checkpoints" / training.name
+        metrics = MetricsReader(model / METRICS)
+        metrics.read_on()
+        curves = {
+            title: [[step * pace[training.way], value] for step, value in metrics.values[name].items()]
+            for title, name in CURVES.items()
+        }
+        return {
+            "updates": updates,
+            "seconds": seconds,
+            "curves": curves,
+            **self._answers(training.name, model, asked),
+        }
+
+    def _grpo(self, training: Training, part: str, updates: int) -> float:
+        """Train from the start; returns the processor's seconds, which the machine's other work does not bend."""
+        folder = self._output / "checkpoints" / part
+        # What an interrupted training has logged would be added to.
+        shutil.rmtree(folder, ignore_errors=True)
+        flags = ("--max_steps", str(updates), *WAYS[training.way])
+        options = QuickstartOptions(output=self._output, recipes=RECIPES, seed=training.seed, grpo_flags=flags)
+        workshop = Workshop(options, self._cache)
+        workshop.read_videos(self._model, read_manifest(options.data / "train.jsonl", options.data), "videos")
+        begin = time.process_time()
+        workshop.train_grpo(self._model, folder)
+        return time.process_time() - begin
+
+    def _answers(self, part: str, model: Path, asked: Sequence[Sample]) -> dict[str, Any]:
+        rows = evaluate(model, asked, Condition(CLUES), f"{part}, two looks")
+        shown = evaluate(model, asked, Condition(CLUES, true_span), f"{part}, true clues")
+        right = {name: [row[name] for row in rows] for name in ("first", "accuracy", "clue_iou")}
+        return {"right": {**right, "shown": [row["accuracy"] for row in shown]}}
+
+    def summary(self) -> dict[str, Any]:
+        """What all parts that are done found: of each arm, and how much more right one is than another."""
+        done = {t: read_json(self.file(t.name)) for t in self.trainings if self.file(t.name).is_file()}
+        of_way = {way: [found for t, found in done.items() if t.way == way] for way in WAYS}
+        of_way[START] = [read_json(self.file(START))]
+        result: dict[str, Any] = {"arms": {}, "gains": {}}
+        for arm, (way, answer) in ARMS.items():
+            if found := of_way[way]:
+                columns = {"accuracy": answer, "clue_iou": "clue_iou", "with true clues": "shown"}
+                result["arms"][arm] = {
+                    **{title: interval(values_of(found, name)) for title, name in columns.items()},
+                    "by seed": values_of(found, answer).mean(axis=1).tolist(),
+                    "updates": found[0].get("updates"),
+                    "seconds": [one["seconds"] for one in found],
+                }
+        for after, before in GAINS:
+            found_after, found_before = of_way[ARMS[after][0]], of_way[ARMS[before][0]]
+            if count := min(len(found_after), len(found_before)):
+                pairs = zip(found_after[:count], found_before[:count], strict=True)
+                difference = np.stack(
+                    [
+                        values_of([one], ARMS[after][1])[0] - values_of([other], ARMS[before][1])[0]
+                        for one, other in pairs
+                    ]
+                )
+                result["gains"][f"{after} - {before}"] = interval(difference)
+        return result
+
+    def picture(self) -> str:
+        """SVG: what rollouts earned over the seconds of training, each way's seeds together."""
+        charts: dict[str, list[Series]] = {}
+        for title in CURVES:
+            for way in WAYS:
+                parts = [self.file(t.name) for t in self.trainings if t.way == way]
+                curves = [read_json(part)["curves"][title] for part in parts if part.is_file()]
+                if curves:
+                    mean = [(at[0][0], float(np.mean([value for _, value in at]))) for at in zip(*curves, strict=True)]
+                    charts.setdefault(title, []).append(Series(f"{way} trained", COLOURS[way], mean, window=5))
+        return line_charts_file(charts, x_label="seconds of a core")
+
+
+def values_of(found: Sequence[dict[str, Any]], name: str) -> Values:
+    """(seeds, videos) means over the questions about each video, of which there are two."""
+    return np.array([one["right"][name] for one in found], dtype=np.float64).reshape(len(found), -1, 2).mean(axis=2)
+
+
+def interval(values: Values) -> list[float]:
+    """Mean of (seeds, videos) and its 95 % interval when seeds and videos are drawn again with replacement."""
+    seeds, videos = values.shape
+    rng = np.random.default_rng(0)
+    means = [
+        values[rng.integers(0, seeds, seeds)][:, rng.integers(0, videos, videos)].mean() for _ in range(NUM_RESAMPLES)
+    ]
+    return [float(values.mean()), *np.quantile(means, [0.025, 0.975]).tolist()]
+
+
+def as_table(summary: dict[str, Any]) -> str:
+    """Markdown, in percent."""
+    heads = ("", "accuracy", "by seed", "IoU of first clues", "accuracy at true clues", "updates")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for name, arm in summary["arms"].items():
+        cells = (
+            _percent(arm["accuracy"]),
+            ", ".join(f"{100 * value:.1f}" for value in arm["by seed"]),
+            _percent(arm["clue_iou"]),
+            _percent(arm["with true clues"]),
+            str(arm["updates"] or ""),
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    gains = [f"{name}: {_percent(values, '+')}" for name, values in summary["gains"].items()]
+    return "\n".join([*lines, "", *gains])
+
+
+def _percent(values: Sequence[float], sign: str = "") -> str:
+    mean, low, high = (f"{100 * value:{sign}.1f}" for value in values)
+    return f"{mean} [{low}, {high}]"
+
+
+def main() -> None:
+    """Do what is not done yet, and print what is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("outputs/second_look"))
+    parser.add_argument("--num-train", type=int, default=256, help="training videos, of six questions each")
+    parser.add_argument("--num-eval", type=int, default=200, help="held-out videos, of two questions each")
+    parser.add_argument("--letter-updates", type=int, default=300, help="of SFT, on letters alone")
+    parser.add_argument("--sft-updates", type=int, default=450, help="of SFT, on answers with clues")
+    parser.add_argument("--updates", type=int, default=150, help="of GRPO over one look; two get as many as fit")
+    parser.add_argument("--pace-updates", type=int, default=10, help="of each short training that tells the pace")
+    parser.add_argument("--pace-rounds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", default=(), metavar="NAME", help="e.g. two-0; default: all")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    arguments = parser.parse_args()
+    bench = Bench(arguments)
+    known = [START, PACE, *(training.name for training in bench.trainings)]
+    if unknown := sorted(set(arguments.parts) - set(known)):
+        parser.error(f"no parts {', '.join(unknown)}; there are {', '.join(known)}")
+    bench.run(arguments.parts)
+    summary = bench.summary()
+    write_lines(arguments.output / "summary.json", [json.dumps(summary, indent=2)])
+    (arguments.output / "curves.svg").write_text(bench.picture(), encoding="utf-8")
+    print(json.dumps(summary) if arguments.json else as_table(summary))
+
+
+if __name__ == "__main__":
+    main()

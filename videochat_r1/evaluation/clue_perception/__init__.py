@@ -1,1 +1,0 @@
-"""Clue-perception: a second look at the parts of a video that an answer names (paper 3.3, Algorithm 1)."""

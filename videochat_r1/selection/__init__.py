@@ -1,0 +1,1 @@
+"""Training samples chosen by how well a model answers them."""
