@@ -304,17 +304,22 @@ def diverge(*_: Any) -> None:
     ],
 )
 def test_a_problem_is_a_sentence_and_the_desk_lives_on(
-    file: str, question: Question, fault: Any, told: str, world: Path, monkeypatch: pytest.MonkeyPatch
+    file: str,
+    question: Question,
+    fault: Any,
+    told: str,
+    world: Path,
+    spoken: ModelTalker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    talker = make_talker(world)
-    talker._max_positions = 600
-    desk = Desk(talker)
+    monkeypatch.setattr(spoken, "_max_positions", 600)
+    desk = Desk(spoken)
     path = str(world / file)
     media: Media = Pictures((path,)) if file.endswith("png") else Video(path)
     conversation = desk.begin(media)
     with monkeypatch.context() as patch:
         if fault is not None:
-            patch.setattr(talker.answerer._engine, "generate", lambda *_, **__: fault())
+            patch.setattr(spoken.answerer._engine, "generate", lambda *_, **__: fault())
         problem = list(desk.ask(conversation, question))[-1]
     assert isinstance(problem, Problem) and told in problem.sentence
     assert str(world) not in problem.sentence and "\n" not in problem.sentence
