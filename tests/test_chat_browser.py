@@ -30,7 +30,7 @@ def echo():
 
 @pytest.fixture(scope="module")
 def address(videos, echo):
-    with chat_page(Desk(echo, most_waiting=0), Library(videos)) as where:
+    with chat_page(Desk(echo, most_waiting=0), Library(videos, most_bytes=1 << 19)) as where:
         yield where
 
 
@@ -159,14 +159,16 @@ def test_options_are_edited_and_the_chosen_one_is_told(about):
     page.get_by_role("button", name="add an option").click()
     page.keyboard.type("box")
     ask_for.press("Enter")
-    page.locator(".chosen").wait_for()
-    assert page.locator(".chosen").inner_text() == f"(B) {NASTY}" and page.locator(".lettered li").count() == 3
+    page.locator(".answered[aria-busy=false]").wait_for()
+    assert page.locator(".words .answer").inner_text() == f"(B) {NASTY}" and page.locator(".lettered li").count() == 3
 
 
 def test_an_upload_by_button_or_drop_is_asked_about_and_what_cannot_be_read_is_told(tab, address, videos, tmp_path):
     tab.goto(address)
     broken = tmp_path / f"{NASTY.replace('/', '')}.mp4"
     broken.write_bytes(b"no video")
+    tab.locator("#file").set_input_files({"name": "big.mp4", "mimeType": "", "buffer": b"x" * (1 << 20)})
+    tab.get_by_text("big.mp4 is too large: 0.5 MB at most").wait_for()
     tab.locator("#file").set_input_files(broken)
     tab.get_by_text("cannot be opened as a video").wait_for()
     assert (

@@ -47,7 +47,7 @@ def test_an_interval_is_of_questions_and_of_seeds() -> None:
     questions = np.random.default_rng(0).integers(0, 2, 200).astype(float)
     alike = np.tile(questions, (3, 1))
     mean, low, high = claims.interval(alike)
-    assert low < mean == pytest.approx(questions.mean()) < high
+    assert low < mean < high and mean == pytest.approx(questions.mean())
     assert high - low == pytest.approx(4 * questions.std() / 200**0.5, rel=0.15)
     _, wider_low, wider_high = claims.interval(alike + np.array([[-0.2], [0.0], [0.2]]))
     assert wider_high - wider_low > 2 * (high - low)

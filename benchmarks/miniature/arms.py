@@ -3,12 +3,13 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from kept import once
 from miniature.corpora import Sizes, read_sort, write_corpora
 from miniature.judges import caption_scores
 from videochat_r1.evaluation.clue_perception.passes import TASK, CluePerception
@@ -18,7 +19,6 @@ from videochat_r1.evaluation.answering.answerer import Answerer
 from videochat_r1.evaluation.answering.clue_options import ClueOptions
 from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.grpo.rollout_file import ROLLOUTS
-from videochat_r1.outputs import write_lines
 from videochat_r1.quickstart.options import QuickstartOptions
 from videochat_r1.quickstart.training import Workshop
 from videochat_r1.sample import Sample
@@ -89,14 +89,6 @@ ARMS: Mapping[str, Arm] = {
     "grpo-captions-careful": Arm("grpo", ("captions",), flags=_judged("careful")),
     "grpo-captions-hasty": Arm("grpo", ("captions",), flags=_judged("hasty")),
 }
-
-
-def once(file: Path, make: Callable[[], Any]) -> Any:
-    """What `make` gives, now or in an earlier run; it is kept in the file."""
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_lines(file, [json.dumps(make())])
-    return read_json(file)
 
 
 class Bench:

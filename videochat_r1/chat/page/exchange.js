@@ -94,11 +94,10 @@ function pass({ number: place, look, media, onSeek }) {
     },
     finish: (event, { clue, question, show }) => {
       Object.assign(self, { clues: event.clues, boxes: event.boxes, boxTimes: event.box_times });
-      fill(words, event.parts.map((part) => partView(part, false)));
+      fill(words, readable(event, question).map((part) => partView(part, false)));
       const flags = [event.answer === null ? "no answer could be read" : null, event.truncated ? "cut off at the length limit" : null].filter((flag) => flag !== null);
       fill(
         marks,
-        event.choice === null ? null : el("p", { class: "chosen" }, `(${LETTERS[event.choice]}) ${question.options[event.choice]}`),
         event.clues.length > 0 ? el("p", { class: "clues" }, event.clues.map((span) => el("button", { type: "button", on: { click: () => (show(), clue(span)) } }, `▶ ${spansText([span])}`))) : null,
         event.boxes === null ? null : el("p", {}, el("button", { type: "button", on: { click: () => (show(), clue([0, Infinity])) } }, `▶ ${event.boxes.filter((box) => box !== null).length} boxes`)),
         flags.length > 0 ? el("p", {}, flags.map((flag) => el("span", { class: "flag" }, flag))) : null,
@@ -146,6 +145,15 @@ function partsOf(text) {
   }
   parts.push({ kind, text: text.slice(from) });
   return parts.map((part) => ({ ...part, text: part.text.trim() })).filter((part) => part.text !== "");
+}
+
+/** What was written, with an option's words for its letter, and without the clues that can be played. */
+function readable({ parts, choice, clues }, { options }) {
+  const kept = parts.filter((part) => part.kind !== "glue" || clues.length === 0);
+  if (choice === null) return kept;
+  const chosen = { kind: "answer", text: `(${LETTERS[choice]}) ${options[choice]}` };
+  const place = kept.findLastIndex((part) => part.kind === "answer");
+  return place < 0 ? [...kept, chosen] : kept.with(place, chosen);
 }
 
 function partView(part, open) {
