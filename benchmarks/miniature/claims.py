@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 MARGIN = 0.02
 """A difference that is certainly smaller than this counts as none."""
-NUM_RESAMPLES = 4000
+NUM_RESAMPLES = 2000
 
 Expectation = Literal["more", "less", "same", "no less", "no more"]
 Verdict = Literal["holds here", "does not hold here", "cannot be told at this size"]
