@@ -132,7 +132,7 @@ def test_a_follow_up_computes_what_is_new_and_answers_as_afresh(
     ]
     for question in questions:
         assert isinstance(ask(talk, question)[-1], Done)
-    assert len(towers) == 1 and talker.answerer.builder._load.__self__.num_misses == 1
+    assert len(towers) == 1 and talker.answerer.builder.load.__self__.num_misses == 1
     lengths = [inputs.num_tokens for inputs in asked]
     assert sum(prefilled) < lengths[-1] + 12 and len(prefilled) == 3, "but for what ends a prompt, each token once"
     for earlier, later in itertools.pairwise(asked):
@@ -304,17 +304,22 @@ def diverge(*_: Any) -> None:
     ],
 )
 def test_a_problem_is_a_sentence_and_the_desk_lives_on(
-    file: str, question: Question, fault: Any, told: str, world: Path, monkeypatch: pytest.MonkeyPatch
+    file: str,
+    question: Question,
+    fault: Any,
+    told: str,
+    world: Path,
+    spoken: ModelTalker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    talker = make_talker(world)
-    talker._max_positions = 600
-    desk = Desk(talker)
+    monkeypatch.setattr(spoken, "_max_positions", 600)
+    desk = Desk(spoken)
     path = str(world / file)
     media: Media = Pictures((path,)) if file.endswith("png") else Video(path)
     conversation = desk.begin(media)
     with monkeypatch.context() as patch:
         if fault is not None:
-            patch.setattr(talker.answerer._engine, "generate", lambda *_, **__: fault())
+            patch.setattr(spoken.answerer._engine, "generate", lambda *_, **__: fault())
         problem = list(desk.ask(conversation, question))[-1]
     assert isinstance(problem, Problem) and told in problem.sentence
     assert str(world) not in problem.sentence and "\n" not in problem.sentence

@@ -94,8 +94,8 @@ class FurtherLooks:
         return [None if key is None else found.get(key, NoLook(None)) for key in keys]
 
     def _next(self, one: Answered, clues: Sequence[Span], number: int) -> NextLook | NoLook:
-        options = self._options.clues
-        return next_look(self._builder, one.sample.video, one.first, clues, options, number=number)
+        options, load = self._options.clues, self._builder.load
+        return next_look(self._builder, one.sample.video, one.first, clues, options, number=number, load=load)
 
     def draw(
         self,
