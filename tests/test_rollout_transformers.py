@@ -375,8 +375,8 @@ def test_each_prompt_is_encoded_and_prefilled_once_without_padding(monkeypatch: 
     rows: list[tuple[int, ...]] = []
     last_mlp: list[tuple[int, ...]] = []
     count_calls(model.base_model.visual, patches)
-    count_calls(model.base_model.language_model.layers[0].mlp.gate_proj, rows)
-    count_calls(model.base_model.language_model.layers[-1].mlp.gate_proj, last_mlp)
+    count_calls(model.base_model.language_model.layers[0].mlp, rows)
+    count_calls(model.base_model.language_model.layers[-1].mlp, last_mlp)
     TransformersEngine(model, PAD).generate(
         prompts, num_generations=5, settings=sampling(model, 4), noise_seeds=seeds(3, 5)
     )
