@@ -11,6 +11,7 @@ from trl import GRPOConfig
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.bonuses import BonusOptions, LengthBonus, TemporalContrast, length_bonus, temporal_contrast
+from videochat_r1.grpo.second_look import SecondLook, second_look
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.training.layout import (
     RESUME_CHANGED,
@@ -58,6 +59,13 @@ class VideoGRPOConfig(GRPOConfig):
     )
     length_bonus: dict | str | None = field(
         default=None, metadata={"help": "A bonus for correct completions of a length within a band."}
+    )
+    second_look: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Rollouts that see the clues of their answer again, closer, and answer again (docs/training.md): "
+            "resolution_boost, fps_boost, rounds, credit, ..."
+        },
     )
     judge: dict | str | None = field(
         default=None,
@@ -111,6 +119,7 @@ class VideoGRPOConfig(GRPOConfig):
         "rewards": list[RewardEntry] | None,
         "temporal_contrast": TemporalContrast | str | None,
         "length_bonus": LengthBonus | None,
+        "second_look": SecondLook | None,
         "judge": JudgeConfig | None,
     }
 
@@ -134,6 +143,8 @@ class VideoGRPOConfig(GRPOConfig):
         for options in self.bonuses():
             # With the numbers of a preset, so that files and a resumed run tell and compare them.
             setattr(self, options.WHERE, dataclasses.asdict(options))
+        if (looks := self.several_looks()) is not None:
+            self.second_look = dataclasses.asdict(looks)
         if self.rollout_batch_rows is not None and self.rollout_batch_rows < 1:
             raise ConfigError(f"rollout_batch_rows={self.rollout_batch_rows}: expected at least 1, or null for all")
         if self.per_device_train_batch_size % self.num_generations:
@@ -154,6 +165,20 @@ class VideoGRPOConfig(GRPOConfig):
             length_bonus(self.length_bonus, self.num_generations, self.max_completion_length),
         )
         return [each for each in options if each is not None]
+
+    def several_looks(self) -> SecondLook | None:
+        """The options of rollouts that look again; None where they do not.
+
+        Raises:
+            ConfigError: an unknown key, a value that cannot work, or a bonus that has no meaning beside it.
+        """
+        options = second_look(self.second_look)
+        if options is not None and self.temporal_contrast is not None:
+            raise ConfigError(
+                "temporal_contrast compares answers to the whole video with and without its order, and second_look has answers "
+                "to parts of it: leave one of them out"
+            )
+        return options
 
     def judge_config(self) -> JudgeConfig | None:
         """The judge of the recipe; None without one.

@@ -166,6 +166,7 @@ def _columns(sample: Sample, prompt: PromptInputs | None, *, thinking: bool) -> 
         "duration": sample.duration,
         "response": sample.response,
         "thinking": thinking,
+        "look": 0,
         "shuffled_accuracy": None,
         **media_columns(sample.media),
     }
