@@ -54,7 +54,11 @@ GAINS = (
     ("(ii) one look trained, two taken", "start, two looks"),
 )
 COLOURS = {"one": "before", "two": "after"}
-CURVES = {"clue IoU": "rewards/iou/mean", "accuracy": "rewards/accuracy/mean"}
+CURVES = {
+    "IoU of first clues": {"one": "rewards/iou/mean", "two": "looks/1/rewards/iou/mean"},
+    "accuracy of last answers": dict.fromkeys(WAYS, "rewards/accuracy/mean"),
+}
+"""Title -> looks that are trained -> name in `metrics.jsonl`."""
 NUM_RESAMPLES = 4000
 
 Values = NDArray[np.float64]
@@ -142,8 +146,8 @@ class Bench:
         metrics = MetricsReader(model / METRICS)
         metrics.read_on()
         curves = {
-            title: [[step * pace[training.way], value] for step, value in metrics.values[name].items()]
-            for title, name in CURVES.items()
+            title: [[step * pace[training.way], value] for step, value in metrics.values[names[training.way]].items()]
+            for title, names in CURVES.items()
         }
         return {
             "updates": updates,
