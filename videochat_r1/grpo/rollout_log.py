@@ -150,7 +150,8 @@ class Drawn(NamedTuple):
     @classmethod
     def of(cls, turn: Turn, outcome: Outcome, token_log: TokenLog | None = None) -> "Drawn":
         """A rollout whose rewards could not be found out ended unscored, however its text did."""
-        ended = turn.ended if turn.rollout is None or outcome.reason is None else Ended.UNSCORED
+        drawn = turn.ended is not None and turn.ended.drawn
+        ended = Ended.UNSCORED if drawn and outcome.reason is not None else turn.ended
         ids: Sequence[int] = () if turn.rollout is None else turn.rollout.completion_ids
         tokens = None
         if token_log is not None and turn.rollout is not None and turn.prompt is not None:
