@@ -178,7 +178,7 @@ def test_tokens_are_shaded_by_how_likely_they_were_and_by_sampler_against_traine
     apart = ground()
     page.get_by_label("tokens shaded by").select_option("not at all")
     assert len({likely, apart, ground()}) == 3 and ground() == "rgba(0, 0, 0, 0)"
-    assert page.locator(".answers > li").first.get_by_text("least likely “0”, 5 %").count() == 1
+    assert page.locator(".answers > li").first.get_by_text("least likely “0”, 5\u00a0%").count() == 1
     page.keyboard.press("l")
     page.get_by_role("heading", name="tracking").wait_for()
     assert page.get_by_label("tokens shaded by").count() == 0, "none were logged"
@@ -189,7 +189,8 @@ def test_what_was_seen_and_earned_at_each_look_of_the_answer_that_is_picked(open
     line = grounding(1, "s", str(clip), [1.9, 1.2])
     for one, segment in zip(line["rollouts"], ([1.0, 2.0], [2.0, 3.0]), strict=True):
         saw = {"segments": [], "num_frames": 8, "fps": 2.0, "frame_size": [84, 56], "num_tokens": 24}
-        closer = {**saw, "segments": [segment], "num_frames": 4, "fps": 4.0, "num_tokens": 12}
+        times = [segment[0] + place / 4 for place in range(4)]
+        closer = {**saw, "segments": [segment], "num_frames": 4, "fps": 4.0, "num_tokens": 12, "times": times}
         first = {"completion": "<answer>0 to 4</answer><glue>here</glue>", "reward": 0.5, "advantage": -0.5}
         last = {"completion": one["completion"], "reward": one["reward"], "advantage": one["advantage"]}
         one["looks"] = [{**first, "rewards": {"iou": 0.4}, "saw": saw}, {**last, "rewards": {}, "saw": closer}]

@@ -75,7 +75,7 @@ def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str
         "found": dict(_verdicts(one, "recall")),
         "claims": _verdicts(one, "precision"),
         "problem": None if one.get("problem") is None else str(one["problem"]),
-        "looks": [_look_view(each) for each in one.get("looks") or () if isinstance(each, dict)],
+        "looks": _looks_view(one),
     }
 
 
@@ -97,6 +97,12 @@ def _text_view(one: Mapping[str, Any]) -> dict[str, Any]:
         "end": ending.logp if ending else None,
         "mean_logp": sum(token.logp for token in tokens) / len(tokens) if tokens else None,
     }
+
+
+def _looks_view(one: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All looks of a rollout, of which the last one's tokens are its own."""
+    looks = [each for each in one.get("looks") or () if isinstance(each, dict)]
+    return [*map(_look_view, looks[:-1]), *(_look_view({"tokens": one.get("tokens"), **each}) for each in looks[-1:])]
 
 
 def _look_view(one: Mapping[str, Any]) -> dict[str, Any]:
