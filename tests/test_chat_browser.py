@@ -133,6 +133,7 @@ def test_a_box_is_drawn_on_the_first_frame_and_followed_through_the_video(about)
     page.get_by_label("question", exact=True).press("Enter")
     page.get_by_role("button", name="▶ 8 boxes").wait_for()
     assert page.get_by_text("box: 21.0, 35.0, 51.0, 69.0 %").is_visible()
+    assert page.locator(".answer").count() == 0 and page.get_by_text("boxes as written").is_visible()
     page.evaluate("document.querySelector('video').currentTime = 1.75")
     # Boxes drift to the right by a fortieth every half second.
     until(

@@ -132,7 +132,7 @@ def test_a_follow_up_computes_what_is_new_and_answers_as_afresh(
     ]
     for question in questions:
         assert isinstance(ask(talk, question)[-1], Done)
-    assert len(towers) == 1 and talker.answerer.builder._load.__self__.num_misses == 1
+    assert len(towers) == 1 and talker.answerer.builder.load.__self__.num_misses == 1
     lengths = [inputs.num_tokens for inputs in asked]
     assert sum(prefilled) < lengths[-1] + 12 and len(prefilled) == 3, "but for what ends a prompt, each token once"
     for earlier, later in itertools.pairwise(asked):

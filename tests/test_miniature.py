@@ -54,11 +54,9 @@ def test_an_interval_is_of_questions_and_of_seeds() -> None:
     assert claims.interval(np.full((1, 4), 0.5)) == (0.5, 0.5, 0.5)
 
 
-def test_the_start_stands_beside_every_seed() -> None:
-    assert claims.difference([[1, 2], [3, 4], [5, 6]], [[1, 1]]).tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert claims.difference([[1, 1]], [[1, 2], [3, 4]]).tolist() == [[0, -1], [-2, -3]]
+def test_a_difference_is_of_the_seeds_that_both_have() -> None:
     assert claims.difference([[1, 2], [3, 4]], [[1, 1], [1, 1], [9, 9]]).tolist() == [[0, 1], [2, 3]]
-    with pytest.raises(ValueError, match=r"broadcast|shape"):
+    with pytest.raises(ValueError, match="broadcast"):
         claims.difference([[1, 2]], [[1, 2, 3]])
 
 

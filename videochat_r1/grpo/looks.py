@@ -62,8 +62,9 @@ class FurtherLooks:
 
     def first(self, sample: Sample, prompt: PromptInputs | None) -> Look | None:
         """What the first look shows; None for a sample that has no other."""
-        seen = prompt is not None and looks_again(sample)
-        return first_look(prompt, factor=self._builder.factor) if seen and prompt is not None else None
+        if prompt is None or not looks_again(sample):
+            return None
+        return first_look(prompt, factor=self._builder.factor)
 
     def next(
         self, answered: Sequence[Answered | None], number: int, device: torch.device
@@ -94,8 +95,8 @@ class FurtherLooks:
         return [None if key is None else found.get(key, NoLook(None)) for key in keys]
 
     def _next(self, one: Answered, clues: Sequence[Span], number: int) -> NextLook | NoLook:
-        options = self._options.clues
-        return next_look(self._builder, one.sample.video, one.first, clues, options, number=number)
+        options, load = self._options.clues, self._builder.load
+        return next_look(self._builder, one.sample.video, one.first, clues, options, number=number, load=load)
 
     def draw(
         self,
@@ -122,7 +123,7 @@ class FurtherLooks:
         looks = [list(turns)]
         for number in range(1, self._options.looks):
             answered = [
-                self._answered(sample, first, turn)
+                _answered(sample, first.prompt, turn.look, None if turn.rollout is None else turn.completion)
                 for sample, first, turn in zip(of_rows, turns, looks[-1], strict=True)
             ]
             seen = self.next(answered, number, device)
@@ -136,12 +137,6 @@ class FurtherLooks:
             if turn.look is not None and turn.look.is_clip:
                 turn.completion = in_video_time(turn.completion, sample, turn.look)
         return [turn for begin in range(0, len(turns), size) for look in looks for turn in look[begin : begin + size]]
-
-    @staticmethod
-    def _answered(sample: Sample, first: Turn, turn: Turn) -> Answered | None:
-        if turn.rollout is None or turn.look is None or first.prompt is None:
-            return None
-        return Answered(sample, first.prompt, turn.look, turn.completion)
 
     @staticmethod
     def _turn(
@@ -189,20 +184,23 @@ class FurtherLooks:
                 prompts[row], seen[row] = first, self.first(sample, first)
         for number in range(1, self._options.looks):
             rows = [row for row in range(len(completions)) if row % per_prompt // size == number and valid[row]]
-            answered: list[Answered | None] = []
+            answered = []
             for row in rows:
                 sample, first, before = samples[row // per_prompt], firsts[row // per_prompt], row - size
-                prompt, look = prompts[before], seen[before]
-                can = first is not None and prompt is not None and look is not None
-                answered.append(
-                    Answered(sample, first, look, prompt.judged(completions[before]))  # type: ignore[arg-type, union-attr]
-                    if can
-                    else None
-                )
+                prompt = prompts[before]
+                text = None if prompt is None else prompt.judged(completions[before])
+                answered.append(_answered(sample, first, seen[before], text))
             for row, each in zip(rows, self.next(answered, number, device), strict=True):
                 if isinstance(each, NextLook):
                     prompts[row], seen[row] = each
         return prompts
+
+
+def _answered(sample: Sample, first: PromptInputs | None, look: Look | None, completion: str | None) -> Answered | None:
+    """None where one of them is missing."""
+    if first is None or look is None or completion is None:
+        return None
+    return Answered(sample, first, look, completion)
 
 
 def in_video_time(completion: str, sample: Sample, look: Look) -> str:

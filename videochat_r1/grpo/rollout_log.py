@@ -41,7 +41,7 @@ class ScoredCompletion:
     `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled, `verdicts` what a judge's
     rewards rest on: (event, label) pairs by name. `tokens` are those of `grpo.token_log`.
     Of a rollout that may look again, this is its last look, and `looks` holds all: what each `saw`, and as above `completion`,
-    `parsed`, `rewards`, `num_tokens` and `ended`, with the `reward` that it was paid and its `advantage`.
+    `parsed`, `rewards`, `num_tokens` and `ended`, of earlier ones `tokens`, with the `reward` that it was paid and its `advantage`.
     """
 
     step: int
@@ -150,7 +150,8 @@ class Drawn(NamedTuple):
     @classmethod
     def of(cls, turn: Turn, outcome: Outcome, token_log: TokenLog | None = None) -> "Drawn":
         """A rollout whose rewards could not be found out ended unscored, however its text did."""
-        ended = turn.ended if turn.rollout is None or outcome.reason is None else Ended.UNSCORED
+        drawn = turn.ended is not None and turn.ended.drawn
+        ended = Ended.UNSCORED if drawn and outcome.reason is not None else turn.ended
         ids: Sequence[int] = () if turn.rollout is None else turn.rollout.completion_ids
         tokens = None
         if token_log is not None and turn.rollout is not None and turn.prompt is not None:
@@ -302,6 +303,7 @@ class RolloutLog:
                 **{name: getattr(row, name) for name in _OF_LOOK},
                 "reward": self._weighted(paid),
                 **({} if one.look_problem is None else {"problem": one.look_problem}),
+                **({} if row is made[-1] or row.tokens is None else {"tokens": row.tokens}),
             }
             for row, (one, _, paid) in zip(made, looks, strict=True)
         ]

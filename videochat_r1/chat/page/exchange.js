@@ -147,9 +147,10 @@ function partsOf(text) {
   return parts.map((part) => ({ ...part, text: part.text.trim() })).filter((part) => part.text !== "");
 }
 
-/** What was written, with an option's words for its letter, and without the clues that can be played. */
-function readable({ parts, choice, clues }, { options }) {
+/** What was written, with an option's words for its letter, boxes folded, and without the clues that can be played. */
+function readable({ parts, choice, clues, boxes }, { options }) {
   const kept = parts.filter((part) => part.kind !== "glue" || clues.length === 0);
+  if (boxes !== null) return kept.map((part) => (part.kind === "think" ? part : { ...part, kind: "boxes" }));
   if (choice === null) return kept;
   const chosen = { kind: "answer", text: `(${LETTERS[choice]}) ${options[choice]}` };
   const place = kept.findLastIndex((part) => part.kind === "answer");
@@ -157,7 +158,8 @@ function readable({ parts, choice, clues }, { options }) {
 }
 
 function partView(part, open) {
-  if (part.kind === "think") return el("details", { class: "thought", open }, el("summary", {}, "thought"), el("p", {}, part.text));
+  const folded = { think: "thought", boxes: "boxes as written" }[part.kind];
+  if (folded !== undefined) return el("details", { class: "thought", open }, el("summary", {}, folded), el("p", {}, part.text));
   if (part.kind === "glue") return el("p", { class: "soft" }, `clues: ${part.text}`);
   return el("p", { class: part.kind === "answer" ? "answer" : null }, part.text);
 }
