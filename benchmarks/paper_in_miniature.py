@@ -41,9 +41,10 @@ class Report:
         self._bench, self._seeds = bench, seeds
 
     def values(self, number: Asked) -> list[list[float]]:
-        """A row of each seed that is done."""
-        of_seeds = [self._bench.found(number.arm, seed, number.asked) for seed in seeds_of(number.arm, self._seeds)]
-        return [found[number.metric] for found in of_seeds if found is not None]
+        """A row of each seed that is done; that of the start for each seed."""
+        seeds = seeds_of(number.arm, self._seeds)
+        of_seeds = [self._bench.found(number.arm, seed, number.asked) for seed in seeds]
+        return [found[number.metric] for found in of_seeds if found is not None] * (self._seeds // len(seeds))
 
     def cost(self, part: str) -> dict[str, Any]:
         """Arm -> updates and, of each seed, seconds of its training: of the clock, and of this process on a core."""
@@ -67,10 +68,15 @@ class Report:
     def as_text(self, part: str) -> str:
         """Markdown."""
         costs = "; ".join(
-            f"{arm} {made['updates'][0]} updates in {', '.join(map(str, made['seconds']))} s"
+            f"{arm} {made['updates'][0]} updates in {_listed(made['seconds'])} s ({_listed(made['cpu_seconds'])})"
             for arm, made in self.cost(part).items()
         )
-        return f"## {PARTS[part].title}\n\n{table(part, self.values)}\n\nTrainings: {costs}.\n"
+        note = "Seconds of each seed's training, in brackets those that it had a core: "
+        return f"## {PARTS[part].title}\n\n{table(part, self.values)}\n\n{note}{costs}.\n"
+
+
+def _listed(values: list[int]) -> str:
+    return ", ".join(map(str, values))
 
 
 def seeds_of(arm: str, seeds: int) -> range:

@@ -54,7 +54,11 @@ GAINS = (
     ("(ii) one look trained, two taken", "start, two looks"),
 )
 COLOURS = {"one": "before", "two": "after"}
-CURVES = {"clue IoU": "rewards/iou/mean", "accuracy": "rewards/accuracy/mean"}
+CURVES = {
+    "IoU of first clues": {"one": "rewards/iou/mean", "two": "looks/1/rewards/iou/mean"},
+    "accuracy of last answers": dict.fromkeys(WAYS, "rewards/accuracy/mean"),
+}
+"""Title -> looks that are trained -> name in `metrics.jsonl`."""
 NUM_RESAMPLES = 4000
 
 Values = NDArray[np.float64]
@@ -88,7 +92,7 @@ class Bench:
         self.trainings = [Training(way, seed) for seed in range(arguments.seeds) for way in WAYS]
 
     def run(self, parts: Sequence[str]) -> None:
-        """Do the named parts that are not done yet; all without names."""
+        """Do the named parts that are not done yet, and those that they need; all without names."""
         data, sizes = self._output / "data", {"train": self._arguments.num_train, "eval": self._arguments.num_eval}
         for split, count in sizes.items():
             if not (data / f"{split}.jsonl").is_file():
@@ -102,7 +106,7 @@ class Bench:
             **{t.name: lambda t=t: self._train(t, asked) for t in self.trainings},  # type: ignore[misc]
         }
         for part, do in wanted.items():
-            if (not parts or part in parts) and not self.file(part).is_file():
+            if (not parts or part in (START, PACE, *parts)) and not self.file(part).is_file():
                 write_lines(self.file(part), [json.dumps(do())])
 
     def file(self, part: str) -> Path:
@@ -142,8 +146,8 @@ class Bench:
         metrics = MetricsReader(model / METRICS)
         metrics.read_on()
         curves = {
-            title: [[step * pace[training.way], value] for step, value in metrics.values[name].items()]
-            for title, name in CURVES.items()
+            title: [[step * pace[training.way], value] for step, value in metrics.values[names[training.way]].items()]
+            for title, names in CURVES.items()
         }
         return {
             "updates": updates,
@@ -254,10 +258,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("outputs/second_look"))
     parser.add_argument("--num-train", type=int, default=256, help="training videos, of six questions each")
-    parser.add_argument("--num-eval", type=int, default=200, help="held-out videos, of two questions each")
+    parser.add_argument("--num-eval", type=int, default=150, help="held-out videos, of two questions each")
     parser.add_argument("--letter-updates", type=int, default=300, help="of SFT, on letters alone")
-    parser.add_argument("--sft-updates", type=int, default=450, help="of SFT, on answers with clues")
-    parser.add_argument("--updates", type=int, default=150, help="of GRPO over one look; two get as many as fit")
+    parser.add_argument("--sft-updates", type=int, default=600, help="of SFT, on answers with clues")
+    parser.add_argument("--updates", type=int, default=200, help="of GRPO over one look; two get as many as fit")
     parser.add_argument("--pace-updates", type=int, default=10, help="of each short training that tells the pace")
     parser.add_argument("--pace-rounds", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)

@@ -15,10 +15,12 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept import once
 from numpy.typing import NDArray
 
 from videochat_r1.datasets.annotation_files import read_json
@@ -87,25 +89,25 @@ class Bench:
             sizes = {"num_train": self._arguments.num_train, "num_eval": self._arguments.num_eval}
             write_corpus(data, corpus="order", overwrite=True, **sizes)
         train, asked = (read_manifest(data / f"{split}.jsonl", data) for split in ("train", "eval"))
-        if not self.file(START).is_file():
-            self._start(train, asked)
+        once(self.file(START), lambda: self._start(train, asked))
         for training in self.trainings:
-            if (not parts or training.name in parts) and not self.file(training.name).is_file():
-                self._train(training, asked)
+            if not parts or training.name in parts:
+                once(self.file(training.name), partial(self._train, training, asked))
 
     def file(self, part: str) -> Path:
         """What a part found."""
         return self._output / "parts" / f"{part}.json"
 
-    def _start(self, train: Sequence[Sample], asked: Sequence[Sample]) -> None:
+    def _start(self, train: Sequence[Sample], asked: Sequence[Sample]) -> dict[str, Any]:
         workshop = self._workshop(0, sft=("--max_steps", str(self._arguments.sft_updates)))
         begin = time.perf_counter()
         init = self._output / "checkpoints" / "init"
         workshop.make_init(init, train)
         run = workshop.train_sft("sft", init, self._output / "checkpoints" / START)
-        self._keep(START, workshop, run.folder, asked, {"seconds": time.perf_counter() - begin})
+        seconds = time.perf_counter() - begin
+        return {"seconds": seconds, **self._answers(START, workshop, run.folder, asked)}
 
-    def _train(self, training: Training, asked: Sequence[Sample]) -> None:
+    def _train(self, training: Training, asked: Sequence[Sample]) -> dict[str, Any]:
         flags = {
             "temporal_contrast": WAYS[training.way],
             "scale_rewards": training.scale,
@@ -119,10 +121,10 @@ class Bench:
         (folder / ROLLOUTS).unlink(missing_ok=True)
         run = workshop.train_grpo(self._output / "checkpoints" / START, folder)
         found = {"seconds": run.seconds, "bonus": bonus_paid(folder / ROLLOUTS, training.scale)}
-        self._keep(training.name, workshop, folder, asked, found)
+        return {**found, **self._answers(training.name, workshop, folder, asked)}
 
-    def _keep(self, part: str, workshop: Workshop, model: Path, asked: Sequence[Sample], found: dict[str, Any]) -> None:
-        """Ask the model about the videos in order and shuffled, and write all that the part found."""
+    def _answers(self, part: str, workshop: Workshop, model: Path, asked: Sequence[Sample]) -> dict[str, Any]:
+        """What each question asks, and whether the model was right about the videos in order and shuffled."""
         usual = workshop.builder(self._output / "checkpoints" / START if part != START else model)
         shuffled = ShuffledBuilder(
             load_processor(model),
@@ -136,8 +138,7 @@ class Bench:
         for condition, builder in zip(CONDITIONS, (usual, shuffled), strict=True):
             rows = workshop.answer(model, asked, builder=builder, description=f"{part}, {condition}")
             right[condition] = [row["scores"]["accuracy"] for row in rows]
-        asks = [sample.extra["asks"] for sample in asked]
-        write_lines(self.file(part), [json.dumps({**found, "asks": asks, "right": right})])
+        return {"asks": [sample.extra["asks"] for sample in asked], "right": right}
 
     def _workshop(self, seed: int, *, grpo: tuple[str, ...] = (), sft: tuple[str, ...] = ()) -> Workshop:
         options = QuickstartOptions(output=self._output, recipes=RECIPES, seed=seed, grpo_flags=grpo, sft_flags=sft)

@@ -30,7 +30,7 @@ def echo():
 
 @pytest.fixture(scope="module")
 def address(videos, echo):
-    with chat_page(Desk(echo, most_waiting=0), Library(videos)) as where:
+    with chat_page(Desk(echo, most_waiting=0), Library(videos, most_bytes=1 << 19)) as where:
         yield where
 
 
@@ -133,6 +133,7 @@ def test_a_box_is_drawn_on_the_first_frame_and_followed_through_the_video(about)
     page.get_by_label("question", exact=True).press("Enter")
     page.get_by_role("button", name="▶ 8 boxes").wait_for()
     assert page.get_by_text("box: 21.0, 35.0, 51.0, 69.0 %").is_visible()
+    assert page.locator(".answer").count() == 0 and page.get_by_text("boxes as written").is_visible()
     page.evaluate("document.querySelector('video').currentTime = 1.75")
     # Boxes drift to the right by a fortieth every half second.
     until(
@@ -159,14 +160,16 @@ def test_options_are_edited_and_the_chosen_one_is_told(about):
     page.get_by_role("button", name="add an option").click()
     page.keyboard.type("box")
     ask_for.press("Enter")
-    page.locator(".chosen").wait_for()
-    assert page.locator(".chosen").inner_text() == f"(B) {NASTY}" and page.locator(".lettered li").count() == 3
+    page.locator(".answered[aria-busy=false]").wait_for()
+    assert page.locator(".words .answer").inner_text() == f"(B) {NASTY}" and page.locator(".lettered li").count() == 3
 
 
 def test_an_upload_by_button_or_drop_is_asked_about_and_what_cannot_be_read_is_told(tab, address, videos, tmp_path):
     tab.goto(address)
     broken = tmp_path / f"{NASTY.replace('/', '')}.mp4"
     broken.write_bytes(b"no video")
+    tab.locator("#file").set_input_files({"name": "big.mp4", "mimeType": "", "buffer": b"x" * (1 << 20)})
+    tab.get_by_text("big.mp4 is too large: 0.5 MB at most").wait_for()
     tab.locator("#file").set_input_files(broken)
     tab.get_by_text("cannot be opened as a video").wait_for()
     assert (

@@ -29,10 +29,10 @@ def address(videos):
         yield where
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def small(videos):
-    """A server that takes little: its address, and the folder of uploads."""
-    library = Library(None, most_bytes=1 << 18, most_uploads=2)
+    """A server that takes little: its address, and the folder of uploads, which every test leaves empty."""
+    library = Library(None, most_bytes=1 << 18)
     with chat_page(Desk(EchoTalker(), most_waiting=0), library) as where:
         yield where, Path(library._held.name)
 
@@ -191,6 +191,7 @@ def test_who_goes_away_stops_the_model_and_a_full_queue_says_so(small, videos):
     assert next(event for event in until_answered if event["event"] == "done")["answer"] == "now?", (
         "what was stopped is not said"
     )
+    assert httpx.delete(f"{address}/api/media/{item['key']}").status_code == 204
 
 
 def test_what_the_model_saw_is_shown_frame_by_frame(address):

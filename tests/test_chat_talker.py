@@ -132,7 +132,7 @@ def test_a_follow_up_computes_what_is_new_and_answers_as_afresh(
     ]
     for question in questions:
         assert isinstance(ask(talk, question)[-1], Done)
-    assert len(towers) == 1 and talker.answerer.builder._load.__self__.num_misses == 1
+    assert len(towers) == 1 and talker.answerer.builder.load.__self__.num_misses == 1
     lengths = [inputs.num_tokens for inputs in asked]
     assert sum(prefilled) < lengths[-1] + 12 and len(prefilled) == 3, "but for what ends a prompt, each token once"
     for earlier, later in itertools.pairwise(asked):
@@ -182,26 +182,36 @@ def test_what_the_template_leaves_out_of_earlier_answers_is_not_read_again(
 # --- what is told ------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_look_is_told_and_its_answer_is_remembered(
-    world: Path, spoken: ModelTalker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("time, second", [("absolute", "(2.5, 3.5)"), ("dense", "(2.5, 3.5)"), ("relative", "(1, 2)")])
+def test_further_looks_are_told_and_the_last_answer_is_remembered(
+    time: Any, second: str, world: Path, spoken: ModelTalker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [
-        f"<answer>{answer}</answer><glue>[{span}]</glue>" for answer, span in (("a cat", "(2, 4)"), ("a dog", "(1, 2)"))
+    said = [
+        f"<answer>{answer}</answer><glue>[{span}]</glue>" for answer, span in (("a cat", "(2, 4)"), ("a dog", second))
     ]
-    script = Script(spoken.answerer, monkeypatch, *words, words[0])
+    script = Script(spoken.answerer, monkeypatch, *said, "<answer> </answer>", said[0])
     talk = spoken.begin(video(world))
-    clip = replace(CLUES, time="relative")
-    events = ask(talk, Question("What is it?", clue_perception=clip))
+    events = ask(talk, Question("What is it?", clue_perception=replace(CLUES, time=time, rounds=3)))
     one_pass = ["saw", "text", "pass_done"]
-    assert kinds(events) == ["preparing", "preparing", *one_pass, "preparing", *one_pass, "done"]
-    first, second = [event for event in events if isinstance(event, PassDone)]
-    assert (first.answer, first.clues) == ("a cat", ((2.0, 4.0),))
-    assert (second.answer, second.clues) == ("a dog", ((2.5, 3.5),)), "in the time of the video"
-    whole, closer = [event.look for event in events if isinstance(event, Saw)]
-    assert whole["segments"] == [] and closer["segments"] == [[1.5, 4.5]] and closer["fps"] == 2 * whole["fps"]
+    further = ["preparing", *one_pass]
+    assert kinds(events) == ["preparing", "preparing", *one_pass, *further, *further, "done"]
+    meant = [(event.answer, event.clues) for event in events if isinstance(event, PassDone)]
+    assert meant == [("a cat", ((2.0, 4.0),)), ("a dog", ((2.5, 3.5),)), (None, ())], "in the time of the video"
+    looks = [event.look for event in events if isinstance(event, Saw)]
+    assert [look["segments"] for look in looks] == [[], [[1.5, 4.5]], [[2.0, 4.0]]]
+    assert [look["fps"] for look in looks] == [1.0, 2.0, 4.0]
     assert events[-1] == Done(1, "a dog")
     ask(talk, Question("Sure?"))
-    assert "a dog</answer><glue>[(2.5, 3.5)]" in script.asked[2].text and "a cat" not in script.asked[2].text
+    assert "a dog</answer><glue>[(2.5, 3.5)]" in script.asked[3].text and "a cat" not in script.asked[3].text
+
+
+def test_a_further_look_that_has_no_room_is_a_note(
+    world: Path, spoken: ModelTalker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Script(spoken.answerer, monkeypatch, "<answer>a cat</answer><glue>[(2, 4)]</glue>")
+    told = iter([None, "no room"])
+    monkeypatch.setattr(spoken, "too_long", lambda _: next(told))
+    assert ask(spoken.begin(video(world)), Question("?", clue_perception=CLUES))[-1] == Done(0, "a cat", "no room")
 
 
 def test_no_character_is_told_by_halves(world: Path, spoken: ModelTalker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,17 +304,22 @@ def diverge(*_: Any) -> None:
     ],
 )
 def test_a_problem_is_a_sentence_and_the_desk_lives_on(
-    file: str, question: Question, fault: Any, told: str, world: Path, monkeypatch: pytest.MonkeyPatch
+    file: str,
+    question: Question,
+    fault: Any,
+    told: str,
+    world: Path,
+    spoken: ModelTalker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    talker = make_talker(world)
-    talker.max_positions = 600
-    desk = Desk(talker)
+    monkeypatch.setattr(spoken, "_max_positions", 600)
+    desk = Desk(spoken)
     path = str(world / file)
     media: Media = Pictures((path,)) if file.endswith("png") else Video(path)
     conversation = desk.begin(media)
     with monkeypatch.context() as patch:
         if fault is not None:
-            patch.setattr(talker.answerer._engine, "generate", lambda *_, **__: fault())
+            patch.setattr(spoken.answerer._engine, "generate", lambda *_, **__: fault())
         problem = list(desk.ask(conversation, question))[-1]
     assert isinstance(problem, Problem) and told in problem.sentence
     assert str(world) not in problem.sentence and "\n" not in problem.sentence

@@ -10,7 +10,7 @@ from videochat_r1.commands import logs
 
 @pytest.mark.parametrize(
     ("typed", "said"),
-    [("grop", "did you mean 'grpo'?"), ("Data", "did you mean 'data'?"), ("xyzzy", "known: ask, data, doctor")],
+    [("grop", "did you mean 'grpo'?"), ("Data", "did you mean 'data'?"), ("xyzzy", "known: ask, chat, data")],
 )
 def test_a_mistyped_command_is_answered_with_the_nearest(capsys, typed, said):
     assert cli.main([typed]) == 2

@@ -1,9 +1,8 @@
 """Clue-perception on a tiny model: what the second pass sees and at which positions, which answer stands, both commands."""
 
-import importlib.util
+import importlib
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,8 +24,11 @@ from videochat_r1.evaluation.answering.passes import CluePerception
 from videochat_r1.evaluation.answering.prompt_stream import stream_batches
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.geometry import Span
+from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.second_look import second_look
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import ChoiceTarget, Pictures, Sample, Video
@@ -294,13 +296,26 @@ def test_absolute_time_with_vllm(world: Path, family: str) -> None:
     assert completions["vllm"] == completions["transformers"] and len(completions["vllm"]) == 2
 
 
-def test_the_benchmarks_coarse_frames_do_not_tell_the_answer(tmp_path: Path) -> None:
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Their folder, whose packages can be imported as their programs do."""
+    folder = Path(__file__).resolve().parent.parent / "benchmarks"
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+def test_the_benchmark_trains_the_looks_that_its_start_was_shown(benchmarks: Path) -> None:
+    start = importlib.import_module("episodes.start")
+    recipe = ["--config", str(benchmarks / "episodes" / "grpo.yaml"), "--output_dir", "unused"]
+    _, data, training = parse_recipe([ModelArguments, DataArguments, VideoGRPOConfig], recipe)
+    trained = second_look(training.second_look)
+    assert trained is not None and trained.clues == start.CLUES
+    assert data.budget() == start.COARSE
+
+
+def test_the_benchmarks_coarse_frames_do_not_tell_the_answer(tmp_path: Path, benchmarks: Path) -> None:
     """Scenes that differ in nothing but their colours and signs are one at the coarse rate, and two in a closer look."""
-    path = Path(__file__).resolve().parent.parent / "benchmarks" / "episodes" / "scenes.py"
-    spec = importlib.util.spec_from_file_location("scenes_of_episodes", path)
-    assert spec is not None and spec.loader is not None
-    benchmark = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+    benchmark = importlib.import_module("episodes.scenes")
     scene = benchmark.episode_scene(np.random.default_rng(0))
     turned = {
         "colour": dict(zip(benchmark.COLOURS, [*list(benchmark.COLOURS)[1:], "red"], strict=True)),

@@ -13,6 +13,7 @@ import yaml
 
 from tests.tiny_runs import logged_rollouts, write_train_manifest
 from videochat_r1.commands.grpo import main as grpo_command
+from videochat_r1.grpo import looks
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.load import load_model
 from videochat_r1.modeling.tiny import build_tiny
@@ -35,6 +36,22 @@ def folder(tmp_path_factory):
         "        raise RuntimeError('the second rank has had enough')\n"
         "    return [0.0] * len(completions)\n"
     )
+    # Imported as a reward module, so that in every process an untrained model's letters name clues.
+    (path / "letters.py").write_text(
+        "from noisy_reward import vary\n"
+        "from videochat_r1.geometry import Span\n"
+        "from videochat_r1.grpo import looks\n"
+        "from videochat_r1.second_look.question import Reading\n"
+        "def read(completion, sample, look):\n"
+        "    number = sum(map(ord, completion))\n"
+        "    return Reading(None, () if number % 3 == 0 else (Span(0.2 + 0.5 * (number % 2), 1.1),))\n"
+        "looks.read = read\n"
+    )
+    kept = [
+        line for line in (path / "train.jsonl").read_text().splitlines() if json.loads(line)["task"] == "grounded_qa"
+    ]
+    others = [line for line in (path / "train.jsonl").read_text().splitlines() if "images" in json.loads(line)]
+    (path / "questions.jsonl").write_text("\n".join([*kept, *others[: len(kept)]]) + "\n")
     return path
 
 
@@ -105,6 +122,7 @@ def plain_run(folder):
 def in_this_process(folder, config):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
+        patch.setattr(looks, "read", looks.read)
         assert grpo_command(["--config", str(config), "--deepspeed", "none", "--use_cpu", "true"]) == 0
     return config.with_suffix("")
 
@@ -160,15 +178,23 @@ def test_two_processes_make_the_same_updates_as_one(zero3_run, plain_run, folder
 
 
 @pytest.mark.parametrize("family", ["qwen3_vl"])
-def test_two_processes_with_another_family_and_a_frozen_tower(family, folder, project_root):
-    """Every prompt's features are computed once, gathered over the ranks' shards of the tower."""
+def test_two_processes_with_another_family_a_frozen_tower_and_several_looks(family, folder, project_root):
+    """Every prompt's features are computed once, gathered over the ranks' shards of the tower, and the ranks have different
+    numbers of second looks."""
     changes = {"model_name_or_path": str(folder / family), "freeze_vision_tower": True, "save_strategy": "no"}
-    changes |= {"gradient_checkpointing": True, "max_steps": 1}
+    changes |= {"gradient_checkpointing": True, "max_steps": 3, "temporal_contrast": None}
+    changes |= {"mixture": [{"manifest": "questions.jsonl", "videos": "."}]}
+    changes |= {"rewards": [*({"name": name} for name in ("format", "iou", "accuracy")), {"name": "letters:vary"}]}
+    changes |= {"second_look": {"padding": 0.1, "credit": {"answer": ["vary"], "share": 0.5}}}
     config = recipe(folder, f"zero3_{family}", **changes)
     result = launch(folder, project_root, config, 2, "configs/deepspeed/zero3.json")
     assert result.returncode == 0, result.stderr[-4000:]
     plain = in_this_process(folder, recipe(folder, f"plain_{family}", **changes))
     assert completions(folder / f"zero3_{family}") == completions(plain)
+    looks_of = {}
+    for row in logged_rollouts(plain):
+        looks_of.setdefault((row["step"], row["sample_id"]), []).append(len(row.get("looks", ())))
+    assert {step for step, _ in looks_of} == {1, 2, 3} and len({sum(counts) for counts in looks_of.values()}) > 2
     assert_same_updates(folder / f"zero3_{family}", plain, folder / family)
 
 

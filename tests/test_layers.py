@@ -15,7 +15,7 @@ PACKAGE = ROOT / "videochat_r1"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PROGRAMS = sorted([*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "examples").rglob("*.py")])
 TRAINER = PACKAGE / "grpo" / "trainer.py"
-MAX_LINES, MAX_TRAINER_LINES = 400, 580
+MAX_LINES, MAX_TRAINER_LINES = 400, 530
 
 # Low to high. Parts of one row may not import each other; a part may import itself and every row above its own.
 LAYERS = (

@@ -47,18 +47,16 @@ def test_an_interval_is_of_questions_and_of_seeds() -> None:
     questions = np.random.default_rng(0).integers(0, 2, 200).astype(float)
     alike = np.tile(questions, (3, 1))
     mean, low, high = claims.interval(alike)
-    assert low < mean == pytest.approx(questions.mean()) < high
+    assert low < mean < high and mean == pytest.approx(questions.mean())
     assert high - low == pytest.approx(4 * questions.std() / 200**0.5, rel=0.15)
     _, wider_low, wider_high = claims.interval(alike + np.array([[-0.2], [0.0], [0.2]]))
     assert wider_high - wider_low > 2 * (high - low)
     assert claims.interval(np.full((1, 4), 0.5)) == (0.5, 0.5, 0.5)
 
 
-def test_the_start_stands_beside_every_seed() -> None:
-    assert claims.difference([[1, 2], [3, 4], [5, 6]], [[1, 1]]).tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert claims.difference([[1, 1]], [[1, 2], [3, 4]]).tolist() == [[0, -1], [-2, -3]]
+def test_a_difference_is_of_the_seeds_that_both_have() -> None:
     assert claims.difference([[1, 2], [3, 4]], [[1, 1], [1, 1], [9, 9]]).tolist() == [[0, 1], [2, 3]]
-    with pytest.raises(ValueError, match=r"broadcast|shape"):
+    with pytest.raises(ValueError, match="broadcast"):
         claims.difference([[1, 2]], [[1, 2, 3]])
 
 

@@ -13,6 +13,7 @@ SIZES = ["--num-train", "12", "--num-eval", "2", "--sft-updates", "1", "--update
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    monkeypatch.syspath_prepend(str(PROGRAM.parent))
     monkeypatch.setattr(sys, "argv", [str(PROGRAM), *SIZES, *arguments])
     capsys.readouterr()
     runpy.run_path(str(PROGRAM), run_name="__main__")

@@ -171,7 +171,7 @@ def test_one_bad_question_leaves_the_others_and_one_bad_video_none(folder, monke
     assert loaded[1].ended == "prompt_error" and "needs at least" in loaded[1].problem
     read = []
     monkeypatch.setattr(
-        builder, "_load", lambda *args, load=builder._load, **options: read.append(1) or load(*args, **options)
+        builder, "load", lambda *args, load=builder.load, **options: read.append(1) or load(*args, **options)
     )
     gone = [replace(sample, media=Video(path=str(folder / "no.mp4"))) for sample in corpus[:3]]
     assert [prompt.ended for prompt in load_prompts(builder, gone)] == ["video_error"] * 3

@@ -23,11 +23,13 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.bonuses import length_bonus, temporal_contrast
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import load_rewards
+from videochat_r1.grpo.second_look import SecondLook
 from videochat_r1.modeling.families import family_of, published_config
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.recipe_file import read_recipe
 from videochat_r1.rewards import REWARDS
 from videochat_r1.sample import Video
+from videochat_r1.second_look.options import ClueOptions
 from videochat_r1.sft import VideoSFTConfig, why_unfit
 from videochat_r1.tasks import TASKS
 from videochat_r1.video.backends import DEFAULT_BACKEND
@@ -132,6 +134,7 @@ ROWS: dict[str, tuple[list[tuple[str, str | None, int | str]], float, bool]] = {
     "grpo/temporal_grounding": ([GROUNDING], 1.0, False),
     "grpo/tracking": ([TRACKING], 1.0, False),
     "grpo/grounded_qa": ([GROUNDED_QA], 1.0, False),
+    "grpo/second_look": ([GROUNDED_QA], 1.0, False),
     "grpo/multi_choice_qa": ([QA], 1.0, False),
     "grpo/quality_assessment": ([QUALITY], 1.0, False),
     "grpo/captioning": ([CAPTIONS], 1.0, False),
@@ -337,6 +340,14 @@ def test_rewards_are_those_of_the_tasks_with_weight_one(path: Path) -> None:
     used = {name for task in tasks_of(path) for name in TASKS[task].reward_names}
     assert [entry["name"] for entry in args.rewards] == [name for name in REWARDS if name in used]
     assert weights == [1.0] * len(rewards)
+
+
+@pytest.mark.parametrize("path", GRPO, ids=name_of)
+def test_one_recipe_looks_again_as_clue_perception_does(path: Path) -> None:
+    _, _, args = resolve(path)
+    looks = args.several_looks()
+    assert (looks is None) == (path.stem != "second_look")
+    assert looks is None or (looks == SecondLook() and looks.clues == ClueOptions())
 
 
 @pytest.mark.parametrize("path", GRPO, ids=name_of)

@@ -55,7 +55,7 @@ def path(tmp_path):
         ]
         nan = float("nan")
         log.score(step, rows, [[nan] * 3, [nan] * 3, [1.0, nan, 1.0], [nan] * 3])
-        log.write([9.0, 0.0, 0.0, 0.5, -0.5])
+        log.write([0.0, 0.0, 0.5, -0.5])
     return tmp_path / "rollouts.jsonl"
 
 

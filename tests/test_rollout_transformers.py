@@ -22,6 +22,7 @@ from videochat_r1.modeling.families import FAMILIES, family_of
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout import own_keys, prefix_cache, transformers_engine
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings
+from videochat_r1.rollout.decoding_step import DecodingStep
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.rollout.sampling import TokenSampler, inverse_cdf, uniform_noise
 from videochat_r1.rollout.transformers_engine import TransformersEngine
@@ -353,8 +354,22 @@ def count_calls(module: torch.nn.Module, shapes: list[tuple[int, ...]]) -> None:
     )
 
 
-def test_each_prompt_is_encoded_and_prefilled_once_without_padding() -> None:
+def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of every decoding step, as they are taken."""
+    rows: list[int] = []
+    step = DecodingStep.__call__
+
+    def counted(self: DecodingStep) -> None:
+        rows.append(len(self._rows.token))
+        step(self)
+
+    monkeypatch.setattr(DecodingStep, "__call__", counted)
+    return rows
+
+
+def test_each_prompt_is_encoded_and_prefilled_once_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
+    steps = count_steps(monkeypatch)
     prompts = ragged_prompts(model)
     patches: list[tuple[int, ...]] = []
     rows: list[tuple[int, ...]] = []
@@ -366,8 +381,9 @@ def test_each_prompt_is_encoded_and_prefilled_once_without_padding() -> None:
         prompts, num_generations=5, settings=sampling(model, 4), noise_seeds=seeds(3, 5)
     )
     assert patches == [(sum(len(medium.patches) for prompt in prompts for medium in prompt.media),)]
-    assert rows == [(1, sum(prompt.num_tokens - 1 for prompt in prompts))] + [(15,)] * 4
-    assert last_mlp[0] == (1, 0)
+    assert rows == [(1, sum(prompt.num_tokens - 1 for prompt in prompts))]
+    assert steps == [15] * 4
+    assert last_mlp == [(1, 0)]
 
 
 def test_decoding_keeps_and_reads_one_copy_of_each_prompts_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,21 +422,20 @@ def test_decoding_keeps_and_reads_one_copy_of_each_prompts_keys(monkeypatch: pyt
     assert set(read) == {tokens}
 
 
-def test_ended_rows_are_dropped_and_all_ended_stops() -> None:
+def test_ended_rows_are_dropped_and_all_ended_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     prompts = ragged_prompts(model)
     settings = sampling(model, 400, eos_token_ids=tuple(range(100, 400)))
-    rows: list[tuple[int, ...]] = []
-    count_calls(model.base_model.language_model.layers[0].mlp, rows)
+    rows = count_steps(monkeypatch)
     groups = TransformersEngine(model, PAD).generate(
         prompts, num_generations=8, settings=settings, noise_seeds=seeds(3, 8)
     )
     flat = [rollout for group in groups for rollout in group]
     lengths = [len(rollout.completion_ids) for rollout in flat]
     assert {rollout.ended for rollout in flat} == {Ended.STOP}
-    assert len(rows) - 1 == max(lengths) < 400
-    assert rows[1] == (24,)
-    assert rows[-1][0] < 12
+    assert len(rows) == max(lengths) < 400
+    assert rows[0] == 24
+    assert rows[-1] < 12
     for rollout in flat:
         assert len(rollout.logps) == len(rollout.completion_ids)
         assert [token in settings.eos_token_ids for token in rollout.completion_ids].index(True) == len(

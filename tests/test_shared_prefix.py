@@ -525,8 +525,8 @@ def test_installing_changes_nothing_for_ordinary_forwards(tmp_path: Path) -> Non
         "attention_mask": torch.ones(2, prompt.num_tokens, dtype=torch.long).index_fill(1, torch.tensor([0]), 0),
         **plain_arguments([prompt] * 2),
     }
-    # The vision tower adds up in another order.
-    torch.testing.assert_close(model(**inputs).logits, plain(**inputs).logits, atol=1e-6, rtol=1e-6)
+    # The vision tower and products add up in another order.
+    torch.testing.assert_close(model(**inputs).logits, plain(**inputs).logits, atol=1e-5, rtol=1e-5)
     model.save_pretrained(tmp_path)
     assert "sdpa" not in (tmp_path / "config.json").read_text()
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "qwen2_5_vl"

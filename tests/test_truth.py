@@ -206,7 +206,10 @@ def test_tokens_that_no_sampler_has_drawn_are_not_compared() -> None:
     assert (found.mean, found.largest) == (0.25, 0.5)
 
 
-def test_what_would_leave_it_out_is_refused(tmp_path) -> None:
-    options = {**DEFAULTS, "output_dir": str(tmp_path), "truth_as_rollout": True, "off_policy_mask_threshold": 0.5}
-    with pytest.raises(ConfigError, match="would not have drawn"):
-        VideoGRPOConfig(**options)
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [({"off_policy_mask_threshold": 0.5}, "would not have drawn"), ({"second_look": {}}, "leave one of them out")],
+)
+def test_what_it_has_no_place_in_is_refused(tmp_path, other, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        VideoGRPOConfig(**{**DEFAULTS, "output_dir": str(tmp_path), "truth_as_rollout": True, **other})

@@ -59,9 +59,10 @@ def test_it_runs_from_its_own_files(installed):
     assert all("env/lib" in path for path in where)
 
 
-def test_the_page_of_the_window_comes_with_it(installed):
+def test_the_pages_come_with_it(installed):
     python, folder = installed
-    code = "from videochat_r1.window.page_text import VIEW; print(len(VIEW.exported('title', {})))"
+    code = "from videochat_r1.window.page_text import VIEW; from videochat_r1.chat.page_text import CHAT; "
+    code += "print(min(len(page.exported('title', {})) for page in (VIEW, CHAT)))"
     done = subprocess.run([str(python), "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and int(done.stdout) > 20_000, done.stderr
 

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from tests.browsing import fresh_tab, needs_chromium, playing, started_chromium, until
@@ -23,6 +24,7 @@ from tests.window_runs import (
     written_run,
 )
 from videochat_r1.cli import main
+from videochat_r1.modeling.tiny import build_tiny
 
 run, address, chromium, tab = written_run, run_address, started_chromium, fresh_tab
 pytestmark = needs_chromium
@@ -159,6 +161,54 @@ def test_a_caption_shows_which_true_events_a_judge_found_and_what_it_made_of_its
     assert page.locator(".answers .picked strong").inner_text() == "answer 2"
     assert page.locator(".events td.picked").count() == 2
     assert page.locator(".claims li").first.inner_text().endswith("(false)")
+
+
+def test_tokens_are_shaded_by_how_likely_they_were_and_by_sampler_against_trainer(open_page):
+    page = open_page("0/groups/1")
+    token = page.locator(".answers > li").first.locator(".part.think span[title]")
+    assert token.inner_text() == " 0" and token.get_attribute("title").startswith(
+        "5\u00a0%, log-probability -3.00; 0.20 above"
+    )
+
+    def ground():
+        return token.evaluate("token => getComputedStyle(token).backgroundColor")
+
+    likely = ground()
+    page.keyboard.press("t")
+    apart = ground()
+    page.get_by_label("tokens shaded by").select_option("not at all")
+    assert len({likely, apart, ground()}) == 3 and ground() == "rgba(0, 0, 0, 0)"
+    assert page.locator(".answers > li").first.get_by_text("least likely “0”, 5\u00a0%").count() == 1
+    page.keyboard.press("l")
+    page.get_by_role("heading", name="tracking").wait_for()
+    assert page.get_by_label("tokens shaded by").count() == 0, "none were logged"
+
+
+def test_what_was_seen_and_earned_at_each_look_of_the_answer_that_is_picked(open_page, tmp_path):
+    clip = write_video(tmp_path / "a.mp4", 40, fps=10)
+    line = grounding(1, "s", str(clip), [1.9, 1.2])
+    for one, segment in zip(line["rollouts"], ([1.0, 2.0], [2.0, 3.0]), strict=True):
+        saw = {"segments": [], "num_frames": 8, "fps": 2.0, "frame_size": [84, 56], "num_tokens": 24}
+        times = [segment[0] + place / 4 for place in range(4)]
+        closer = {**saw, "segments": [segment], "num_frames": 4, "fps": 4.0, "num_tokens": 12, "times": times}
+        first = {"completion": "<answer>0 to 4</answer><glue>here</glue>", "reward": 0.5, "advantage": -0.5}
+        last = {"completion": one["completion"], "reward": one["reward"], "advantage": one["advantage"]}
+        one["looks"] = [{**first, "rewards": {"iou": 0.4}, "saw": saw}, {**last, "rewards": {}, "saw": closer}]
+    (tmp_path / "rollouts.jsonl").write_text(json.dumps(line) + "\n")
+    build_tiny(tmp_path / "model", hidden=32)
+    config = {"model": {"model_name_or_path": str(tmp_path / "model")}, "data": {"video": {"isolation": "none"}}}
+    (tmp_path / "resolved_config.yaml").write_text(yaml.safe_dump(config))
+    with window([tmp_path]) as where:
+        page = open_page("0/groups/1", where)
+        told = page.locator(".answers > li").nth(1).locator(".look > p").all_inner_texts()
+        assert told[0] == "look 1: the whole video, 8 frames, 24 tokens, reward 0.50, advantage −0.50, iou 0.40"
+        assert told[1].startswith("look 2: 2 to 3 s, 4 frames, 12 tokens, reward 1.20")
+        page.keyboard.press("s")
+        page.get_by_role("heading", name="look 2 of answer 1").wait_for(timeout=120_000)
+        page.keyboard.press("j")
+        page.get_by_role("heading", name="look 2 of answer 2").wait_for()
+        times = page.locator(".frames").nth(1).locator("span").all_inner_texts()
+        assert times == ["2 s", "2.25 s", "2.5 s", "2.75 s"]
 
 
 def test_no_text_of_model_file_or_annotation_becomes_markup(open_page):

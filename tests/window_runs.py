@@ -83,8 +83,12 @@ def write_run(folder: Path) -> Path:
         write_pictures(videos / f"{place}.png", [np.full((40, 80, 3), 60 + 120 * place, np.uint8)])
     listed = {"frames": [str(videos / f"{place}.png") for place in range(2)], "frame_times": [0.0, 2.0]}
     verdicts = {"recall": [["a cat jumps", "entailment"], [NASTY, "neutral"]], "precision": [[NASTY, "contradiction"]]}
+    shaded = grounding(1, "when", clip)
+    for one in shaded["rollouts"]:
+        lengths = [7, 4, 2, len(one["completion"]) - 13, 0]
+        one["tokens"] = {"lengths": lengths, "logps": [0, -0.05, -3, -0.5, -0.3], "differences": [0, 0, 0.2, -2, 0]}
     lines = [
-        grounding(1, "when", clip),
+        shaded,
         group(1, "where", "tracking", boxes, [rollout(0, f"<answer>{moved}</answer>", moved, 1.4), rollout(1, "no idea", None, 0.0, ended="length")], video=clip),
         group(1, "which", "multi_choice_qa", {"options": ["a cat", NASTY], "answer": "B"}, [rollout(0, "<answer>B</answer>", "B", 2.0), rollout(1, "<answer>A</answer>", "A", 1.0)], video=foreign),
         group(2, "how many", "numerical_qa", {"answer": "12"}, [rollout(0, "<answer>10</answer>", 10.0, 1.0), rollout(1, "<answer>12</answer>", 12.0, 2.0)], video=None, images=[str(videos / "photo.png")] * 2),

@@ -8,4 +8,5 @@
 # Usage        MODEL=... DATA=... OUTPUT=... NUM_GPUS=8 bash training_scripts/grpo_grounded_qa.sh [--learning_rate 5e-7 ...]
 #
 # Table 5, chain of thought:   --config configs/grpo/ablations/table5_clues_thinking.yaml
+# Over two looks:              --config configs/grpo/second_look.yaml
 exec bash "$(dirname "${BASH_SOURCE[0]}")/launch.sh" grpo configs/grpo/grounded_qa.yaml "$@"

@@ -49,7 +49,7 @@ class TrainingBuilder(PromptBuilder):
         first = super().build(sample)
         if "clue" not in sample.extra:
             return first
-        found = next_look(self, sample.video, first, [sample.extra["clue"]], CLUES, number=1, load=self._load)
+        found = next_look(self, sample.video, first, [sample.extra["clue"]], CLUES, number=1, load=self.load)
         assert isinstance(found, NextLook)
         return found.inputs
 

@@ -3,28 +3,22 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from episodes.asking import Condition, evaluate
+from kept import once
 from miniature.corpora import Sizes, read_sort, write_corpora
 from miniature.judges import caption_scores
-from videochat_r1.evaluation.clue_perception.passes import TASK, CluePerception
 
 from videochat_r1.datasets.annotation_files import read_json
-from videochat_r1.evaluation.answering.answerer import Answerer
-from videochat_r1.evaluation.answering.clue_options import ClueOptions
-from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.grpo.rollout_file import ROLLOUTS
-from videochat_r1.outputs import write_lines
 from videochat_r1.quickstart.options import QuickstartOptions
 from videochat_r1.quickstart.training import Workshop
-from videochat_r1.sample import Sample
-from videochat_r1.training.loader import load_prompt
+from videochat_r1.second_look.options import ClueOptions
 from videochat_r1.video.cache import FrameCache
-from videochat_r1.video.frames import VideoBudget
 
 RECIPES = Path(__file__).resolve().parent
 START = "start"
@@ -33,7 +27,6 @@ PER_UPDATE = 16
 ASKED = {
     "grounding": ("eval", "grounding"),
     "shifted": ("shifted", "grounding"),
-    "training videos": ("train", "grounding"),
     "thinking": ("eval", "thinking"),
     "shifted thinking": ("shifted", "thinking"),
     "clues": ("eval", "clues"),
@@ -45,9 +38,8 @@ ASKED = {
     "long, two looks": ("long", "clues"),
 }
 """What a model may be asked -> the split and the sort of its samples."""
-_COARSE = VideoBudget(fps=1.0, max_frames=64, total_pixels=64 * 784, min_pixels=784, max_pixels=784, isolation="none")
-"""Half the frame rate of all trainings."""
-_CLOSER = ClueOptions(resolution_boost=1.0, fps_boost=2.0, padding=0.5)
+LOOKS = {"long": Condition(None), "long, two looks": Condition(ClueOptions(1.0, 2.0, padding=0.5))}
+"""Asked about coarse videos, at half the frame rate of all trainings; the second look has the rate of these."""
 _BATCH = 64
 
 
@@ -89,14 +81,6 @@ ARMS: Mapping[str, Arm] = {
     "grpo-captions-careful": Arm("grpo", ("captions",), flags=_judged("careful")),
     "grpo-captions-hasty": Arm("grpo", ("captions",), flags=_judged("hasty")),
 }
-
-
-def once(file: Path, make: Callable[[], Any]) -> Any:
-    """What `make` gives, now or in an earlier run; it is kept in the file."""
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_lines(file, [json.dumps(make())])
-    return read_json(file)
 
 
 class Bench:
@@ -183,24 +167,13 @@ class Bench:
 
     def _ask(self, model: Path, asked: str, description: str) -> dict[str, list[float]]:
         samples = read_sort(self._output / "data", *ASKED[asked])
-        if asked.startswith("long"):
-            return {"accuracy": self._look(model, samples, _CLOSER if asked != "long" else None)}
+        if asked in LOOKS:
+            asked_about = [replace(sample, extra={"kind": asked}) for sample in samples]
+            looks = evaluate(model, asked_about, LOOKS[asked], description, batch_size=_BATCH)
+            return {"accuracy": [row["accuracy"] for row in looks]}
         rows = self._workshop(0).answer(model, samples, description=description)
         scores = [row["scores"] for row in rows]
         if asked == "captions":
             pairs = zip(rows, samples, strict=True)
             scores = [caption_scores(row["parsed"], sample.target.events) for row, sample in pairs]
         return {metric: [round(float(score[metric]), 4) for score in scores] for metric in scores[0]}
-
-    def _look(self, model: Path, samples: Sequence[Sample], closer: ClueOptions | None) -> list[float]:
-        """Accuracy of each answer to coarse videos, with or without a closer look at its clue."""
-        options = RunOptions(str(model), video=_COARSE, prompt_layout="text_first", max_new_tokens=64, dtype="float32")
-        answerer = Answerer(options, torch.device("cpu"), templates={TASK.name: "{query}\n{options}"})
-        right: list[float] = []
-        with CluePerception(answerer, closer) as passes:
-            for begin in range(0, len(samples), _BATCH):
-                batch = [load_prompt(answerer.builder, sample) for sample in samples[begin : begin + _BATCH]]
-                for prompt, prediction in zip(batch, passes.answer(batch), strict=True):
-                    target = TASK.target_of(prompt.sample)
-                    right.append(TASK.accuracy(TASK.parse(prediction.completion or "", target), target))
-        return right

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 MARGIN = 0.02
 """A difference that is certainly smaller than this counts as none."""
-NUM_RESAMPLES = 4000
+NUM_RESAMPLES = 2000
 
 Expectation = Literal["more", "less", "same", "no less", "no more"]
 Verdict = Literal["holds here", "does not hold here", "cannot be told at this size"]
@@ -81,16 +81,13 @@ def verdict(expects: Expectation, low: float, high: float, margin: float = MARGI
 
 
 def difference(after: Sequence[Sequence[float]], before: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """(seeds, questions) of after minus before; a model without seeds (the start) stands beside each seed of the other.
+    """(seeds, questions) of after minus before, of the seeds that both have.
 
     Raises:
         ValueError: they were not asked the same number of questions.
     """
-    first, second = np.asarray(after, dtype=np.float64), np.asarray(before, dtype=np.float64)
-    seeds = min(len(first), len(second)) if min(len(first), len(second)) > 1 else max(len(first), len(second))
-    return np.broadcast_to(first[:seeds], (seeds, first.shape[1])) - np.broadcast_to(
-        second[:seeds], (seeds, second.shape[1])
-    )
+    seeds = min(len(after), len(before))
+    return np.subtract(after[:seeds], before[:seeds], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from miniature.claims import MARGIN, PARTS, Asked, Claim, Verdict, difference, i
 from videochat_r1.evaluation.reports.drawing import COLOURS, escaped
 
 Found = Callable[[Asked], Sequence[Sequence[float]]]
-"""Values of a number, a row for each seed that is done; no rows where there is none."""
+"""Values of a number, a row for each seed that is done (of the start, always the same); no rows where there is none."""
 
 VERDICT_COLOURS: Mapping[Verdict, str] = {
     "holds here": COLOURS["truth"],
@@ -70,7 +70,7 @@ def table(part: str, found: Found) -> str:
     for number in numbers(part):
         if rows := found(number):
             values = np.asarray(rows, dtype=np.float64)
-            seeds = ", ".join(f"{100 * value:.1f}" for value in values.mean(axis=1))
+            seeds = ", ".join(dict.fromkeys(f"{100 * value:.1f}" for value in values.mean(axis=1)))
             here = _points(*interval(values))
             lines.append(f"| {number.arm} | {number.asked} | {number.metric} | {here} | {seeds} |")
     return "\n".join(lines)

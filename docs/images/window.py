@@ -1,18 +1,21 @@
-"""Makes README's pictures of the window, and the animation of answers that close in on the truth, from a quickstart's run:
+"""Makes README's pictures of the window and of a conversation, and the animation of answers that close in on the truth, from a
+quickstart's run:
 
     .venv/bin/python docs/images/window.py outputs/quickstart
 
-Needs Chromium. Writes `window_group.png`, `window_training.png` and `window_answers.webp` beside this file.
+Needs Chromium. Writes `window_group.png`, `window_training.png`, `window_chat.png` and `window_answers.webp` beside this file.
 """
 
+import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from videochat_r1.evaluation.reports.drawing import COLOURS
 from videochat_r1.geometry import Span, span_iou
@@ -27,37 +30,66 @@ GROUND, SOFT = "#15181c", "#98a1ad"
 
 
 def main() -> None:
-    """All three."""
+    """All of them."""
     run = Path(sys.argv[1])
     photograph(run)
+    talk(run)
     animate(answers_of(run / ROLLOUTS))
 
 
-def photograph(run: Path) -> None:
-    """The group whose tracking answers differ most, and how training went."""
-    command = [sys.executable, "-m", "videochat_r1.cli", "view", str(run), "--port", "0"]
-    window = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+@contextmanager
+def served(*command: str) -> Iterator[tuple[Page, str]]:
+    """A browser's page, and the address at which this command of the project shows something."""
+    window = subprocess.Popen(
+        [sys.executable, "-m", "videochat_r1.cli", *command, "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert window.stdout is not None
-        address = window.stdout.readline().split()[1]
+        address = next(line.split()[1] for line in window.stdout if line.startswith("open "))
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1280, "height": 800})
-            page.goto(f"{address}#/0/groups?task=tracking&order=disagreement")
-            page.locator(".list a").first.click()
-            page.locator(".timeline").focus()
-            for _ in range(4):
-                page.keyboard.press("ArrowRight")
-            page.locator(".answers button").first.click()
-            page.wait_for_timeout(1500)
-            page.screenshot(path=HERE / "window_group.png")
-            page.goto(f"{address}#/0/training")
-            page.locator(".map").wait_for()
-            page.screenshot(path=HERE / "window_training.png")
+            yield browser.new_page(viewport={"width": 1280, "height": 800}), address
             browser.close()
     finally:
         window.terminate()
         window.wait()
+
+
+def photograph(run: Path) -> None:
+    """The group whose tracking answers differ most, and how training went."""
+    with served("view", str(run)) as (page, address):
+        page.goto(f"{address}#/0/groups?task=tracking&order=disagreement")
+        page.locator(".list a").first.click()
+        page.locator(".timeline").focus()
+        for _ in range(4):
+            page.keyboard.press("ArrowRight")
+        page.locator(".answers button").first.click()
+        page.wait_for_timeout(1500)
+        page.screenshot(path=HERE / "window_group.png")
+        page.goto(f"{address}#/0/training")
+        page.locator(".map").wait_for()
+        page.screenshot(path=HERE / "window_training.png")
+
+
+def talk(run: Path) -> None:
+    """The first question about a colour, put to the trained model, while a clue of its answer plays."""
+    lines = (run / "data" / "eval.jsonl").read_text().splitlines()
+    sample = next(row for row in map(json.loads, lines) if row["task"] == "grounded_qa")
+    with served("chat", "--model", str(run / "checkpoints" / "grpo"), "--videos", str(run / "data" / "videos")) as (
+        page,
+        address,
+    ):
+        page.goto(address)
+        page.get_by_role("button", name=Path(sample["video"]["path"]).name).click()
+        page.get_by_text("choose", exact=True).click()
+        for letter, option in zip("ABCD", sample["target"]["options"], strict=True):
+            page.get_by_label(f"option {letter}", exact=True).fill(option)
+        page.get_by_label("question", exact=True).fill(sample["query"])
+        page.get_by_label("question", exact=True).press("Enter")
+        page.locator(".answered[aria-busy=false]").wait_for(timeout=300_000)
+        page.locator(".clues button").click()
+        page.wait_for_timeout(700)
+        page.screenshot(path=HERE / "window_chat.png")
 
 
 def answers_of(rollouts: Path) -> list[tuple[int, list[tuple[float, float, float]]]]:

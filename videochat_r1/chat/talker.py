@@ -61,7 +61,7 @@ class ModelTalker:
         self._asked_with = {} if options.prompt is None else {GROUNDED.name: options.prompt}
         self.answerer = Answerer(options, device, box_format=box_format, max_kept_tokens=KEPT_TOKENS)
         config = options.config()
-        self.max_positions = int(config.get_text_config().max_position_embeddings)
+        self._max_positions = int(config.get_text_config().max_position_embeddings)
         self.folder = options.model
         self.about = About(
             model=Path(options.model).name or options.model,
@@ -85,6 +85,16 @@ class ModelTalker:
     def begin(self, media: Media) -> "ModelTalk":
         """A conversation; nothing is read yet."""
         return ModelTalk(self, media)
+
+    def too_long(self, inputs: PromptInputs) -> str | None:
+        """Why a prompt cannot be answered; None where the model has positions enough."""
+        needed = inputs.next_position + self.answerer.sampling.max_new_tokens
+        if needed <= self._max_positions:
+            return None
+        return (
+            f"question, answer and all before them need {needed:,} positions, and the model has {self._max_positions:,}: begin a "
+            "new conversation, or ask for less"
+        )
 
     def builder(self, question: Question) -> PromptBuilder:
         """Of the question's prompt."""
@@ -142,12 +152,8 @@ class ModelTalk:
             self._duration = probe(self._media, backend=budget.backend, timeout_seconds=budget.timeout_seconds).duration
         sample = sample_of(question, self._media, self._duration)
         inputs = builder.ask(sample, self._shown, self._turns) if self._shown else builder.build(sample)
-        needed = inputs.next_position + self._talker.answerer.sampling.max_new_tokens
-        if needed > self._talker.max_positions:
-            raise DataError(
-                f"question, answer and all before them need {needed:,} positions, and the model has "
-                f"{self._talker.max_positions:,}: begin a new conversation, or ask for less"
-            )
+        if problem := self._talker.too_long(inputs):
+            raise DataError(problem)
         self._shown = inputs.media
         return sample, inputs
 
@@ -164,6 +170,8 @@ class ModelTalk:
             found = next_look(builder, self._media, first, clues, options, number=number)
             if isinstance(found, NoLook):
                 return None if found.problem is None else self._without_folders(found.problem)
+            if problem := self._talker.too_long(found.inputs):
+                return problem
             exchange.take(*found)
         return None
 

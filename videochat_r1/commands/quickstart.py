@@ -55,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"\nvideos longer than any in training\n{table(summary['longer_videos'])}")
     print(f"\n{summary['seconds']['total']:.0f} s in all. Open {arguments.output / 'report.html'}")
     print(f"Every answer of the training, over its video: videochat-r1 view {shlex.quote(str(arguments.output))}")
+    talk = ["videochat-r1", "chat", "--model", str(options.checkpoints / "grpo"), "--videos", str(options.data)]
+    print(f"Questions of your own about its videos: {shlex.join(talk)}")
     return 0
 
 

@@ -11,7 +11,13 @@ from videochat_r1.doctor.memory import (
     state_bytes,
     update_bytes,
 )
-from videochat_r1.doctor.recipe import PROMPT_TEXT_TOKENS, Recipe, rows_per_process, shuffled_generations
+from videochat_r1.doctor.recipe import (
+    PROMPT_TEXT_TOKENS,
+    Recipe,
+    looks_after_first,
+    rows_per_process,
+    shuffled_generations,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,10 @@ def memory_parts(
     shared = prompt + completions * args.max_completion_length
     repeated = completions * (prompt + args.max_completion_length)
     copies = 1 if share_logps else completions
+    # At most, as the clues of every completion may be others.
+    further = looks_after_first(recipe) * completions
+    closer = closest_video(recipe, video, shape)
+    more = further * (closer + PROMPT_TEXT_TOKENS + args.max_completion_length)
     trained = shape.parameters - (shape.vision_parameters if model.freeze_vision_tower else 0)
     state, host = state_bytes(
         shape.parameters,
@@ -84,10 +94,10 @@ def memory_parts(
     update = update_bytes(
         shape,
         strategy,
-        tokens=shared if share_logps else repeated,
-        video_tokens=copies * video.tokens,
+        tokens=(shared if share_logps else repeated) + more,
+        video_tokens=copies * video.tokens + further * closer,
         rows=rows,
-        scored_tokens=completions * args.max_completion_length,
+        scored_tokens=(completions + further) * args.max_completion_length,
         bf16=bf16,
         checkpointing=bool(args.gradient_checkpointing),
         frozen_vision=model.freeze_vision_tower,
@@ -117,8 +127,31 @@ def memory_parts(
             video_tokens=prompts * video.tokens,
             bf16=bf16,
         )
+        if further:
+            # Looks are drawn one after the other.
+            again = rollout_bytes(
+                shape,
+                strategy,
+                tokens=completions * (closer + PROMPT_TEXT_TOKENS + args.max_completion_length),
+                groups=groups,
+                prompt_tokens=completions * (closer + PROMPT_TEXT_TOKENS),
+                video_tokens=completions * closer,
+                bf16=bf16,
+            )
+            rollout = max(rollout, again)
     sleeps = grpo and args.use_vllm and args.vllm_enable_sleep_mode
     return MemoryParts(state, update, rollout, host, vllm, sleeps)
+
+
+def closest_video(recipe: Recipe, video: VideoGrid, shape: ModelShape) -> float:
+    """Most tokens that the video of a further look can have."""
+    looks = recipe.args.several_looks() if recipe.kind == "grpo" else None
+    if looks is None:
+        return 0.0
+    boosted = video.tokens * (looks.resolution_boost**2 * looks.fps_boost) ** looks.rounds
+    side = shape.token_side
+    total_pixels = recipe.data.budget().sized(side).total_pixels
+    return min(boosted, looks.max_tokens or total_pixels / side**2)
 
 
 def vllm_bytes(recipe: Recipe, shape: ModelShape, video: VideoGrid, gpu_bytes: float | None) -> float:

@@ -11,6 +11,7 @@ from trl import GRPOConfig
 
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.bonuses import BonusOptions, LengthBonus, TemporalContrast, length_bonus, temporal_contrast
+from videochat_r1.grpo.second_look import SecondLook, second_look
 from videochat_r1.grpo.task_scale import TASK_EMA, TaskEma
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.training.layout import (
@@ -59,6 +60,13 @@ class VideoGRPOConfig(GRPOConfig):
     )
     length_bonus: dict | str | None = field(
         default=None, metadata={"help": "A bonus for correct completions of a length within a band."}
+    )
+    second_look: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Rollouts that see the clues of their answer again, closer, and answer again (docs/training.md): "
+            "resolution_boost, fps_boost, rounds, credit, ..."
+        },
     )
     task_ema: dict | str | None = field(
         default=None,
@@ -122,6 +130,7 @@ class VideoGRPOConfig(GRPOConfig):
         "rewards": list[RewardEntry] | None,
         "temporal_contrast": TemporalContrast | str | None,
         "length_bonus": LengthBonus | None,
+        "second_look": SecondLook | None,
         "task_ema": TaskEma | None,
         "judge": JudgeConfig | None,
     }
@@ -147,6 +156,8 @@ class VideoGRPOConfig(GRPOConfig):
         for options in self.bonuses():
             # With the numbers of a preset, so that files and a resumed run tell and compare them.
             setattr(self, options.WHERE, dataclasses.asdict(options))
+        if (looks := self.several_looks()) is not None:
+            self.second_look = dataclasses.asdict(looks)
         if self.rollout_batch_rows is not None and self.rollout_batch_rows < 1:
             raise ConfigError(f"rollout_batch_rows={self.rollout_batch_rows}: expected at least 1, or null for all")
         if self.per_device_train_batch_size % self.num_generations:
@@ -175,6 +186,20 @@ class VideoGRPOConfig(GRPOConfig):
             ConfigError: an unknown key, or a value that cannot work.
         """
         return TaskEma.of(self.task_ema, self.scale_rewards)
+
+    def several_looks(self) -> SecondLook | None:
+        """The options of rollouts that look again; None where they do not.
+
+        Raises:
+            ConfigError: an unknown key, a value that cannot work, or a bonus that has no meaning beside it.
+        """
+        options = second_look(self.second_look)
+        if options is not None and self.temporal_contrast is not None:
+            raise ConfigError(
+                "temporal_contrast compares answers to the whole video with and without its order, and second_look has answers "
+                "to parts of it: leave one of them out"
+            )
+        return options
 
     def judge_config(self) -> JudgeConfig | None:
         """The judge of the recipe; None without one.
@@ -219,6 +244,8 @@ class VideoGRPOConfig(GRPOConfig):
             raise ConfigError(
                 f"scale_rewards: {TASK_EMA} scales the sum of rewards: use multi_objective_aggregation 'sum_then_normalize'"
             )
+        if self.truth_as_rollout and self.second_look is not None:
+            raise ConfigError("truth_as_rollout has one look and second_look several: leave one of them out")
         if self.truth_as_rollout and self.off_policy_mask_threshold is not None:
             raise ConfigError(
                 "off_policy_mask_threshold leaves out what the policy would not have drawn, such as the answers of "

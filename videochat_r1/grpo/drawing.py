@@ -172,6 +172,7 @@ def _columns(sample: Sample, prompt: PromptInputs | None, *, thinking: bool) -> 
         "response": sample.response,
         "thinking": thinking,
         "truth": False,
+        "look": 0,
         "shuffled_accuracy": None,
         **media_columns(sample.media),
     }

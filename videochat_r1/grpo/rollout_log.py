@@ -28,7 +28,12 @@ _OF_GROUP = (
     *("response", "shuffled_accuracy"),
 )
 # These are left out where a group, or a completion, has none.
-_IF_ANY = ("video", "video_parts", "images", "duration", "response", "shuffled_accuracy", "verdicts", "tokens", "truth")
+_IF_ANY = (
+    *("video", "video_parts", "images", "duration", "response", "shuffled_accuracy", "verdicts", "tokens", "looks"),
+    "truth",
+)
+# What each look of a rollout has of its own.
+_OF_LOOK = ("completion", "parsed", "rewards", "num_tokens", "ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,11 @@ class ScoredCompletion:
     """One rollout with what was made of it. `step` counts from 1, as console and checkpoints do: the update it leads to.
 
     `rewards` holds None where a reward does not apply, and everywhere in a rollout that `ended` unscored; `problem` says why.
-    `truth` is True of one that is the true answer, put among the rollouts. `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled, `verdicts` what a judge's
-    rewards rest on: (event, label) pairs by name. `tokens` are those of `grpo.token_log`.
+    `truth` is True of one that is the true answer, put among the rollouts. `shuffled_accuracy` is that of the rollouts drawn for
+    its group with the video's frames shuffled, `verdicts` what a judge's rewards rest on: (event, label) pairs by name. `tokens`
+    are those of `grpo.token_log`.
+    Of a rollout that may look again, this is its last look, and `looks` holds all: what each `saw`, and as above `completion`,
+    `parsed`, `rewards`, `num_tokens` and `ended`, of earlier ones `tokens`, with the `reward` that it was paid and its `advantage`.
     """
 
     step: int
@@ -66,6 +74,7 @@ class ScoredCompletion:
     shuffled_accuracy: Sequence[float | None] | None = None
     verdicts: Mapping[str, Any] | None = None
     tokens: Mapping[str, Any] | None = None
+    looks: Sequence[Mapping[str, Any]] | None = None
     truth: bool | None = None
 
 
@@ -117,29 +126,43 @@ class Drawn(NamedTuple):
         columns: what reward functions see of its row.
         completion: the text.
         num_tokens: of the completion.
-        ended: why it did; the row of a sample that was left out is not `drawn`.
+        ended: why it did; the row of a sample that was left out is not `drawn`. None where there is no such look.
         outcome: what became of its rewards.
         tokens: for the log, see `grpo.token_log`; None logs none.
+        saw: what it was given to, of a sample that may be looked at again.
+        look_problem: see `Turn`.
     """
 
     columns: Mapping[str, Any]
     completion: str
     num_tokens: int
-    ended: Ended
+    ended: Ended | None
     outcome: Outcome
     tokens: Mapping[str, Any] | None = None
+    saw: Mapping[str, Any] | None = None
+    look_problem: str | None = None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there is a completion."""
+        return self.ended is not None and self.ended.drawn
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether it has rewards."""
+        return self.ended is not None and self.ended.scored
 
     @classmethod
     def of(cls, turn: Turn, outcome: Outcome, token_log: TokenLog | None = None) -> "Drawn":
         """A rollout whose rewards could not be found out ended unscored, however its text did."""
-        assert turn.ended is not None
+        drawn = turn.ended is not None and turn.ended.drawn
+        ended = Ended.UNSCORED if drawn and outcome.reason is not None else turn.ended
         ids: Sequence[int] = () if turn.rollout is None else turn.rollout.completion_ids
         tokens = None
         if token_log is not None and turn.rollout is not None and turn.prompt is not None:
             tokens = token_log.of(ids, turn.rollout.logps, turn.prompt.completion, turn.completion)
-        unscored = turn.ended.drawn and outcome.reason is not None
-        ended = Ended.UNSCORED if unscored else turn.ended
-        return cls(turn.columns, turn.completion, len(ids), ended, outcome, tokens)
+        saw = None if turn.look is None else turn.look.to_json()
+        return cls(turn.columns, turn.completion, len(ids), ended, outcome, tokens, saw, turn.look_problem)
 
 
 def length_metrics(drawn: Sequence[tuple[int, bool]]) -> dict[str, float]:
@@ -157,10 +180,10 @@ def length_metrics(drawn: Sequence[tuple[int, bool]]) -> dict[str, float]:
 
 
 def ended_metrics(drawn: Sequence[Drawn]) -> dict[str, float]:
-    """`{task}/ended/{reason}`: shares of all rollouts of a task, those that never began included."""
+    """`{task}/ended/{reason}`: shares of all completions of a task, those that never began included."""
     by_task: dict[str, list[str]] = defaultdict(list)
     for one in drawn:
-        if not one.columns["truth"]:
+        if one.ended is not None and not one.columns["truth"]:
             by_task[one.columns["task"]].append(one.ended)
     return {
         f"{task}/ended/{reason}": share
@@ -176,65 +199,86 @@ class RolloutLog:
         path: the file; None writes nothing.
         reward_names: in the order of the rewards.
         reward_weights: of each.
-        num_generations: completions per group.
+        num_generations: rollouts per group.
+        looks: most of a rollout; the rows of a group come look by look.
     """
 
     def __init__(
-        self, path: Path | None, reward_names: Sequence[str], reward_weights: Sequence[float], num_generations: int
+        self,
+        path: Path | None,
+        reward_names: Sequence[str],
+        reward_weights: Sequence[float],
+        num_generations: int,
+        looks: int = 1,
     ) -> None:
         self._path = path
         self._names = reward_names
         self._weights = reward_weights
         self._num_generations = num_generations
-        self._drawn: Sequence[Drawn] = ()
+        self._looks = looks
+        self._rows_of: list[list[int]] = []
         self._scored: list[ScoredCompletion] = []
         self._updates: dict[str, deque[dict[str, Sum]]] = defaultdict(lambda: deque(maxlen=UPDATES))
         self._told: dict[str, set[str]] = defaultdict(set)
 
-    def score(self, step: int, drawn: Sequence[Drawn], rewards: Sequence[Sequence[float]]) -> dict[str, float]:
+    def score(
+        self,
+        step: int,
+        drawn: Sequence[Drawn],
+        rewards: Sequence[Sequence[float]],
+        paid: Sequence[Sequence[float]] | None = None,
+    ) -> dict[str, float]:
         """Take the rollouts of all ranks; returns `ended_metrics` of all and `task_metrics` of those that were drawn.
 
         Args:
             step: the update that they lead to.
             drawn: all of them, in whole groups.
-            rewards: of each, NaN for none.
+            rewards: of each, as measured, NaN for none.
+            paid: of each, where looks share them.
         """
-        self._drawn = drawn
+        size = self._num_generations
+        whole = size * self._looks
+        first_looks = [begin + place for begin in range(0, len(drawn), whole) for place in range(size)]
+        looks = ([row for row in range(first, first + whole, size) if drawn[row].is_drawn] for first in first_looks)
+        self._rows_of = [rows for rows in looks if rows]
+        given = paid or rewards
         self._scored = [
-            self._of(step, one, values) for one, values in zip(drawn, rewards, strict=True) if one.ended.drawn
+            self._rollout(step, [(drawn[row], rewards[row], given[row]) for row in rows]) for rows in self._rows_of
         ]
         self._warn()
         return {**task_metrics(self._by_policy), **ended_metrics(drawn), **self._of_truths()}
 
     def totals(self) -> dict[str, float]:
-        """TRL's `reward` and `rewards/{name}/mean`, with their deviations, of the rollouts scored last: as measured, the policy's own."""
-        columns = {f"rewards/{name}": [row.rewards[name] for row in self._by_policy] for name in self._names}
-        metrics = {}
-        for name, column in {"reward": [row.reward for row in self._by_policy], **columns}.items():
-            values = [value for value in column if value is not None]
-            metrics[name if name == "reward" else f"{name}/mean"] = statistics.fmean(values) if values else math.nan
-            spread = statistics.stdev(values) if len(values) > 1 else math.nan
-            metrics["reward_std" if name == "reward" else f"{name}/std"] = spread
+        """TRL's `reward` and `rewards/{name}/mean` with their deviations, of the policy's rollouts scored last: their last looks."""
+        values = {f"rewards/{name}": [row.rewards[name] for row in self._by_policy] for name in self._names}
+        known = {name: [value for value in each if value is not None] for name, each in values.items()}
+        sums = [row.reward for row in self._by_policy if row.reward is not None]
+        metrics = {"reward": _mean(sums), "reward_std": _deviation(sums)}
+        for name, each in known.items():
+            metrics |= {f"{name}/mean": _mean(each), f"{name}/std": _deviation(each)}
         return metrics
 
     def write(self, advantages: Sequence[float], apart: Sequence[Sequence[float]] | None = None) -> None:
         """Add a line per group.
 
         Args:
-            advantages: end with those of the rollouts that were scored last.
+            advantages: of the rows that were scored last.
             apart: of each of these, the sampler's log-probability of every token less the trainer's; None where it is not known.
         """
         if self._path is None:
             return
-        usable = [index for index, one in enumerate(self._drawn) if one.ended.drawn]
-        offset = len(advantages) - len(self._drawn)
         rows = [
-            replace(row, advantage=advantages[offset + index]) for row, index in zip(self._scored, usable, strict=True)
+            replace(
+                row,
+                advantage=advantages[of_row[-1]],
+                looks=_with_advantages(row.looks, [advantages[index] for index in of_row]),
+            )
+            for row, of_row in zip(self._scored, self._rows_of, strict=True)
         ]
         if apart is not None:
             rows = [
-                row if row.tokens is None else replace(row, tokens=with_differences(row.tokens, apart[index]))
-                for row, index in zip(rows, usable, strict=True)
+                row if row.tokens is None else replace(row, tokens=with_differences(row.tokens, apart[of_row[-1]]))
+                for row, of_row in zip(rows, self._rows_of, strict=True)
             ]
         append_rollouts(self._path, rows, self._num_generations)
 
@@ -264,10 +308,31 @@ class RolloutLog:
                 logger.warning("%s", with_example(told[kind], unread[0]) if kind == READ else told[kind])
             self._told[task] = set(told)
 
+    def _rollout(self, step: int, looks: Sequence[tuple[Drawn, Sequence[float], Sequence[float]]]) -> ScoredCompletion:
+        """From each of its looks, with its rewards as measured and as paid."""
+        made = [self._of(step, one, values) for one, values, _ in looks]
+        if looks[0][0].saw is None:
+            return made[-1]
+        told = [
+            {
+                "saw": one.saw,
+                **{name: getattr(row, name) for name in _OF_LOOK},
+                "reward": self._weighted(paid),
+                **({} if one.look_problem is None else {"problem": one.look_problem}),
+                **({} if row is made[-1] or row.tokens is None else {"tokens": row.tokens}),
+            }
+            for row, (one, _, paid) in zip(made, looks, strict=True)
+        ]
+        return replace(made[-1], looks=told)
+
+    def _weighted(self, values: Sequence[float]) -> float | None:
+        weighted = [v * w for v, w in zip(values, self._weights, strict=True) if not math.isnan(v)]
+        return sum(weighted) if weighted else None
+
     def _of(self, step: int, one: Drawn, values: Sequence[float]) -> ScoredCompletion:
+        assert one.ended is not None
         columns = one.columns
         target = TASKS[columns["task"]].target_from_json(columns["target"])
-        weighted = [v * w for v, w in zip(values, self._weights, strict=True) if not math.isnan(v)]
         return ScoredCompletion(
             step=step,
             sample_id=columns["sample_id"],
@@ -282,7 +347,7 @@ class RolloutLog:
             completion=one.completion,
             target=columns["target"],
             rewards={name: _finite(value) for name, value in zip(self._names, values, strict=True)},
-            reward=sum(weighted) if weighted else None,
+            reward=self._weighted(values),
             advantage=0.0,
             num_tokens=one.num_tokens,
             ended=one.ended,
@@ -316,6 +381,22 @@ def _zero_variance_share(rows: Sequence[ScoredCompletion]) -> float:
     groups = [rows[begin:end] for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True)]
     distinct = [{round(row.reward, 6) for row in group if row.reward is not None} for group in groups]
     return statistics.fmean(len(values) <= 1 for values in distinct)
+
+
+def _with_advantages(
+    looks: Sequence[Mapping[str, Any]] | None, advantages: Sequence[float]
+) -> list[dict[str, Any]] | None:
+    if looks is None:
+        return None
+    return [{**look, "advantage": each} for look, each in zip(looks, advantages, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def _finite(value: Any) -> Any:

@@ -11,6 +11,7 @@ from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout.base import Rollout
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import Sample
+from videochat_r1.second_look.view import Look
 
 # Rewards that differ by less than about 5e-7 are equal up to rounding. Where TRL divides them by their own group's
 # std + 1e-4, such a difference still shows as an advantage of up to 5e-3, and a real one as more.
@@ -34,6 +35,8 @@ class Turn:
         left_out: why there is nothing to draw.
         rollout: what was drawn; None before, and where there is nothing.
         completion: its text as rewards and logs read it.
+        look: what the prompt shows, of a sample that may be looked at again.
+        look_problem: why the clues of the completion could not be looked at, if they were to be.
         features: of what the prompt shows, for a frozen vision tower; None computes them.
     """
 
@@ -43,6 +46,8 @@ class Turn:
     left_out: Ended | None = None
     rollout: Rollout | None = None
     completion: str = ""
+    look: Look | None = None
+    look_problem: str | None = None
     features: torch.Tensor | None = None
 
     @property
@@ -54,7 +59,7 @@ class Turn:
 
     @property
     def ended(self) -> Ended | None:
-        """Why the completion ended, or never began; None before it is drawn."""
+        """Why the completion ended, or never began; None before it is drawn, and where there is no such look."""
         return self.left_out if self.rollout is None else self.rollout.ended
 
 
@@ -138,7 +143,7 @@ def complete_rows(
 def leave_out_rows(batch: dict[str, Any], usable: torch.Tensor) -> None:
     """Give the rows that are not usable, (B,) bool, no part in the loss; `row_valid` keeps which are."""
     batch["row_valid"] = usable
-    for name in ("completion_mask", "old_per_token_logps", "ref_per_token_logps"):
+    for name in ("advantages", "completion_mask", "old_per_token_logps", "ref_per_token_logps"):
         # Log-probabilities too: the policy's are zeros there, and a ratio that overflows stays NaN under a mask.
         if name in batch:
             batch[name][~usable] = 0

@@ -3,17 +3,16 @@
 Every override of a TRL or transformers method is in this file, or in a mixin of `training` that SFT shares, with its reason in
 its docstring. What is not overridden (loss types, KL, clipping, advantages, DeepSpeed, PEFT) is TRL's.
 
-The way of a batch: `GroupSampler` asks for prompts -> `PromptLoader` brings their `PromptInputs` -> `_draw` has G rollouts of
-each drawn, a `Turn` per row -> `_generate_and_score_completions` lets TRL score and normalise them -> `_prepare_inputs` deals
-them out in micro-batches of whole groups -> `_compute_loss` is TRL's, over log-probabilities from `completion_logps`.
+The way of a batch: `GroupSampler` asks for prompts -> `PromptLoader` brings their `PromptInputs` -> `_draw` (`DrawsRollouts`)
+has G rollouts of each drawn, a `Turn` per row -> `_generate_and_score_completions` lets TRL score and normalise them ->
+`_prepare_inputs` deals them out in micro-batches of whole groups -> `_compute_loss` is TRL's, over log-probabilities from
+`completion_logps`.
 """
 
-import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +29,20 @@ from transformers import (
     TrainingArguments,
 )
 from trl import GRPOTrainer
-from trl.extras.profiling import profiling_context
-from trl.models import unwrap_model_for_generation
 
-from videochat_r1.errors import ConfigError, DivergedError, JudgeError
+from videochat_r1.errors import ConfigError, JudgeError
 from videochat_r1.grpo.agreement import agreement, apart, refuse_other_prompts, refuse_other_sampler
 from videochat_r1.grpo.config import VideoGRPOConfig
-from videochat_r1.grpo.drawing import draw_turns, first_turns, reward_columns, shuffled_turns, tell_accuracy
+from videochat_r1.grpo.credit import absent_share, credited, look_metrics
 from videochat_r1.grpo.group_rewards import TemporalBonus
+from videochat_r1.grpo.looks import FurtherLooks
 from videochat_r1.grpo.packing import shared_share
 from videochat_r1.grpo.parts_of_trl import parts_for
 from videochat_r1.grpo.payment import Payment
 from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.rollout_file import ROLLOUTS, drop_rollouts_after
 from videochat_r1.grpo.rollout_log import Drawn, RolloutLog, length_metrics
+from videochat_r1.grpo.rollouts import DrawsRollouts
 from videochat_r1.grpo.rows import (
     Shown,
     Turn,
@@ -52,12 +51,12 @@ from videochat_r1.grpo.rows import (
     cut_rows,
     informative_groups,
     leave_out_rows,
-    noise_seed,
     replace_groups,
     spread,
     weigh_rows,
     without_groups,
 )
+from videochat_r1.grpo.second_look import AskedForClues
 from videochat_r1.grpo.shared_prefix import (
     completion_logps,
     install_shared_prefix,
@@ -66,13 +65,11 @@ from videochat_r1.grpo.shared_prefix import (
     verify_shared,
 )
 from videochat_r1.grpo.token_log import TokenLog
-from videochat_r1.grpo.truth import give_truths
-from videochat_r1.modeling.inputs import PromptInputs, on_device
+from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
-from videochat_r1.modeling.media_features import encode_each, has_frozen_tower, tower_parameters
+from videochat_r1.modeling.media_features import has_frozen_tower
 from videochat_r1.modeling.prompts import PromptBuilder
-from videochat_r1.rollout.base import RolloutEngine, SamplingSettings
-from videochat_r1.rollout.transformers_engine import TransformersEngine
+from videochat_r1.rollout.base import SamplingSettings
 from videochat_r1.training import checkpoint, resumable
 from videochat_r1.training.divergence import StopsWhenDiverged
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader, load_prompts
@@ -84,7 +81,7 @@ logger = logging.getLogger(__name__)
 RewardFunction = Callable[..., list[float | None]]
 
 
-class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.ResumableTrainer, GRPOTrainer):
+class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resumable.ResumableTrainer, GRPOTrainer):
     """GRPO on samples with videos.
 
     Args:
@@ -127,7 +124,9 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             micro_batches=args.steps_per_generation,
             repeats=args.steps_per_generation * args.num_iterations,
         )
-        self._sampler = GroupSampler(source, self._layout)
+        self._looks = args.several_looks()
+        self._rows_per_prompt = args.num_generations * (1 if self._looks is None else self._looks.looks)
+        self._sampler = GroupSampler(source if self._looks is None else AskedForClues(source), self._layout)
         self._builder = builder
         self._sampling = SamplingSettings(
             max_new_tokens=args.max_completion_length,
@@ -162,6 +161,10 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             refuse_dropout(self.model)
         if self.ref_model is not None:
             install_shared_prefix(self.accelerator.unwrap_model(self.ref_model))
+        self._further: FurtherLooks | None = None
+        if self._looks is not None:
+            self._looks.check_rewards(self.reward_func_names)
+            self._further = FurtherLooks(builder, self._looks, workers=max(2, args.dataloader_num_workers))
         self._loader = PromptLoader(
             builder,
             self._sampler,
@@ -171,12 +174,10 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         )
         # Also true of LoRA, whose adapters are on the language model.
         self._tower_is_frozen = has_frozen_tower(self.model)
-        self._placeholder: PromptInputs | None = None
         self._buffered_inputs: list[dict[str, Any]] | None = None
         self._shown = Shown()
-        self._placeholder_features: torch.Tensor | None = None
         self._turns: list[Turn] = []
-        self._lone_share = 0.0
+        self._lone_share = self._absent_share = 0.0
         self._token_log = TokenLog(processor) if args.log_token_logps else None
         self._rollout_file = Path(args.output_dir) / ROLLOUTS
         self._rollout_log = RolloutLog(
@@ -184,6 +185,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
             self.reward_func_names,
             self.reward_weights.tolist(),
             self.num_generations,
+            self._rows_per_prompt // self.num_generations,
         )
         self._logps: torch.Tensor | None = None
         self._verified = not args.verify_shared_prompt
@@ -223,29 +225,22 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         """Build the prompts of a micro-batch that came out of a checkpoint again, from where its groups came from."""
         samples = [
             self._sampler.further(step, draw, self.args.process_index, count)[index] if draw else requests[index].sample
-            for step, draw, count, index in batch["row_source"][:: self.num_generations].tolist()
+            for step, draw, count, index in batch["row_source"][:: self._rows_per_prompt].tolist()
         ]
-        loaded = load_prompts(self._builder, samples)
+        prompts = self._on_device(load_prompts(self._builder, samples))
+        of_rows = self._repeated(prompts)
+        if self._further is not None:
+            completions = self._decode(batch["completion_ids"].tolist())
+            valid = batch["row_valid"].tolist()
+            of_rows = self._further.again(samples, prompts, completions, valid, self.accelerator.device)
         # What could be read before may be gone now.
-        usable = self._repeated([prompt.inputs is not None for prompt in loaded])
-        leave_out_rows(batch, batch["row_valid"] & torch.tensor(usable, device=batch["row_valid"].device))
-        batch.update(row_prompts=self._repeated(self._on_device(loaded)), row_features=None)
+        usable = torch.tensor([prompt is not None for prompt in of_rows], device=batch["row_valid"].device)
+        leave_out_rows(batch, batch["row_valid"] & usable)
+        batch.update(row_prompts=of_rows, row_features=None)
 
     def _repeated(self, values: Sequence[Any]) -> list[Any]:
         """One value per row from one per prompt."""
-        return [value for value in values for _ in range(self.num_generations)]
-
-    def _on_device(self, loaded: Sequence[LoadedPrompt]) -> list[PromptInputs | None]:
-        """Inputs of each prompt on the device; None of what cannot be used."""
-        moved = iter(on_device([one.inputs for one in loaded if one.inputs is not None], self.accelerator.device))
-        return [None if one.inputs is None else next(moved) for one in loaded]
-
-    def _blank(self) -> PromptInputs:
-        """A blank clip for a forward without any row: under ZeRO-3 every rank has to run the same modules, vision tower
-        included."""
-        if self._placeholder is None:
-            self._placeholder = self._builder.blank().to(self.accelerator.device)
-        return self._placeholder
+        return [value for value in values for _ in range(self._rows_per_prompt)]
 
     # --- generation and scoring ---------------------------------------------------------------------------------
 
@@ -261,7 +256,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
                 break
             more = self._sampler.further(self.state.global_step, draw, self.args.process_index, wanted)
             extra = self._generate_once(self._loader.load_now(more), draw=draw)
-            output, replaced = replace_groups(output, extra, self.num_generations, self._advantage_rounding)
+            output, replaced = replace_groups(output, extra, self._rows_per_prompt, self._advantage_rounding)
             self._metrics["train"]["dynamic_sampling/groups_replaced"].append(float(sum(gather_object([replaced]))))
         self._metrics["train"]["time/video_wait"].append(self._loader.seconds_waited - waited)
         weigh_rows(output, self.loss_type, self._layout.micro_batches, self._add_up)
@@ -276,7 +271,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         return advantage_rounding(self.scale_rewards, self.multi_objective_aggregation)
 
     def _informative_groups(self, batch: dict[str, Any]) -> torch.Tensor:
-        return informative_groups(batch["advantages"], self.num_generations, self._advantage_rounding)
+        return informative_groups(batch["advantages"], self._rows_per_prompt, self._advantage_rounding)
 
     def _generate_once(self, loaded: list[LoadedPrompt], *, draw: int) -> dict[str, Any]:
         """Completions, rewards and advantages of these prompts: G rows of text each for TRL, with what those rows show at
@@ -287,54 +282,20 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         features = [turn.features for turn in turns] if self._tower_is_frozen else None
         with self._in_hand(Shown([turn.prompt for turn in turns], features)):
             output = super()._generate_and_score_completions([turn.columns for turn in turns])
+        advantages = self.accelerator.gather(output["advantages"]).tolist()
         complete_rows(output, turns, features, (self.state.global_step, draw, len(loaded)))
         if self.multi_objective_aggregation == "sum_then_normalize" and self.scale_rewards != "batch":
             # The deviation of fewer than two rewards is NaN, which TRL does not count as zero.
-            self._metrics["train"]["frac_reward_zero_std"][-1] += self._lone_share
+            equal = self._metrics["train"]["frac_reward_zero_std"]
+            equal[-1] = (equal[-1] + self._lone_share - self._absent_share) / (1 - self._absent_share)
         differences = apart(output) if self._token_log else None
         differences = None if differences is None else gather_object(differences)
         if self.accelerator.is_main_process:
-            for name, value in self._rollout_log.totals().items() if self._payment.differs else ():
+            measured = self._rollout_log.totals() if self._looks is not None or self._payment.differs else {}
+            for name, value in measured.items():
                 self._metrics["train"][name][-1] = value
-            self._rollout_log.write(list(self._logs["advantages"]), differences)
+            self._rollout_log.write(advantages, differences)
         return output
-
-    def _draw(self, loaded: list[LoadedPrompt], draw: int) -> list[Turn]:
-        """The rows of these prompts, drawn; a judge reads them while TRL computes their log-probabilities."""
-        samples = [prompt.sample for prompt in loaded]
-        noise = partial(noise_seed, self.args.seed, self.state.global_step, draw)
-        turns = first_turns(
-            loaded, self._on_device(loaded), noise, self.num_generations, thinking=self._builder.thinking
-        )
-        if self.args.truth_as_rollout:
-            give_truths(turns, samples, self._builder, self._tokenizer, self.args.max_completion_length)
-        aside: list[list[Turn]] = []
-        if self._contrast is not None:
-            aside = shuffled_turns(self._builder, samples, turns, noise, self._contrast.generations)
-        with profiling_context(self, "rollout"), self._rollout_engine() as engine:
-            self._draw_together(engine, [*turns, *itertools.chain(*aside)])
-        arguments = {
-            "trainer_state": self.state,
-            "log_extra": self._log_completion_extra,
-            "log_metric": self._log_metric,
-        }
-        if self._contrast is not None:
-            tell_accuracy(self._contrast, turns, aside, arguments)
-        if self._has_async_funcs:
-            completions = [turn.completion for turn in turns]
-            self._reward_calls.begin(self.async_loop, completions, {**reward_columns(turns), **arguments})
-        return turns
-
-    def _draw_together(self, engine: RolloutEngine, turns: Sequence[Turn]) -> None:
-        """See `draw_turns`; a rank whose model has diverged stops all of them."""
-        decode = partial(self.processing_class.batch_decode, skip_special_tokens=True)
-        problem = None
-        try:
-            draw_turns(engine, turns, self._sampling, decode, self._encode if self._tower_is_frozen else None)
-        except DivergedError as error:
-            problem = error
-        if any(gather_object([problem is not None])):
-            raise self.diverged("the model's logits are NaN or infinite") from problem
 
     def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
         """TRL generates every row from its own copy of the prompt; here all rows are drawn already, and one of which nothing is
@@ -354,42 +315,6 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         completions = [turn.completion for turn in self._turns]
         return [[eos] for _ in rollouts], completion_ids, None, completions, logps, {}, None, []
 
-    @contextmanager
-    def _rollout_engine(self) -> Iterator[RolloutEngine]:
-        """An engine with the newest weights, that computes in training's precision."""
-        if self.use_vllm:
-            if self.state.global_step != self._last_loaded_step:
-                with profiling_context(self, "sync_weights"):
-                    self.vllm_generation.sync_weights()
-                self._last_loaded_step = self.state.global_step
-            yield self.vllm_generation
-            return
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as model,
-            self.accelerator.autocast(),
-        ):
-            yield TransformersEngine(
-                model,
-                self._tokenizer.pad_token_id,
-                max_batch_rows=self.args.rollout_batch_rows,
-                cuda_graph=self.args.rollout_cuda_graph,
-            )
-
-    def _encode(self, prompts: list[PromptInputs]) -> list[torch.Tensor | None]:
-        """With a frozen tower, the features that rollout, policy, old policy and reference will all use; on all ranks together."""
-        model = self.accelerator.unwrap_model(self.model_wrapped)
-        # The other engine has all weights gathered already.
-        gathered = self._dist.gather_params(tower_parameters(model)) if self.use_vllm else nullcontext()
-        with gathered, self.accelerator.autocast():
-            if self._placeholder_features is None:
-                (self._placeholder_features,) = encode_each(model, [self._blank()])
-            return encode_each(model, prompts)
-
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: list[str], completion_ids_list: list[list[int]]
     ) -> torch.Tensor:
@@ -398,16 +323,21 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         outcomes = self._reward_calls.take(len(inputs))
         drawn = gather_object([Drawn.of(*row, self._token_log) for row in zip(self._turns, outcomes, strict=True)])
-        rewards[torch.tensor([not one.ended.scored for one in drawn], device=rewards.device)] = torch.nan
-        paid, paid_metrics = self._payment(rewards, drawn)
+        rewards[torch.tensor([not one.is_scored for one in drawn], device=rewards.device)] = torch.nan
+        paid = rewards
+        if self._looks is not None:
+            paid = credited(rewards, drawn, self.reward_func_names, self._looks, self.num_generations)
+        paid, paid_metrics = self._payment(paid, drawn)
         self._lone_share = lone_share(paid, self.num_generations)
-        judged = [one.outcome for one in drawn if one.ended.drawn]
+        self._absent_share = absent_share(drawn, self.num_generations)
+        judged = [one.outcome for one in drawn if one.is_drawn]
         problem = self.unscored.count(judged, is_main_process=self.accelerator.is_main_process)
         if problem is not None:
             self._stop_with_checkpoint(problem)
         if self.accelerator.is_main_process:
-            found = self._rollout_log.score(self.state.global_step + 1, drawn, rewards.tolist())
-            for name, value in {**found, **paid_metrics}.items():
+            found = self._rollout_log.score(self.state.global_step + 1, drawn, rewards.tolist(), paid.tolist())
+            found |= look_metrics(drawn, rewards, self.reward_func_names) | paid_metrics
+            for name, value in found.items():
                 self._metrics["train"][name].append(value)
         return paid
 
@@ -449,7 +379,8 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         """TRL's keyword list knows no video. Rows are those in hand, in whole groups per forward."""
         completion_ids = input_ids[:, -logits_to_keep:]
         completion_mask = attention_mask[:, -logits_to_keep:]
-        size = batch_size or len(completion_ids)
+        # TRL counts rollouts, which may have several rows.
+        size = batch_size * self._rows_per_prompt // self.num_generations if batch_size else len(completion_ids)
         parts = [slice(begin, begin + size) for begin in range(0, len(completion_ids), size)]
         results = [
             self._logps_of(model, part, completion_ids[part], completion_mask[part], compute_entropy) for part in parts
@@ -511,7 +442,7 @@ class VideoGRPOTrainer(StopsWhenDiverged, SavesPlainFolders, resumable.Resumable
         skipped = self.accelerator.gather((~informative).float().sum()).sum().item()
         # TRL logs the mean over micro-batches, which makes this the number of an update.
         self._metrics["train"]["groups_skipped"].append(skipped * self.args.gradient_accumulation_steps)
-        return without_groups(inputs, informative, self.num_generations)
+        return without_groups(inputs, informative, self._rows_per_prompt)
 
     def _compare_with_sampler(self, inputs: dict[str, Any]) -> None:
         """While the weights are those that sampled, the trainer's log-probabilities must be the sampler's."""

@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 
 # A torch without oneDNN has no such functions.
 _HAS_ONEDNN = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-_MULTIPLY = torch.ops.mkldnn._linear_pointwise.default if _HAS_ONEDNN else None
-_PACK = torch.ops.mkldnn._reorder_linear_weight.default if _HAS_ONEDNN else None
+_MULTIPLY: Any = torch.ops.mkldnn._linear_pointwise.default if _HAS_ONEDNN else None
+_PACK: Any = torch.ops.mkldnn._reorder_linear_weight.default if _HAS_ONEDNN else None
 
 
 def install_products(model: torch.nn.Module) -> None:

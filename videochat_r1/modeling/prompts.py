@@ -86,7 +86,7 @@ class PromptBuilder:
         self.layout = layout
         self.templates = dict(templates or {})
         self.max_prompt_length = max_prompt_length
-        self._load = load
+        self.load = load
         self.family = family_of(config)
         self.factor = self.family.token_side(config)
         self.budget = budget.sized(self.factor)
@@ -127,7 +127,7 @@ class PromptBuilder:
 
     def frames(self, video: Video) -> Frames:
         """The video's frames within the budget, sized for this model. Raises VideoError."""
-        return self._load(video, self.budget, factor=self.factor)
+        return self.load(video, self.budget, factor=self.factor)
 
     def media(self, media: Media, tokens: int | None = None) -> tuple[Medium, ...]:
         """A video or pictures within the budget.
@@ -145,7 +145,7 @@ class PromptBuilder:
             if tokens is not None:
                 least = min(self.budget.min_pixels, area)
                 budget = replace(self.budget, total_pixels=tokens * area, min_pixels=least)
-            return (self._video(self._load(media, budget, factor=self.factor)),)
+            return (self._video(self.load(media, budget, factor=self.factor)),)
         least, most = self.pictures.limits(self.family.picture_pixels)
         if tokens is not None:
             most = max(1, tokens // len(media.paths)) * area

@@ -59,8 +59,10 @@ class GroundedQA(Task[GroundedChoiceTarget, GroundedAnswer]):
         answer, glue = payloads
         return parse_letter(answer, target.options, bare=True) is not None and is_span_list(glue)
 
-    def iou(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> float:
-        """IoU of the union of the predicted spans, as written, with the union of the true ones."""
+    def iou(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> float | None:
+        """IoU of the union of the predicted spans, as written, with the union of the true ones; None where nobody knows these."""
+        if not target.spans:
+            return None
         return 0.0 if parsed is None else span_set_iou(parsed.spans, target.spans)
 
     def accuracy(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> float:
@@ -73,18 +75,19 @@ class GroundedQA(Task[GroundedChoiceTarget, GroundedAnswer]):
         """Accuracy and union mIoU; an answer counts as parsed if both of its parts are."""
         return {
             "accuracy": self.accuracy(parsed, target),
-            "mIoU": self.iou(parsed, target),
+            "mIoU": self.iou(parsed, target) or 0.0,
             "parse_rate": float(parsed is not None and parsed.answer is not None and bool(parsed.spans)),
         }
 
     def target_from_json(self, value: Mapping[str, Any]) -> GroundedChoiceTarget:
-        """Of `{"options": [text, ...], "answer": letter or text, "spans": [[start, end], ...], "duration": seconds}`."""
+        """Of `{"options": [text, ...], "answer": letter or text, "spans": [[start, end], ...], "duration": seconds}`; spans and
+        duration are null where nobody knows them."""
         options = read_options(required(value, "options"), "options")
         return GroundedChoiceTarget(
             options=options,
             answer=read_letter(required(value, "answer"), "answer", options),
-            spans=read_spans(required(value, "spans"), "spans"),
-            duration=read_duration(required(value, "duration"), "duration"),
+            spans=() if required(value, "spans") is None else read_spans(value["spans"], "spans"),
+            duration=0.0 if required(value, "duration") is None else read_duration(value["duration"], "duration"),
         )
 
     def target_to_json(self, target: GroundedChoiceTarget) -> dict[str, Any]:
@@ -92,18 +95,22 @@ class GroundedQA(Task[GroundedChoiceTarget, GroundedAnswer]):
         return {
             "options": list(target.options),
             "answer": target.answer,
-            "spans": [list(span) for span in target.spans],
-            "duration": target.duration,
+            "spans": [list(span) for span in target.spans] or None,
+            "duration": target.duration or None,
         }
 
     def parsed_to_json(self, parsed: GroundedAnswer | None) -> Any:
         """`{"answer": letter or null, "spans": [[start, end], ...]}`."""
         return None if parsed is None else {"answer": parsed.answer, "spans": [list(span) for span in parsed.spans]}
 
-    def whole_video(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> bool:
-        """Whether the spans together cover more than 90 % of the video."""
+    def whole_video(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> bool | None:
+        """Whether the spans together cover more than 90 % of the video; None where nobody knows its length."""
+        if not target.duration:
+            return None
         return parsed is not None and covers_video(parsed.spans, target.duration)
 
-    def past_end(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> bool:
-        """Whether one of the spans ends after the video."""
+    def past_end(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> bool | None:
+        """Whether one of the spans ends after the video; None where nobody knows its length."""
+        if not target.duration:
+            return None
         return parsed is not None and ends_past_video(parsed.spans, target.spans, target.duration)

@@ -5,7 +5,7 @@ from typing import Any
 
 from videochat_r1.grpo.drawable import OPTION_KEYS, answer_of, number_of, plain_question, spans_of, truth_of
 from videochat_r1.grpo.token_log import read_tokens
-from videochat_r1.parsing.tags import parts_of, placed_parts
+from videochat_r1.parsing.tags import placed_parts
 from videochat_r1.window.media import Shown
 
 
@@ -60,7 +60,6 @@ def _media_view(shown: Shown) -> dict[str, Any]:
 
 
 def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
-    rewards = one.get("rewards")
     return {
         "generation": one.get("generation"),
         "name": one.get("name"),
@@ -68,9 +67,7 @@ def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str
         "answer": answer_of(one.get("parsed"), target),
         "reward": number_of(one.get("reward")),
         "advantage": number_of(one.get("advantage")),
-        "rewards": {str(name): number_of(value) for name, value in rewards.items()}
-        if isinstance(rewards, dict)
-        else {},
+        "rewards": _rewards(one),
         "tokens": number_of(one.get("num_tokens")),
         "ended": str(one.get("ended") or ""),
         "whole_video": one.get("whole_video") is True,
@@ -78,7 +75,7 @@ def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str
         "found": dict(_verdicts(one, "recall")),
         "claims": _verdicts(one, "precision"),
         "problem": None if one.get("problem") is None else str(one["problem"]),
-        "passes": [_pass_view(each) for each in one.get("passes") or () if isinstance(each, dict)],
+        "looks": _looks_view(one),
     }
 
 
@@ -102,16 +99,30 @@ def _text_view(one: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _pass_view(one: Mapping[str, Any]) -> dict[str, Any]:
-    """A pass of clue-perception: what it wrote, its clues, and the parts of the video that it looked at (none: the whole), alone
-    or with the rest of it at a lower rate."""
+def _looks_view(one: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All looks of a rollout, of which the last one's tokens are its own."""
+    looks = [each for each in one.get("looks") or () if isinstance(each, dict)]
+    return [*map(_look_view, looks[:-1]), *(_look_view({"tokens": one.get("tokens"), **each}) for each in looks[-1:])]
+
+
+def _look_view(one: Mapping[str, Any]) -> dict[str, Any]:
+    """One of several looks at the video: what was written and earned, its clues, and the parts of the video that it showed (none:
+    the whole), alone or with the rest of it at a lower rate."""
     found = one.get("saw")
     saw = found if isinstance(found, dict) else {}
     return {
-        "parts": [{"kind": kind, "text": text} for kind, text in parts_of(str(one.get("completion") or ""))],
+        **_text_view(one),
         "clues": spans_of(one.get("clues")),
         "segments": spans_of(saw.get("segments")),
         "rest_fps": number_of(saw.get("rest_fps")),
         "frames": number_of(saw.get("num_frames")),
         "tokens": number_of(saw.get("num_tokens")),
+        "rewards": _rewards(one),
+        "reward": number_of(one.get("reward")),
+        "advantage": number_of(one.get("advantage")),
     }
+
+
+def _rewards(one: Mapping[str, Any]) -> dict[str, float | None]:
+    rewards = one.get("rewards")
+    return {str(name): number_of(value) for name, value in rewards.items()} if isinstance(rewards, dict) else {}

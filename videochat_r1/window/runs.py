@@ -186,7 +186,7 @@ class _SampleLines:
             "ended": row.get("ended") or row.get("failure"),
             "problem": row.get("reason") or row.get("unscored") or row.get("failure"),
             "verdicts": row.get("verdicts"),
-            "passes": (row.get("clue_perception") or {}).get("passes"),
+            "looks": (row.get("clue_perception") or {}).get("passes"),
         }
         shown = {key: row[key] for key in ("video", "video_parts", "images") if key in row}
         about = {

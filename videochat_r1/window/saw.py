@@ -61,16 +61,16 @@ class Sight:
             ) from error
 
     def look(self, group: Mapping[str, Any], shown: Shown) -> list[dict[str, Any]]:
-        """What every pass saw, for the page; one pass where there was no second look.
+        """What every look of the first rollout saw, for the page.
 
         Raises:
             VideoError: what is shown cannot be read; it names no path.
         """
         media = _media(shown)
-        passes = group["rollouts"][0].get("passes") if group["rollouts"] else None
+        looks = group["rollouts"][0].get("looks") if group["rollouts"] else None
         try:
             first = self._first(media, str(group.get("prompt") or ""))
-            later = [self._closer(media, one["saw"]) for one in (passes or [])[1:] if isinstance(media, Video)]
+            later = [self._closer(media, one["saw"]) for one in (looks or [])[1:] if isinstance(media, Video)]
         except (VideoError, DataError, KeyError, TypeError, ValueError) as error:
             logger.warning("what the model saw of %s cannot be shown: %s", shown.files[0], error)
             raise VideoError("the video cannot be decoded as the run did") from error

@@ -138,8 +138,9 @@ class _Pages:
         files = run.folders.shown(group)
         if files.problem is not None:
             raise HTTPException(422, files.problem)
+        place = _whole(request.query_params, "rollout", 0)
         try:
-            return as_json(self._eyes.look(run, group, files))
+            return as_json(self._eyes.look(run, {**group, "rollouts": group["rollouts"][place:][:1]}, files))
         except (ConfigError, VideoError) as error:
             raise HTTPException(422, str(error)) from error
 

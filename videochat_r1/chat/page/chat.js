@@ -21,7 +21,7 @@ start().catch((error) => fill(main, el("p", { role: "alert" }, error.message)));
 
 async function start() {
   const about = await (await answered("/api/about")).json();
-  const chooser = await library({ endings: about.endings, onChoose: begin });
+  const chooser = await library({ endings: about.endings, mostBytes: about.most_bytes, onChoose: begin });
   const form = composer({ about, onAsk: ask, onStop: () => state.asking?.abort(), onDraw: drawBox });
   const stage = el("div", { class: "shown" });
   const under = el("div", { class: "under" });
@@ -29,7 +29,7 @@ async function start() {
   const talk = el("div", { class: "talk", hidden: true }, el("section", { class: "watch", "aria-label": "what is shown" }, stage, under), el("section", { class: "said", "aria-label": "conversation" }, log, form.element));
   const name = el("span", { class: "soft name" });
   const other = el("button", { type: "button", hidden: true, on: { click: toggleChooser } }, "choose another");
-  const anew = el("button", { type: "button", hidden: true, on: { click: () => begin(state.item) } }, "new conversation");
+  const anew = el("button", { type: "button", hidden: true, on: { click: () => begin(state.item).catch((error) => form.say(error.message)) } }, "new conversation");
   fill(bar, el("a", { class: "skip", href: "#main", on: { click: (event) => (event.preventDefault(), main.focus()) } }, "to the content"), el("strong", {}, about.model), name, el("span", { class: "ends" }, other, anew));
   const notes = [about.note, about.streams ? null : "With this engine an answer comes as a whole, not word by word."].filter((text) => text !== null);
   chooser.element.prepend(...notes.map(note));

@@ -94,11 +94,10 @@ function pass({ number: place, look, media, onSeek }) {
     },
     finish: (event, { clue, question, show }) => {
       Object.assign(self, { clues: event.clues, boxes: event.boxes, boxTimes: event.box_times });
-      fill(words, event.parts.map((part) => partView(part, false)));
+      fill(words, readable(event, question).map((part) => partView(part, false)));
       const flags = [event.answer === null ? "no answer could be read" : null, event.truncated ? "cut off at the length limit" : null].filter((flag) => flag !== null);
       fill(
         marks,
-        event.choice === null ? null : el("p", { class: "chosen" }, `(${LETTERS[event.choice]}) ${question.options[event.choice]}`),
         event.clues.length > 0 ? el("p", { class: "clues" }, event.clues.map((span) => el("button", { type: "button", on: { click: () => (show(), clue(span)) } }, `▶ ${spansText([span])}`))) : null,
         event.boxes === null ? null : el("p", {}, el("button", { type: "button", on: { click: () => (show(), clue([0, Infinity])) } }, `▶ ${event.boxes.filter((box) => box !== null).length} boxes`)),
         flags.length > 0 ? el("p", {}, flags.map((flag) => el("span", { class: "flag" }, flag))) : null,
@@ -148,8 +147,19 @@ function partsOf(text) {
   return parts.map((part) => ({ ...part, text: part.text.trim() })).filter((part) => part.text !== "");
 }
 
+/** What was written, with an option's words for its letter, boxes folded, and without the clues that can be played. */
+function readable({ parts, choice, clues, boxes }, { options }) {
+  const kept = parts.filter((part) => part.kind !== "glue" || clues.length === 0);
+  if (boxes !== null) return kept.map((part) => (part.kind === "think" ? part : { ...part, kind: "boxes" }));
+  if (choice === null) return kept;
+  const chosen = { kind: "answer", text: `(${LETTERS[choice]}) ${options[choice]}` };
+  const place = kept.findLastIndex((part) => part.kind === "answer");
+  return place < 0 ? [...kept, chosen] : kept.with(place, chosen);
+}
+
 function partView(part, open) {
-  if (part.kind === "think") return el("details", { class: "thought", open }, el("summary", {}, "thought"), el("p", {}, part.text));
+  const folded = { think: "thought", boxes: "boxes as written" }[part.kind];
+  if (folded !== undefined) return el("details", { class: "thought", open }, el("summary", {}, folded), el("p", {}, part.text));
   if (part.kind === "glue") return el("p", { class: "soft" }, `clues: ${part.text}`);
   return el("p", { class: part.kind === "answer" ? "answer" : null }, part.text);
 }

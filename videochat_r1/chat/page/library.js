@@ -8,7 +8,7 @@ import { uploaded } from "window/stream";
 const MILLISECONDS_TO_TYPE = 200;
 
 /** The chooser; onChoose(item) is called with {key, name, kind, own}. Throws where the server does not answer. */
-export async function library({ endings, onChoose }) {
+export async function library({ endings, mostBytes, onChoose }) {
   const state = el("p", { role: "status" });
   const trouble = el("p", { role: "alert" });
   const input = el("input", { type: "file", id: "file", class: "hidden", accept: endings.join(","), on: { change: () => input.files.length > 0 && take(input.files[0]) } });
@@ -49,6 +49,8 @@ export async function library({ endings, onChoose }) {
 
   async function take(file) {
     if (busy) return;
+    // A server that takes no more of it cannot say so to a browser that is still sending.
+    if (file.size > mostBytes) return fail(new Error(`${file.name} is too large: ${megabytes(mostBytes)} at most can be uploaded.`));
     busy = true;
     trouble.textContent = "";
     try {
@@ -75,6 +77,8 @@ export async function library({ endings, onChoose }) {
   await show();
   return { element, take };
 }
+
+const megabytes = (bytes) => `${Number((bytes / 2 ** 20).toPrecision(3))} MB`;
 
 /** Takes files that are dropped on the page. */
 export function takeDrops(take) {

@@ -241,7 +241,7 @@ def _pictures(sample: Sample, row: Row) -> list[str]:
     if isinstance(sample.target, SpanTarget):
         spans = [target["span"]]
     else:
-        spans = target["spans"] if isinstance(sample.target, GroundedChoiceTarget) else []
+        spans = target["spans"] or [] if isinstance(sample.target, GroundedChoiceTarget) else []
     length = target.get("duration") or duration
     if not spans or not length or not float(length) > 0.0:
         return strip

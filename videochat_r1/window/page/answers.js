@@ -28,16 +28,23 @@ export function answers({ ranked, onPick }) {
 
 const partView = (part) => el("div", { class: `part ${part.kind}` }, el("span", { class: "label" }, KINDS[part.kind] ?? part.kind), el("code", {}, partText(part)));
 
-/** A look at the video and what was written after it. */
-function pass(one, place) {
+/** A look at the video, what was written after it, and what that earned where each look is paid. */
+function look(one, place) {
   const spans = spansText(one.segments);
   const where = one.segments.length === 0 ? "the whole video" : one.rest_fps ? `the whole video, with more of ${spans}` : spans;
-  const facts = [one.frames === null ? null : `${one.frames} frames`, one.tokens === null ? null : `${one.tokens} tokens`];
-  return el("div", {}, el("p", { class: "soft" }, `look ${place + 1}: ${[where, ...facts.filter((fact) => fact !== null)].join(", ")}`), one.parts.map(partView));
+  const facts = [
+    one.frames === null ? null : `${one.frames} frames`,
+    one.tokens === null ? null : `${one.tokens} tokens`,
+    one.reward === null ? null : `reward ${number(one.reward)}`,
+    one.advantage === null ? null : `advantage ${signed(one.advantage)}`,
+    rewardsText(one.rewards),
+  ];
+  return el("div", { class: "look" }, el("p", { class: "soft" }, `look ${place + 1}: ${[where, ...facts.filter((fact) => fact)].join(", ")}`), one.parts.map(partView));
 }
 
+const rewardsText = (rewards) => Object.entries(rewards).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${number(value)}`).join("  ");
+
 function item(one, onPick) {
-  const rewards = Object.entries(one.rewards).filter(([, value]) => value !== null);
   const flags = [
     one.answer === null ? "no answer could be read" : null,
     one.ended !== "stop" && one.ended !== "" ? endedText(one.ended) : null,
@@ -53,9 +60,9 @@ function item(one, onPick) {
       el("strong", {}, one.name),
       el("span", { class: "reward" }, number(one.reward)),
       one.advantage === null ? null : el("span", { class: one.advantage < 0 ? "before" : "after", title: "advantage" }, signed(one.advantage)),
-      el("span", { class: "soft" }, rewards.map(([name, value]) => `${name} ${number(value)}`).join("  ")),
+      el("span", { class: "soft" }, rewardsText(one.rewards)),
     ),
-    one.passes.length > 1 ? one.passes.map(pass) : one.parts.map(partView),
+    one.looks.length > 1 ? one.looks.map(look) : one.parts.map(partView),
     one.parts.length === 0 ? el("p", { class: "soft" }, "an empty completion") : null,
     claimsView(one.claims),
     el(

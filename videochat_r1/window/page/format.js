@@ -16,7 +16,7 @@ export const signed = (value, digits = 2) =>
 export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 
 /** A probability, of which small ones matter too. */
-export const share = (value) => (value < 0.001 ? "under 0.1 %" : `${Number((100 * value).toPrecision(value < 0.1 ? 1 : 2))} %`);
+export const share = (value) => (value < 0.001 ? "under 0.1\u00a0%" : `${Number((100 * value).toPrecision(value < 0.1 ? 1 : 2))}\u00a0%`);
 
 export const seconds = (value) => `${Number(value.toFixed(2))} s`;
 

@@ -25,7 +25,9 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
     group.media.kind === "pictures"
       ? { element: pictures({ address, media: group.media }), pick: () => {}, seek: () => {}, video: null }
       : player({ address, media: group.media, tracks: tracks(group, ranked), onTime: (time) => line?.setTime(time), onLength: begin });
-  const saw = isExported ? { element: null, toggle: null } : sawSection({ address, onSeek: (time) => shown.seek(time) });
+  const saw = isExported ? { element: null, toggle: null, show: null } : sawSection({ address, onSeek: (time) => shown.seek(time), rollout: () => ranked[picked] ?? { key: 0, name: "" } });
+  // Of one look alone, all answers saw the same.
+  const looked = group.rollouts.some((one) => one.looks.length > 1);
   let line = null;
   const element = el(
     "div",
@@ -47,7 +49,9 @@ export async function groupView({ run, number: wanted, filters, to, list: listOf
 
   function pick(place, { scroll = true } = {}) {
     if (ranked[place] === undefined) return;
+    const moved = picked !== place;
     picked = place;
+    if (moved && looked) saw.show?.();
     const { key } = ranked[place];
     list.pick(key, { scroll });
     shown.pick(key);

@@ -4,8 +4,8 @@ import { el, fill } from "window/dom";
 import { seconds, spansText } from "window/format";
 import { ask } from "window/source";
 
-/** A button that shows the frames below it; clicking one seeks there. */
-export function sawSection({ address, onSeek }) {
+/** A button that shows the frames below it; clicking one seeks there. `rollout()` is the answer that looked, told by its place. */
+export function sawSection({ address, onSeek, rollout }) {
   const inner = el("div", {});
   const button = el("button", { type: "button", "aria-expanded": false, title: "key s", on: { click: toggle } }, "what the model saw");
   let open = false;
@@ -13,19 +13,24 @@ export function sawSection({ address, onSeek }) {
   async function toggle() {
     open = !open;
     button.setAttribute("aria-expanded", open);
+    await show();
+  }
+
+  async function show() {
     if (!open) return fill(inner);
+    const { key, name } = rollout();
     fill(inner, el("p", { class: "soft", role: "status" }, "decoding as the run did … (the first time, torch is loaded)"));
     let made;
     try {
-      const passes = await ask(`${address}/saw`);
-      made = passes.map((one, place) => lookView(one, passes.length > 1 ? `pass ${place + 1}` : null, onSeek));
+      const looks = await ask(`${address}/saw`, { rollout: key });
+      made = looks.map((one, place) => lookView(one, looks.length > 1 ? `look ${place + 1} of ${name}` : null, onSeek));
     } catch (error) {
       made = [el("p", { role: "alert" }, error.message)];
     }
-    if (open) fill(inner, made);
+    if (open && rollout().key === key) fill(inner, made);
   }
 
-  return { element: el("section", { class: "saw", "aria-label": "what the model saw" }, button, inner), toggle };
+  return { element: el("section", { class: "saw", "aria-label": "what the model saw" }, button, inner), toggle, show };
 }
 
 /** One look: its numbers, and its frames with their times; clicking one calls onSeek. */

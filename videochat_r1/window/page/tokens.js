@@ -13,7 +13,7 @@ let mode = "chance";
 
 /** A choice of what tokens are shaded by, with its legend; null where no tokens were logged. `marked` gets the class that does it. */
 export function shading(rollouts, marked) {
-  const pieces = rollouts.flatMap((one) => one.parts.flatMap((part) => part.pieces ?? []));
+  const pieces = rollouts.flatMap((one) => [one, ...one.looks].flatMap(({ parts }) => parts.flatMap((part) => part.pieces ?? [])));
   if (pieces.length === 0) return null;
   const compared = pieces.some(([, , difference]) => difference !== null);
   const legends = {
