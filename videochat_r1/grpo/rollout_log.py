@@ -165,20 +165,6 @@ class Drawn(NamedTuple):
         return cls(turn.columns, turn.completion, len(ids), ended, outcome, tokens, saw, turn.look_problem)
 
 
-def length_metrics(drawn: Sequence[tuple[int, bool]]) -> dict[str, float]:
-    """TRL's `completions/...` of completions, each its tokens and whether the limit cut it off; none without completions."""
-    lengths = [length for length, _ in drawn]
-    terminated = [length for length, cut_off in drawn if not cut_off] or [0]
-    if not lengths:
-        return {}
-    metrics = {"completions/clipped_ratio": statistics.fmean(cut_off for _, cut_off in drawn)}
-    for name, values in (("", lengths), ("terminated_", terminated)):
-        metrics[f"completions/mean_{name}length"] = statistics.fmean(values)
-        metrics[f"completions/min_{name}length"] = float(min(values))
-        metrics[f"completions/max_{name}length"] = float(max(values))
-    return metrics
-
-
 def ended_metrics(drawn: Sequence[Drawn]) -> dict[str, float]:
     """`{task}/ended/{reason}`: shares of all completions of a task, those that never began included."""
     by_task: dict[str, list[str]] = defaultdict(list)

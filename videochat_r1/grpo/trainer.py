@@ -41,7 +41,7 @@ from videochat_r1.grpo.parts_of_trl import parts_for
 from videochat_r1.grpo.payment import Payment
 from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.rollout_file import ROLLOUTS, drop_rollouts_after
-from videochat_r1.grpo.rollout_log import Drawn, RolloutLog, length_metrics
+from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
 from videochat_r1.grpo.rollouts import DrawsRollouts
 from videochat_r1.grpo.rows import (
     Shown,
@@ -64,6 +64,7 @@ from videochat_r1.grpo.shared_prefix import (
     sharing_pays,
     verify_shared,
 )
+from videochat_r1.grpo.tally import length_metrics
 from videochat_r1.grpo.token_log import TokenLog
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
