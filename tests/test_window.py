@@ -17,6 +17,8 @@ from tests.video_files import HEIGHT, WIDTH, number_of, numbered_image, write_vi
 from tests.window_runs import (
     BOXES,
     grounding,
+    group,
+    rollout,
     run_address,
     window,
     write_evaluation,
@@ -113,6 +115,15 @@ def test_damaged_lines_are_counted_and_left_out(tmp_path):
     index = indexed(path)
     assert [row["sample"] for row in index.rows(Query(), 0, 9)] == ["strange"] and index.damaged() == 7
     assert group_view(1, strange, Folders([]).shown(strange))["rollouts"][-1]["reward"] is None
+
+
+def test_a_true_answer_among_the_rollouts_is_called_so_and_spreads_nothing(tmp_path):
+    path = tmp_path / "rollouts.jsonl"
+    one = group(1, "a", "counting", {"number": 3}, [rollout(0, "3", 3, 1.5), rollout(1, "3", 3, 2.0, truth=True)])
+    path.write_text(lines_of(one))
+    assert [spread for _, _, _, spread, _ in indexed(path).spreads(9)] == [0.0]
+    names = [each["name"] for each in group_view(1, one, Folders([]).shown(one))["rollouts"]]
+    assert names == [None, "the true answer, put among them"]
 
 
 def test_lists_are_narrowed_ordered_and_searched(run):
