@@ -95,6 +95,7 @@ def call(reward, *groups, lengths=None):
         completions=["" if text is None else str(text) for text, _, _ in rows],
         generation=[number for _, number, _ in rows],
         shuffled_accuracy=[shuffled for _, _, shuffled in rows],
+        truth=[False] * len(rows),
         completion_ids=[[7] * length for length in lengths or [1] * len(rows)],
         log_metric=lambda name, value: logged.setdefault(name.removeprefix("temporal_contrast/"), []).append(value),
         log_extra=None,

@@ -116,7 +116,7 @@ def test_what_is_made_is_kept_and_summed_up(tmp_path, monkeypatch, capsys) -> No
     first = run(monkeypatch, capsys, *usual)
     kept = tmp_path / "parts"
     made = {path.relative_to(kept).as_posix() for path in kept.rglob("*.json")}
-    looks = {"long.json", "long, two looks.json", "training.json"}
+    looks = {*(f"{asked}.json" for asked in arms.LOOKS), "training.json"}
     assert made == {f"{arm}/{name}" for arm in ("start-0", "grpo-clues-0") for name in looks}
     for finding in first["g"]["claims"].values():
         mean, low, high = finding["gain"]

@@ -25,6 +25,7 @@ COLUMNS = {
     "pictures": None,
     "duration": 4.0,
     "response": None,
+    "truth": False,
 }
 
 

@@ -17,6 +17,8 @@ from tests.video_files import HEIGHT, WIDTH, number_of, numbered_image, write_vi
 from tests.window_runs import (
     BOXES,
     grounding,
+    group,
+    rollout,
     run_address,
     window,
     write_evaluation,
@@ -115,6 +117,15 @@ def test_damaged_lines_are_counted_and_left_out(tmp_path):
     assert group_view(1, strange, Folders([]).shown(strange))["rollouts"][-1]["reward"] is None
 
 
+def test_a_true_answer_among_the_rollouts_is_called_so_and_spreads_nothing(tmp_path):
+    path = tmp_path / "rollouts.jsonl"
+    one = group(1, "a", "counting", {"number": 3}, [rollout(0, "3", 3, 1.5), rollout(1, "3", 3, 2.0, truth=True)])
+    path.write_text(lines_of(one))
+    assert [spread for _, _, _, spread, _ in indexed(path).spreads(9)] == [0.0]
+    names = [each["name"] for each in group_view(1, one, Folders([]).shown(one))["rollouts"]]
+    assert names == [None, "the true answer, put among them"]
+
+
 def test_lists_are_narrowed_ordered_and_searched(run):
     index = indexed(run / "rollouts.jsonl")
 
@@ -169,7 +180,11 @@ def test_alarms_say_what_to_look_at(sums, sentence):
 
 def test_the_page_and_the_console_tell_the_same_alarms(tmp_path, caplog):
     log = RolloutLog(tmp_path / "rollouts.jsonl", ["iou"], [1.0], 8)
-    shared = {**grounding(1, "a", "a.mp4"), **dict.fromkeys(("duration", "response", "pictures", "video_parts"))}
+    shared = {
+        **grounding(1, "a", "a.mp4"),
+        "truth": False,
+        **dict.fromkeys(("duration", "response", "pictures", "video_parts")),
+    }
     drawn = [
         Drawn.of(
             Turn(
@@ -222,10 +237,8 @@ def test_no_answer_of_the_server_holds_a_path(run, address):
     texts = [httpx.get(address + page).text for page in pages]
     assert not [text for text in texts if str(run.parent) in text or "/videos/" in text]
     view = httpx.get(f"{address}/api/runs/0/groups/1").json()
-    assert view["media"]["name"] == "clip.mp4" and view["rollouts"][0]["parts"][0] == {
-        "kind": "think",
-        "text": "from 0",
-    }
+    thought = view["rollouts"][0]["parts"][0]
+    assert view["media"]["name"] == "clip.mp4" and (thought["kind"], thought["text"]) == ("think", "from 0")
 
 
 def test_a_video_is_served_in_ranges_and_what_no_browser_plays_as_a_copy(address):

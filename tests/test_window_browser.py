@@ -167,7 +167,7 @@ def test_tokens_are_shaded_by_how_likely_they_were_and_by_sampler_against_traine
     page = open_page("0/groups/1")
     token = page.locator(".answers > li").first.locator(".part.think span[title]")
     assert token.inner_text() == " 0" and token.get_attribute("title").startswith(
-        "5 %, log-probability -3.00; 0.20 above"
+        "5\u00a0%, log-probability -3.00; 0.20 above"
     )
 
     def ground():

@@ -35,11 +35,17 @@ ASKED = {
     "captions": ("eval", "captions"),
     "general": ("eval", "general"),
     "long": ("long", "clues"),
-    "long, two looks": ("long", "clues"),
+    "long, clip": ("long", "clues"),
+    "long, clip in place": ("long", "clues"),
 }
 """What a model may be asked -> the split and the sort of its samples."""
-LOOKS = {"long": Condition(None), "long, two looks": Condition(ClueOptions(1.0, 2.0, padding=0.5))}
-"""Asked about coarse videos, at half the frame rate of all trainings; the second look has the rate of these."""
+LOOKS = {
+    "long": Condition(None),
+    "long, clip": Condition(ClueOptions(1.0, 2.0, time="relative", padding=0.5)),
+    "long, clip in place": Condition(ClueOptions(1.0, 2.0, time="absolute", padding=0.5)),
+}
+"""Asked about coarse videos, at half the frame rate of all trainings; then about the clip of the clue at the rate of these, played
+from 0 or at its times in the video."""
 _BATCH = 64
 
 

@@ -106,15 +106,19 @@ def questions(scene: Scene, video: Video, name: str, rng: np.random.Generator, e
             first = ChoiceTarget(options, target.answer)
             yield replace(sample, id=f"{name}-first-letter", task="multi_choice_qa", target=first)
         else:
-            yield sample
-            yield replace(sample, id=f"{sample.id}-thought", task=THOUGHTFUL)
+            yield from (sample, _thoughtful(sample))
 
 
 def by_colour(scene: Scene, video: Video, name: str, rng: np.random.Generator, every_shape: bool) -> Iterator[Sample]:
-    """Grounding of `the red is visible`."""
+    """Grounding of `the red is visible`, at once and with a thought."""
     for sample in event_samples(scene, video, name, rng, every_shape):
         if sample.task == "temporal_grounding":
-            yield replace(sample, query=" ".join(word for word in sample.query.split() if word not in _FORMS))
+            asked = replace(sample, query=" ".join(word for word in sample.query.split() if word not in _FORMS))
+            yield from (asked, _thoughtful(asked))
+
+
+def _thoughtful(sample: Sample) -> Sample:
+    return replace(sample, id=f"{sample.id}-thought", task=THOUGHTFUL)
 
 
 _FORMS = ("square", "circle", "triangle")

@@ -29,10 +29,12 @@ def agreement(
     add_up: Callable[[torch.Tensor], torch.Tensor],
     gather: Callable[[torch.Tensor], torch.Tensor],
 ) -> Agreement:
-    """How far trainer and sampler are apart; tensors are (B, C), the functions work over all ranks."""
-    difference = (trained.detach() - sampled)[mask.bool()].abs()
+    """How far trainer and sampler are apart; tensors are (B, C), the functions work over all ranks. `sampled` is NaN for tokens that
+    the sampler has not drawn or could not score."""
+    known = mask.bool() & ~sampled.isnan()
+    difference = (trained.detach() - sampled)[known].abs()
     peak = difference.max() if len(difference) else difference.sum()
-    total, count = add_up(torch.stack([difference.sum(), mask.sum().float()])).tolist()
+    total, count = add_up(torch.stack([difference.sum(), known.sum().float()])).tolist()
     return Agreement(total / max(count, 1.0), gather(peak.unsqueeze(0)).max().item())
 
 

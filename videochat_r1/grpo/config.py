@@ -12,6 +12,7 @@ from trl import GRPOConfig
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.bonuses import BonusOptions, LengthBonus, TemporalContrast, length_bonus, temporal_contrast
 from videochat_r1.grpo.second_look import SecondLook, second_look
+from videochat_r1.grpo.task_scale import TASK_EMA, TaskEma
 from videochat_r1.judge import JudgeConfig
 from videochat_r1.training.layout import (
     RESUME_CHANGED,
@@ -67,6 +68,16 @@ class VideoGRPOConfig(GRPOConfig):
             "resolution_boost, fps_boost, rounds, credit, ..."
         },
     )
+    task_ema: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Of scale_rewards: task_ema, which divides by a running deviation of each task: {decay: 0.99, guard: 0.001}."
+        },
+    )
+    truth_as_rollout: bool = field(
+        default=False,
+        metadata={"help": "The true answer as one of a group's rollouts, with rewards shaped as TempSamp-R1 does."},
+    )
     judge: dict | str | None = field(
         default=None,
         metadata={"help": "Server that judges captions: base_url, model, api_key_env, ... (docs/judge.md)."},
@@ -120,6 +131,7 @@ class VideoGRPOConfig(GRPOConfig):
         "temporal_contrast": TemporalContrast | str | None,
         "length_bonus": LengthBonus | None,
         "second_look": SecondLook | None,
+        "task_ema": TaskEma | None,
         "judge": JudgeConfig | None,
     }
 
@@ -140,6 +152,7 @@ class VideoGRPOConfig(GRPOConfig):
             )
         self._check_trackers()
         self._check_uninformative_groups()
+        self._check_advantages()
         for options in self.bonuses():
             # With the numbers of a preset, so that files and a resumed run tell and compare them.
             setattr(self, options.WHERE, dataclasses.asdict(options))
@@ -165,6 +178,14 @@ class VideoGRPOConfig(GRPOConfig):
             length_bonus(self.length_bonus, self.num_generations, self.max_completion_length),
         )
         return [each for each in options if each is not None]
+
+    def running_scale(self) -> TaskEma | None:
+        """The options of rewards divided by a running deviation; None for TRL's ways.
+
+        Raises:
+            ConfigError: an unknown key, or a value that cannot work.
+        """
+        return TaskEma.of(self.task_ema, self.scale_rewards)
 
     def several_looks(self) -> SecondLook | None:
         """The options of rollouts that look again; None where they do not.
@@ -214,6 +235,22 @@ class VideoGRPOConfig(GRPOConfig):
         ):
             if (value := getattr(self, name)) not in only:
                 raise ConfigError(f"{name}={value!r} cannot be used with videos; leave it out")
+
+    def _check_advantages(self) -> None:
+        scale = self.running_scale()
+        if scale is not None:
+            self.task_ema = dataclasses.asdict(scale)
+        if scale is not None and self.multi_objective_aggregation != "sum_then_normalize":
+            raise ConfigError(
+                f"scale_rewards: {TASK_EMA} scales the sum of rewards: use multi_objective_aggregation 'sum_then_normalize'"
+            )
+        if self.truth_as_rollout and self.second_look is not None:
+            raise ConfigError("truth_as_rollout has one look and second_look several: leave one of them out")
+        if self.truth_as_rollout and self.off_policy_mask_threshold is not None:
+            raise ConfigError(
+                "off_policy_mask_threshold leaves out what the policy would not have drawn, such as the answers of "
+                "truth_as_rollout: turn one of them off"
+            )
 
     def _check_trackers(self) -> None:
         every = self.log_rollouts_to_trackers

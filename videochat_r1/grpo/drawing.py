@@ -119,6 +119,11 @@ def draw_turns(
             turn = asked[row]
             turn.rollout, turn.completion = rollout, prompt.judged(text)
             turn.features = None if features is None else features[index]
+    encoded_of = {id(turn.prompt): turn.features for turn in asked}
+    for turn in turns:
+        # A completion that nobody has to draw is forwarded with what the others of its prompt are.
+        if turn.features is None:
+            turn.features = encoded_of.get(id(turn.prompt))
     sampled = {token for group in made for rollout in group for token in rollout.completion_ids}
     if vision := sampled & set(settings.suppressed_token_ids):
         raise ConfigError(f"the rollout engine drew vision tokens {sorted(vision)}, which it was told never to draw")
@@ -166,6 +171,7 @@ def _columns(sample: Sample, prompt: PromptInputs | None, *, thinking: bool) -> 
         "duration": sample.duration,
         "response": sample.response,
         "thinking": thinking,
+        "truth": False,
         "look": 0,
         "shuffled_accuracy": None,
         **media_columns(sample.media),

@@ -55,7 +55,9 @@ class GroupReward(Generic[OptionsT]):
 
     def __call__(self, completions: Sequence[str], **columns: Any) -> Accuracy:
         """As a reward function."""
-        accuracy = self.accuracy_of(completions, columns)
+        # A true answer among the rollouts says nothing of how right the policy is.
+        found = zip(self.accuracy_of(completions, columns), columns["truth"], strict=True)
+        accuracy = [None if is_truth else value for value, is_truth in found]
         given: list[float | None] = []
         for begin, end in _groups(columns["generation"]):
             part = {name: columns[name][begin:end] for name in ("completion_ids", "shuffled_accuracy")}

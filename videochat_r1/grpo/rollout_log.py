@@ -28,7 +28,10 @@ _OF_GROUP = (
     *("response", "shuffled_accuracy"),
 )
 # These are left out where a group, or a completion, has none.
-_IF_ANY = ("video", "video_parts", "images", "duration", "response", "shuffled_accuracy", "verdicts", "tokens", "looks")
+_IF_ANY = (
+    *("video", "video_parts", "images", "duration", "response", "shuffled_accuracy", "verdicts", "tokens", "looks"),
+    "truth",
+)
 # What each look of a rollout has of its own.
 _OF_LOOK = ("completion", "parsed", "rewards", "num_tokens", "ended")
 
@@ -38,8 +41,9 @@ class ScoredCompletion:
     """One rollout with what was made of it. `step` counts from 1, as console and checkpoints do: the update it leads to.
 
     `rewards` holds None where a reward does not apply, and everywhere in a rollout that `ended` unscored; `problem` says why.
-    `shuffled_accuracy` is that of the rollouts drawn for its group with the video's frames shuffled, `verdicts` what a judge's
-    rewards rest on: (event, label) pairs by name. `tokens` are those of `grpo.token_log`.
+    `truth` is True of one that is the true answer, put among the rollouts. `shuffled_accuracy` is that of the rollouts drawn for
+    its group with the video's frames shuffled, `verdicts` what a judge's rewards rest on: (event, label) pairs by name. `tokens`
+    are those of `grpo.token_log`.
     Of a rollout that may look again, this is its last look, and `looks` holds all: what each `saw`, and as above `completion`,
     `parsed`, `rewards`, `num_tokens` and `ended`, of earlier ones `tokens`, with the `reward` that it was paid and its `advantage`.
     """
@@ -71,9 +75,10 @@ class ScoredCompletion:
     verdicts: Mapping[str, Any] | None = None
     tokens: Mapping[str, Any] | None = None
     looks: Sequence[Mapping[str, Any]] | None = None
+    truth: bool | None = None
 
 
-def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) -> dict[str, float]:
+def task_metrics(completions: Sequence[ScoredCompletion]) -> dict[str, float]:
     """Per-task values in TRL's naming: `{task}/rewards/{name}/mean`, `{task}/frac_reward_zero_std`, ...
 
     Rewards are unweighted. `whole_video_ratio` is the share of rollouts that answer more than 90 % of the video, the
@@ -92,7 +97,7 @@ def task_metrics(completions: Sequence[ScoredCompletion], num_generations: int) 
                 metrics[f"{task}/rewards/{name}/std"] = statistics.stdev(values) if len(values) > 1 else 0.0
         if sums := [row.reward for row in rows if row.reward is not None]:
             metrics[f"{task}/reward"] = statistics.fmean(sums)
-        metrics[f"{task}/frac_reward_zero_std"] = _zero_variance_share(rows, num_generations)
+        metrics[f"{task}/frac_reward_zero_std"] = _zero_variance_share(rows)
         metrics[f"{task}/completions/mean_length"] = statistics.fmean(row.num_tokens for row in rows)
         metrics[f"{task}/parse_rate"] = statistics.fmean(row.parsed is not None for row in rows)
         for name, seen in (
@@ -160,25 +165,11 @@ class Drawn(NamedTuple):
         return cls(turn.columns, turn.completion, len(ids), ended, outcome, tokens, saw, turn.look_problem)
 
 
-def length_metrics(drawn: Sequence[tuple[int, bool]]) -> dict[str, float]:
-    """TRL's `completions/...` of completions, each its tokens and whether the limit cut it off; none without completions."""
-    lengths = [length for length, _ in drawn]
-    terminated = [length for length, cut_off in drawn if not cut_off] or [0]
-    if not lengths:
-        return {}
-    metrics = {"completions/clipped_ratio": statistics.fmean(cut_off for _, cut_off in drawn)}
-    for name, values in (("", lengths), ("terminated_", terminated)):
-        metrics[f"completions/mean_{name}length"] = statistics.fmean(values)
-        metrics[f"completions/min_{name}length"] = float(min(values))
-        metrics[f"completions/max_{name}length"] = float(max(values))
-    return metrics
-
-
 def ended_metrics(drawn: Sequence[Drawn]) -> dict[str, float]:
     """`{task}/ended/{reason}`: shares of all completions of a task, those that never began included."""
     by_task: dict[str, list[str]] = defaultdict(list)
     for one in drawn:
-        if one.ended is not None:
+        if one.ended is not None and not one.columns["truth"]:
             by_task[one.columns["task"]].append(one.ended)
     return {
         f"{task}/ended/{reason}": share
@@ -241,13 +232,13 @@ class RolloutLog:
             self._rollout(step, [(drawn[row], rewards[row], given[row]) for row in rows]) for rows in self._rows_of
         ]
         self._warn()
-        return {**task_metrics(self._scored, self._num_generations), **ended_metrics(drawn)}
+        return {**task_metrics(self._by_policy), **ended_metrics(drawn), **self._of_truths()}
 
     def totals(self) -> dict[str, float]:
-        """TRL's `reward` and `rewards/{name}/mean` with their deviations, of the rollouts scored last: their last looks."""
-        values = {f"rewards/{name}": [row.rewards[name] for row in self._scored] for name in self._names}
+        """TRL's `reward` and `rewards/{name}/mean` with their deviations, of the policy's rollouts scored last: their last looks."""
+        values = {f"rewards/{name}": [row.rewards[name] for row in self._by_policy] for name in self._names}
         known = {name: [value for value in each if value is not None] for name, each in values.items()}
-        sums = [row.reward for row in self._scored if row.reward is not None]
+        sums = [row.reward for row in self._by_policy if row.reward is not None]
         metrics = {"reward": _mean(sums), "reward_std": _deviation(sums)}
         for name, each in known.items():
             metrics |= {f"{name}/mean": _mean(each), f"{name}/std": _deviation(each)}
@@ -276,6 +267,17 @@ class RolloutLog:
                 for row, of_row in zip(rows, self._rows_of, strict=True)
             ]
         append_rollouts(self._path, rows, self._num_generations)
+
+    @property
+    def _by_policy(self) -> list[ScoredCompletion]:
+        """Those that were drawn."""
+        return [row for row in self._scored if not row.truth]
+
+    def _of_truths(self) -> dict[str, float]:
+        """`truth/reward` of the true answers among the rollouts, and `truth/share` of the groups that have one."""
+        rewards = [row.reward for row in self._scored if row.truth and row.reward is not None]
+        groups = len(self._scored) // self._num_generations
+        return {"truth/reward": statistics.fmean(rewards), "truth/share": len(rewards) / groups} if rewards else {}
 
     def _warn(self) -> None:
         """Say what a person should look at; what holds on is said once."""
@@ -340,6 +342,7 @@ class RolloutLog:
             tokens=one.tokens,
             duration=columns["duration"],
             response=columns["response"],
+            truth=columns["truth"] or None,
             shuffled_accuracy=columns.get("shuffled_accuracy"),
             **parse_completion(columns["task"], one.completion, target),
         )
@@ -359,8 +362,9 @@ def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_gen
             file.write(json.dumps(group, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def _zero_variance_share(rows: Sequence[ScoredCompletion], num_generations: int) -> float:
-    groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
+def _zero_variance_share(rows: Sequence[ScoredCompletion]) -> float:
+    begins = [index for index, row in enumerate(rows) if row.generation == 0]
+    groups = [rows[begin:end] for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True)]
     distinct = [{round(row.reward, 6) for row in group if row.reward is not None} for group in groups]
     return statistics.fmean(len(values) <= 1 for values in distinct)
 

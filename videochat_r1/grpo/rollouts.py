@@ -14,6 +14,7 @@ from trl.models import unwrap_model_for_generation
 from videochat_r1.errors import DivergedError
 from videochat_r1.grpo.drawing import draw_turns, first_turns, reward_columns, shuffled_turns, tell_accuracy
 from videochat_r1.grpo.rows import Turn, noise_seed
+from videochat_r1.grpo.truth import give_truths
 from videochat_r1.modeling.inputs import PromptInputs, on_device
 from videochat_r1.modeling.media_features import encode_each, tower_parameters
 from videochat_r1.rollout.base import RolloutEngine
@@ -50,6 +51,8 @@ class DrawsRollouts:
         turns = first_turns(
             loaded, self._on_device(loaded), noise, self.num_generations, thinking=self._builder.thinking
         )
+        if self.args.truth_as_rollout:
+            give_truths(turns, samples, self._builder, self._tokenizer, self.args.max_completion_length)
         aside: list[list[Turn]] = []
         if self._contrast is not None:
             aside = shuffled_turns(self._builder, samples, turns, noise, self._contrast.generations)

@@ -51,6 +51,13 @@ class Turn:
     features: torch.Tensor | None = None
 
     @property
+    def lengths(self) -> tuple[int, int, bool] | None:
+        """Tokens of prompt and completion, and whether the limit cut it off; None where the policy has drawn nothing."""
+        if self.prompt is None or self.rollout is None or self.columns["truth"]:
+            return None
+        return self.prompt.num_tokens, len(self.rollout.completion_ids), self.rollout.ended is Ended.LENGTH
+
+    @property
     def ended(self) -> Ended | None:
         """Why the completion ended, or never began; None before it is drawn, and where there is no such look."""
         return self.left_out if self.rollout is None else self.rollout.ended
@@ -63,10 +70,29 @@ class Shown:
     Args:
         prompts: one per row, the same object for all that share it; None for a row that nothing is learned from.
         features: of each row's media, for a frozen vision tower; None computes them.
+        reference: its log-probabilities (B, C), in a loss with a KL term.
+        truths: rows (B,) bool that the policy has not drawn.
     """
 
     prompts: list[PromptInputs | None] = field(default_factory=list)
     features: list[torch.Tensor | None] | None = None
+    reference: torch.Tensor | None = None
+    truths: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Any]) -> "Shown":
+        """The rows of a micro-batch that is learned from."""
+        names = ("row_prompts", "row_features", "ref_per_token_logps", "row_truth")
+        return cls(*(batch.get(name) for name in names))  # type: ignore[arg-type]
+
+    def leave_kl_out(self, logps: torch.Tensor) -> None:
+        """Write the policy's own log-probabilities (B, C) into the reference's of the rows that it has not drawn.
+
+        KL is estimated from what the policy draws; on other tokens the same formula would only hold them back. Where both are the
+        same, its value and its gradient are 0.
+        """
+        if self.reference is not None and self.truths is not None:
+            self.reference[self.truths] = logps.detach()[self.truths].to(self.reference.dtype)
 
 
 def noise_seed(seed: int, step: int, draw: int, sample: Sample, what: int | str) -> int:
@@ -88,6 +114,30 @@ def cut_rows(batch: Mapping[str, Any], part: int, parts: int) -> dict[str, Any]:
         return value[part * size : (part + 1) * size]
 
     return {name: cut(value) for name, value in batch.items()}
+
+
+def complete_rows(
+    batch: dict[str, Any],
+    turns: Sequence[Turn],
+    features: list[torch.Tensor | None] | None,
+    source: tuple[int, int, int],
+) -> None:
+    """Add what TRL has no place for, and give rows of which nothing was drawn no part in the loss.
+
+    Args:
+        batch: of TRL.
+        turns: its rows.
+        features: see `Shown`.
+        source: step, draw and number of the prompts, which a checkpoint keeps: with a prompt's index enough to find its sample.
+    """
+    device = batch["completion_mask"].device
+    leave_out_rows(batch, torch.tensor([turn.rollout is not None for turn in turns], device=device))
+    batch["row_prompts"], batch["row_features"] = [turn.prompt for turn in turns], features
+    batch["row_truth"] = torch.tensor([turn.columns["truth"] for turn in turns], device=device)
+    size = len(turns) // source[2]
+    batch["row_source"] = torch.tensor([[*source, row // size] for row in range(len(turns))])
+    logps = [[] if turn.rollout is None else turn.rollout.logps for turn in turns]
+    batch["sampler_logps"] = padded(logps, batch["completion_ids"])
 
 
 def leave_out_rows(batch: dict[str, Any], usable: torch.Tensor) -> None:

@@ -14,6 +14,7 @@ from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.group_rewards import GroupReward, group_rewards
 from videochat_r1.grpo.tracked_rollouts import TracksRollouts
 from videochat_r1.grpo.trainer import VideoGRPOTrainer
+from videochat_r1.grpo.truth import check_truths
 from videochat_r1.judge import Judge
 from videochat_r1.modeling.load import load_processor
 from videochat_r1.options import check_keys
@@ -62,6 +63,8 @@ def run_grpo(
         check_rewards_cover(source.samples(0), [each.__name__ for each in rewards if each not in of_groups], judge)
         for reward in of_groups:
             reward.check_tasks(source.samples(0))
+        if args.truth_as_rollout:
+            check_truths(source.samples(0), thinking=data_args.thinking)
         check_videos(source.samples(0), data_args.max_bad_video_share)
         processor = load_processor(model_args.model_name_or_path)
         builder = prompt_builder(model_args, data_args, processor)

@@ -1,5 +1,6 @@
 """What the rollouts of one group add to the numbers of its update: sums and counts, from a line of `rollouts.jsonl`. No torch."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -25,12 +26,12 @@ class Sum:
 
 
 def tally(group: Mapping[str, Any]) -> dict[str, Sum]:
-    """Name -> its sum over the group: `rewards/{name}` and the constants above.
+    """Name -> its sum over the group: `rewards/{name}` and the constants above. A true answer put among the rollouts does not count.
 
     `all_equal` is of the group itself: 1 where no two of its rewards differ, so that it teaches nothing. What no rollout has
     (a reward of another task, the share of the video of an answer without time) is left out.
     """
-    rollouts = group["rollouts"]
+    rollouts = [one for one in group["rollouts"] if not one.get("truth")]
     sums = {
         READ: Sum(sum(one.get("parsed") is not None for one in rollouts), len(rollouts)),
         **{
@@ -60,6 +61,20 @@ def added_up(groups: Sequence[Mapping[str, Sum]]) -> dict[str, Sum]:
         )
         for name in names
     }
+
+
+def length_metrics(drawn: Sequence[tuple[int, bool]]) -> dict[str, float]:
+    """TRL's `completions/...` of completions, each its tokens and whether the limit cut it off; none without completions."""
+    lengths = [length for length, _ in drawn]
+    terminated = [length for length, cut_off in drawn if not cut_off] or [0]
+    if not lengths:
+        return {}
+    metrics = {"completions/clipped_ratio": statistics.fmean(cut_off for _, cut_off in drawn)}
+    for name, values in (("", lengths), ("terminated_", terminated)):
+        metrics[f"completions/mean_{name}length"] = statistics.fmean(values)
+        metrics[f"completions/min_{name}length"] = float(min(values))
+        metrics[f"completions/max_{name}length"] = float(max(values))
+    return metrics
 
 
 def _sum(values: list[Any]) -> Sum:

@@ -38,18 +38,19 @@ from videochat_r1.grpo.group_rewards import TemporalBonus
 from videochat_r1.grpo.looks import FurtherLooks
 from videochat_r1.grpo.packing import shared_share
 from videochat_r1.grpo.parts_of_trl import parts_for
+from videochat_r1.grpo.payment import Payment
 from videochat_r1.grpo.reward_calls import RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.rollout_file import ROLLOUTS, drop_rollouts_after
-from videochat_r1.grpo.rollout_log import Drawn, RolloutLog, length_metrics
+from videochat_r1.grpo.rollout_log import Drawn, RolloutLog
 from videochat_r1.grpo.rollouts import DrawsRollouts
 from videochat_r1.grpo.rows import (
     Shown,
     Turn,
     advantage_rounding,
+    complete_rows,
     cut_rows,
     informative_groups,
     leave_out_rows,
-    padded,
     replace_groups,
     spread,
     weigh_rows,
@@ -63,13 +64,13 @@ from videochat_r1.grpo.shared_prefix import (
     sharing_pays,
     verify_shared,
 )
+from videochat_r1.grpo.tally import length_metrics
 from videochat_r1.grpo.token_log import TokenLog
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import eos_token_ids, vision_token_ids
 from videochat_r1.modeling.media_features import has_frozen_tower
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.rollout.base import SamplingSettings
-from videochat_r1.rollout.ended import Ended
 from videochat_r1.training import checkpoint, resumable
 from videochat_r1.training.divergence import StopsWhenDiverged
 from videochat_r1.training.loader import BadSamples, LoadedPrompt, PromptLoader, load_prompts
@@ -154,6 +155,9 @@ class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resu
                 callbacks=callbacks,
                 peft_config=peft_config,
             )
+        self._payment = Payment(args.running_scale(), self.reward_weights.tolist(), shape=args.truth_as_rollout)
+        self.also_kept = (self._payment,)
+        self.scale_rewards = self._payment.left_to_trl(args.scale_rewards)
         if args.share_prompt:
             refuse_dropout(self.model)
         if self.ref_model is not None:
@@ -277,27 +281,20 @@ class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resu
         self._metrics["train"]["data/bad_samples"] = [float(len(self.bad_samples.listed))]
         turns = self._turns = self._draw(loaded, draw)
         features = [turn.features for turn in turns] if self._tower_is_frozen else None
-        with self._in_hand(Shown([turn.prompt for turn in turns], features)) as shown:
+        with self._in_hand(Shown([turn.prompt for turn in turns], features)):
             output = super()._generate_and_score_completions([turn.columns for turn in turns])
         advantages = self.accelerator.gather(output["advantages"]).tolist()
-        drawn = [turn.rollout is not None for turn in turns]
-        leave_out_rows(output, torch.tensor(drawn, device=output["completion_mask"].device))
+        complete_rows(output, turns, features, (self.state.global_step, draw, len(loaded)))
         if self.multi_objective_aggregation == "sum_then_normalize" and self.scale_rewards != "batch":
             # The deviation of fewer than two rewards is NaN, which TRL does not count as zero.
             equal = self._metrics["train"]["frac_reward_zero_std"]
             equal[-1] = (equal[-1] + self._lone_share - self._absent_share) / (1 - self._absent_share)
-        if self._looks is not None and self.accelerator.is_main_process:
-            for name, value in self._rollout_log.totals().items():
-                self._metrics["train"][name][-1] = value
-        output["row_prompts"], output["row_features"] = shown.prompts, shown.features
-        # What a checkpoint keeps of a prompt: enough to find its sample again.
-        sources = [[self.state.global_step, draw, len(loaded), index] for index in range(len(loaded))]
-        output["row_source"] = torch.tensor(self._repeated(sources))
-        logps = [[] if turn.rollout is None else turn.rollout.logps for turn in turns]
-        output["sampler_logps"] = padded(logps, output["completion_ids"])
         differences = apart(output) if self._token_log else None
         differences = None if differences is None else gather_object(differences)
         if self.accelerator.is_main_process:
+            measured = self._rollout_log.totals() if self._looks is not None or self._payment.differs else {}
+            for name, value in measured.items():
+                self._metrics["train"][name][-1] = value
             self._rollout_log.write(advantages, differences)
         return output
 
@@ -308,12 +305,7 @@ class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resu
         vLLM's log-probabilities go on to TRL, which weighs completions by how far they are from the trainer's.
         """
         eos, rollouts = self._tokenizer.eos_token_id, [turn.rollout for turn in self._turns]
-        drawn = [
-            (prompt.num_tokens, len(rollout.completion_ids), rollout.ended is Ended.LENGTH)
-            for prompt, rollout in zip(self._shown.prompts, rollouts, strict=True)
-            if prompt is not None and rollout is not None
-        ]
-        drawn = gather_object(drawn)
+        drawn = gather_object([turn.lengths for turn in self._turns if turn.lengths is not None])
         self.state.num_input_tokens_seen += sum(of_prompt + of_completion for of_prompt, of_completion, _ in drawn)
         metrics = self._metrics["train"]
         metrics["num_tokens"] = [self.state.num_input_tokens_seen]
@@ -336,6 +328,7 @@ class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resu
         paid = rewards
         if self._looks is not None:
             paid = credited(rewards, drawn, self.reward_func_names, self._looks, self.num_generations)
+        paid, paid_metrics = self._payment(paid, drawn)
         self._lone_share = lone_share(paid, self.num_generations)
         self._absent_share = absent_share(drawn, self.num_generations)
         judged = [one.outcome for one in drawn if one.is_drawn]
@@ -344,7 +337,7 @@ class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resu
             self._stop_with_checkpoint(problem)
         if self.accelerator.is_main_process:
             found = self._rollout_log.score(self.state.global_step + 1, drawn, rewards.tolist(), paid.tolist())
-            found |= look_metrics(drawn, rewards, self.reward_func_names)
+            found |= look_metrics(drawn, rewards, self.reward_func_names) | paid_metrics
             for name, value in found.items():
                 self._metrics["train"][name].append(value)
         return paid
@@ -394,6 +387,7 @@ class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resu
             self._logps_of(model, part, completion_ids[part], completion_mask[part], compute_entropy) for part in parts
         ]
         self._logps = torch.cat([logps for logps, _ in results])
+        self._shown.leave_kl_out(self._logps)
         entropies = [entropy for _, entropy in results if entropy is not None]
         return self._logps, torch.cat(entropies) if compute_entropy else None, None
 
@@ -437,7 +431,7 @@ class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resu
         """TRL's loss over this micro-batch's rows; on the first use of completions also the sampler's agreement."""
         if self.args.skip_uninformative_groups:
             inputs = self._without_uninformative_groups(inputs)
-        with self._in_hand(Shown(inputs["row_prompts"], inputs["row_features"])):
+        with self._in_hand(Shown.of(inputs)):
             loss = super()._compute_loss(model, inputs) * inputs["loss_scale"]
         if self._step % self._layout.repeats < self.args.gradient_accumulation_steps:
             self._compare_with_sampler(inputs)

@@ -158,7 +158,8 @@ def _line(content: bytes, place: Place) -> Line | None:
         if group is None:
             logger.warning("%s is damaged (not one group of rollouts as JSON) and is left out", place)
             return None
-        row, answers = group | {"id": group.get("sample_id")}, group["rollouts"]
+        drawn = [one for one in group["rollouts"] if not (isinstance(one, dict) and one.get("truth"))]
+        row, answers = group | {"id": group.get("sample_id")}, drawn
     missing = [key for key in _OF_A_SAMPLE if row.get(key) is None]
     if missing:
         raise DataError(

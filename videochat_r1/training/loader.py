@@ -4,7 +4,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,6 +192,6 @@ class BadSamples:
         """What a checkpoint keeps."""
         return {"samples_seen": self.seen, "bad_samples": self.listed}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state`."""
         self.seen, self.listed = state["samples_seen"], state["bad_samples"]

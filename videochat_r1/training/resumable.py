@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,6 +19,18 @@ from videochat_r1.training.checkpoint import read_mark
 from videochat_r1.training.loader import BadSamples
 
 _BUFFER = "generation_buffer"
+
+
+class Kept(Protocol):
+    """Something whose state, the same on every rank, a resumed run goes on with."""
+
+    def state(self) -> dict[str, Any]:
+        """As JSON."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """From all that was kept."""
+        ...
 
 
 class ResumableTrainer:
@@ -39,6 +51,8 @@ class ResumableTrainer:
     """
 
     bad_samples: BadSamples
+    also_kept: Sequence[Kept] = ()
+    """Whose states a checkpoint's mark keeps, too."""
     resumed_from: Path | None = None
     settings: Mapping[str, Any] = {}
     """What numbers depend on; kept with every checkpoint."""
@@ -62,7 +76,9 @@ class ResumableTrainer:
         self.save_more(folder)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            state = {"settings": self.settings, "optimizer": not self.args.save_only_model, **self.bad_samples.state()}
+            state = {"settings": self.settings, "optimizer": not self.args.save_only_model}
+            for kept in (self.bad_samples, *self.also_kept):
+                state |= kept.state()
             checkpoint.mark_complete(folder, self.state.global_step, state)
             checkpoint.rotate(output_dir, limit)
         self.accelerator.wait_for_everyone()
@@ -131,7 +147,8 @@ class ResumableTrainer:
         if restore_options is not None:
             restore_options()
         self.resumed_from = Path(checkpoint)
-        self.bad_samples.restore(read_mark(self.resumed_from))
+        for kept in (self.bad_samples, *self.also_kept):
+            kept.restore(read_mark(self.resumed_from))
 
     def _load_rng_state(self: Any, checkpoint: str | None) -> None:
         with _reading(checkpoint):

@@ -62,7 +62,7 @@ def _media_view(shown: Shown) -> dict[str, Any]:
 def _rollout_view(one: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "generation": one.get("generation"),
-        "name": one.get("name"),
+        "name": "the true answer, put among them" if one.get("truth") else one.get("name"),
         **_text_view(one),
         "answer": answer_of(one.get("parsed"), target),
         "reward": number_of(one.get("reward")),

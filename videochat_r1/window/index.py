@@ -363,7 +363,7 @@ def _mark(line: bytes) -> str:
 def _summary(group: Mapping[str, Any], counted: Mapping[str, Sum]) -> tuple[Any, ...]:
     """What the row of a group holds beside the place of its line."""
     rollouts = group["rollouts"]
-    rewards = [one["reward"] for one in rollouts if is_number(one.get("reward"))]
+    rewards = [one["reward"] for one in rollouts if is_number(one.get("reward")) and not one.get("truth")]
     read = counted.get(READ, Sum(0, 0))
     reward = counted.get(REWARD)
     return (
