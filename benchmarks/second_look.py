@@ -2,8 +2,8 @@
 
     python benchmarks/second_look.py [--output outputs/second_look] [--seeds 3] [--json]
 
-A tiny Qwen2.5-VL is trained from random weights, with the project's SFT, until it finds some of the clues and reads some of the
-answers (`benchmarks/episodes/` says what the videos show and how it is trained). From there GRPO goes on over one look or over
+A tiny Qwen2.5-VL is trained from random weights, with the project's SFT, until it names clues (`benchmarks/episodes/` says what
+the videos show and how it is trained). From there GRPO goes on over one look or over
 two, `second_look` being all that differs, and every model is asked about videos that it has not seen. Both ways get equally
 many seconds: `pace` trains them in turns and counts the processor's seconds of an update, and the two looks get as many updates
 as fit in those of one. Each part (the start, the pace, and a training of one way and seed) is done once and kept in the output
@@ -259,8 +259,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/second_look"))
     parser.add_argument("--num-train", type=int, default=256, help="training videos, of six questions each")
     parser.add_argument("--num-eval", type=int, default=150, help="held-out videos, of two questions each")
-    parser.add_argument("--letter-updates", type=int, default=300, help="of SFT, on letters alone")
-    parser.add_argument("--sft-updates", type=int, default=600, help="of SFT, on answers with clues")
+    parser.add_argument("--letter-updates", type=int, default=500, help="of SFT, on letters alone")
+    parser.add_argument("--sft-updates", type=int, default=1200, help="of SFT, on answers with clues")
     parser.add_argument("--updates", type=int, default=200, help="of GRPO over one look; two get as many as fit")
     parser.add_argument("--pace-updates", type=int, default=10, help="of each short training that tells the pace")
     parser.add_argument("--pace-rounds", type=int, default=2)
