@@ -23,6 +23,8 @@ import numpy as np
 from episodes.asking import Condition, evaluate
 from episodes.scenes import write_samples
 from episodes.start import CLUES, make_start
+from intervals import interval, percent
+from kept import once
 from numpy.typing import NDArray
 
 from videochat_r1.datasets.annotation_files import read_json
@@ -108,8 +110,8 @@ class Bench:
             **{t.name: lambda t=t: self._train(t, asked) for t in self.trainings},  # type: ignore[misc]
         }
         for part, do in wanted.items():
-            if (not parts or part in (START, PACE, *parts)) and not self.file(part).is_file():
-                write_lines(self.file(part), [json.dumps(do())])
+            if not parts or part in (START, PACE, *parts):
+                once(self.file(part), do)
 
     def file(self, part: str) -> Path:
         """What a part found."""
@@ -187,7 +189,7 @@ class Bench:
             if found := of_way[way]:
                 columns = {"accuracy": answer, "clue_iou": "clue_iou", "with true clues": "shown"}
                 result["arms"][arm] = {
-                    **{title: interval(values_of(found, name)) for title, name in columns.items()},
+                    **{title: interval(values_of(found, name), NUM_RESAMPLES) for title, name in columns.items()},
                     "by seed": values_of(found, answer).mean(axis=1).tolist(),
                     "updates": found[0].get("updates"),
                     "seconds": [one["seconds"] for one in found],
@@ -198,7 +200,7 @@ class Bench:
             if count:
                 values = values_of(found_after[:count], ARMS[after][1])
                 result["gains"][f"{after} - {before}"] = interval(
-                    values - values_of(found_before[:count], ARMS[before][1])
+                    values - values_of(found_before[:count], ARMS[before][1]), NUM_RESAMPLES
                 )
         return result
 
@@ -220,36 +222,21 @@ def values_of(found: Sequence[dict[str, Any]], name: str) -> Values:
     return np.array([one["right"][name] for one in found], dtype=np.float64).reshape(len(found), -1, 2).mean(axis=2)
 
 
-def interval(values: Values) -> list[float]:
-    """Mean of (seeds, videos) and its 95 % interval when seeds and videos are drawn again with replacement."""
-    seeds, videos = values.shape
-    rng = np.random.default_rng(0)
-    means = [
-        values[rng.integers(0, seeds, seeds)][:, rng.integers(0, videos, videos)].mean() for _ in range(NUM_RESAMPLES)
-    ]
-    return [float(values.mean()), *np.quantile(means, [0.025, 0.975]).tolist()]
-
-
 def as_table(summary: dict[str, Any]) -> str:
     """Markdown, in percent."""
     heads = ("", "accuracy", "by seed", "IoU of first clues", "accuracy at true clues", "updates")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, arm in summary["arms"].items():
         cells = (
-            _percent(arm["accuracy"]),
+            percent(arm["accuracy"]),
             ", ".join(f"{100 * value:.1f}" for value in arm["by seed"]),
-            _percent(arm["clue_iou"]),
-            _percent(arm["with true clues"]),
+            percent(arm["clue_iou"]),
+            percent(arm["with true clues"]),
             str(arm["updates"] or ""),
         )
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    gains = [f"{name}: {_percent(values, '+')}" for name, values in summary["gains"].items()]
+    gains = [f"{name}: {percent(values, '+')}" for name, values in summary["gains"].items()]
     return "\n".join([*lines, "", *gains])
-
-
-def _percent(values: Sequence[float], sign: str = "") -> str:
-    mean, low, high = (f"{100 * value:{sign}.1f}" for value in values)
-    return f"{mean} [{low}, {high}]"
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from intervals import percent
 from kept import once
 from numpy.typing import NDArray
 
@@ -228,18 +229,13 @@ def as_table(summary: dict[str, Any]) -> str:
         sign = "+" if " - " in name else ""
         bonus = entry.get("bonus") or {}
         cells = (
-            _percent(entry["ordered"], sign),
+            percent(entry["ordered"], sign),
             ", ".join(f"{100 * value:{sign}.1f}" for value in entry["ordered, by seed"]),
-            _percent(entry["shuffled"], sign),
+            percent(entry["shuffled"], sign),
             *(f"{100 * bonus[key]:.0f} %" if bonus else "" for key in ("paid", "changed")),
         )
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _percent(values: Sequence[float], sign: str) -> str:
-    mean, low, high = (f"{100 * value:{sign}.1f}" for value in values)
-    return f"{mean} [{low}, {high}]"
 
 
 def main() -> None:

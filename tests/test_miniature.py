@@ -12,6 +12,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.append(str(FOLDER))
 
+from intervals import interval  # noqa: E402
 from miniature import arms, claims, corpora, judges, page  # noqa: E402
 
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be told at this size"
@@ -46,12 +47,12 @@ def test_what_an_interval_says_to_a_claim(expects: Any, low: float, high: float,
 def test_an_interval_is_of_questions_and_of_seeds() -> None:
     questions = np.random.default_rng(0).integers(0, 2, 200).astype(float)
     alike = np.tile(questions, (3, 1))
-    mean, low, high = claims.interval(alike)
+    mean, low, high = interval(alike)
     assert low < mean < high and mean == pytest.approx(questions.mean())
     assert high - low == pytest.approx(4 * questions.std() / 200**0.5, rel=0.15)
-    _, wider_low, wider_high = claims.interval(alike + np.array([[-0.2], [0.0], [0.2]]))
+    _, wider_low, wider_high = interval(alike + np.array([[-0.2], [0.0], [0.2]]))
     assert wider_high - wider_low > 2 * (high - low)
-    assert claims.interval(np.full((1, 4), 0.5)) == (0.5, 0.5, 0.5)
+    assert interval(np.full((1, 4), 0.5)) == (0.5, 0.5, 0.5)
 
 
 def test_a_difference_is_of_the_seeds_that_both_have() -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 MARGIN = 0.02
 """A difference that is certainly smaller than this counts as none."""
-NUM_RESAMPLES = 2000
 
 Expectation = Literal["more", "less", "same", "no less", "no more"]
 Verdict = Literal["holds here", "does not hold here", "cannot be told at this size"]
@@ -45,21 +44,6 @@ class Claim:
     after: Asked
     before: Asked
     expects: Expectation
-
-
-def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float, float]:
-    """Mean of (seeds, questions) and its 95 % bootstrap interval, seeds and questions drawn again, each on their own.
-
-    One row is as if there were no other seed: the interval then says how far other questions would move the mean.
-    """
-    generator = np.random.default_rng(seed)
-    num_seeds, num_questions = values.shape
-    means = np.empty(NUM_RESAMPLES)
-    for index in range(NUM_RESAMPLES):
-        rows = values[generator.integers(0, num_seeds, num_seeds)].mean(axis=0)
-        means[index] = rows[generator.integers(0, num_questions, num_questions)].mean()
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
 
 
 def verdict(expects: Expectation, low: float, high: float, margin: float = MARGIN) -> Verdict:

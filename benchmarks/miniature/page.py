@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from miniature.claims import MARGIN, PARTS, Asked, Claim, Verdict, difference, interval, numbers, verdict
+from intervals import interval, percent
+from miniature.claims import MARGIN, PARTS, Asked, Claim, Verdict, difference, numbers, verdict
 
 from videochat_r1.evaluation.reports.drawing import COLOURS, escaped
 
@@ -62,7 +63,7 @@ def table(part: str, found: Found) -> str:
     lines = [f"| the paper's claim | the paper | difference there | here, 95 % interval | verdict |\n{'|---' * 5}|"]
     for claim, finding in findings(part, found):
         there = "" if claim.gain is None else f"{claim.gain:+.1f}"
-        here = "not measured" if finding is None else _points(finding.mean, finding.low, finding.high, sign="+")
+        here = "not measured" if finding is None else percent((finding.mean, finding.low, finding.high), "+")
         if finding is not None and finding.seeds < 3:
             here += f" ({finding.seeds} seed{'s' * (finding.seeds > 1)})"
         lines.append(f"| {claim.says} | {claim.paper} | {there} | {here} | {finding.verdict if finding else ''} |")
@@ -71,7 +72,7 @@ def table(part: str, found: Found) -> str:
         if rows := found(number):
             values = np.asarray(rows, dtype=np.float64)
             seeds = ", ".join(dict.fromkeys(f"{100 * value:.1f}" for value in values.mean(axis=1)))
-            here = _points(*interval(values))
+            here = percent(interval(values))
             lines.append(f"| {number.arm} | {number.asked} | {number.metric} | {here} | {seeds} |")
     return "\n".join(lines)
 
@@ -134,8 +135,3 @@ def _ticks(most: float) -> list[float]:
     step = next(step for step in (2.0, 5.0, 10.0, 20.0, 50.0) if 4 * step >= most or step == 50.0)
     count = int(most // step)
     return [step * number for number in range(-count, count + 1)]
-
-
-def _points(mean: float, low: float, high: float, sign: str = "") -> str:
-    shown = [f"{100 * value:{sign}.1f}" for value in (mean, low, high)]
-    return f"{shown[0]} [{shown[1]}, {shown[2]}]"
