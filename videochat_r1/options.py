@@ -178,6 +178,25 @@ def check_keys(given: Iterable[Any], known: Iterable[str], *, where: str) -> Non
             raise ConfigError(f"unknown key {key!r} in {where}{nearest(key, names)}")
 
 
+def fields_of(given: Any, cls: type, where: str, expected: str = "a mapping, or null") -> dict[str, Any]:
+    """The fields of a dataclass that a mapping gives, each as its type takes it.
+
+    Args:
+        given: from a recipe.
+        cls: the dataclass.
+        where: names the mapping in messages.
+        expected: what the mapping should be, for messages.
+
+    Raises:
+        ConfigError: no mapping, an unknown key (naming the nearest), or a value of another type.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where} is {given!r}; expected {expected}")
+    check_keys(given, [each.name for each in dataclasses.fields(cls)], where=where)
+    fields: dict[str, Any] = as_type(dict(given), cls, where)
+    return fields
+
+
 _UNFIT = object()
 
 

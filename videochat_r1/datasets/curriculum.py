@@ -1,15 +1,14 @@
 """An order of samples from easy to hard, by a column of their manifests."""
 
-import dataclasses
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from videochat_r1.errors import ConfigError, DataError, first_ten
-from videochat_r1.options import as_type, check_keys
+from videochat_r1.options import fields_of
 from videochat_r1.sample import Sample
 
 
@@ -43,10 +42,8 @@ class Sampling:
         Raises:
             ConfigError: no mapping, an unknown key, or a value that cannot be.
         """
-        if not isinstance(values, Mapping | None):
-            raise ConfigError(f"sampling is {values!r}; expected a mapping of curriculum and by, or null")
-        check_keys(values or {}, [each.name for each in dataclasses.fields(cls)], where="sampling")
-        return cls(**as_type(dict(values or {}), cls, "sampling"))
+        given = {} if values is None else values
+        return cls(**fields_of(given, cls, "sampling", "a mapping of curriculum and by, or null"))
 
     def check(self, samples: Sequence[Sample], where: str) -> None:
         """See that all samples can be ordered.

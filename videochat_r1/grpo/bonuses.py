@@ -4,10 +4,10 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.options import as_type, check_keys, nearest
+from videochat_r1.options import fields_of, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Of `TemporalContrast`. An accuracy of right or wrong is 1 or 0, so that "above 0.5" means right there, as in the paper."""
 
-_OptionsT = TypeVar("_OptionsT", TemporalContrast, LengthBonus)
-
 
 def temporal_contrast(value: Any, num_generations: int) -> TemporalContrast | None:
     """The options in a recipe: None for null, a preset's name, or a mapping, which begins from its `preset` (`release`).
@@ -108,7 +106,7 @@ def temporal_contrast(value: Any, num_generations: int) -> TemporalContrast | No
     preset = given.get("preset", "release") if isinstance(given, Mapping) else "release"
     if preset not in PRESETS:
         raise ConfigError(f"temporal_contrast has no preset {preset!r}{nearest(preset, PRESETS)}")
-    options = _options(TemporalContrast, given, PRESETS[preset])
+    options = TemporalContrast(**{**PRESETS[preset], **fields_of(given, TemporalContrast, TemporalContrast.WHERE)})
     shuffled = options.shuffled_generations or max(1, num_generations // 2)
     return dataclasses.replace(options, shuffled_generations=shuffled)
 
@@ -121,18 +119,10 @@ def length_bonus(value: Any, num_generations: int, max_completion_length: int | 
     """
     if value is None:
         return None
-    options = _options(LengthBonus, value, {})
+    options = LengthBonus(**fields_of(value, LengthBonus, LengthBonus.WHERE))
     longest = max_completion_length
     within = longest is None or options.min_tokens <= longest
     options.check("min_tokens", within, f"at most max_completion_length={longest}")
     enough = options.min_correct <= num_generations
     options.check("min_correct", enough, f"at most num_generations={num_generations}")
     return options
-
-
-def _options(cls: type[_OptionsT], given: Any, below: Mapping[str, Any]) -> _OptionsT:
-    """From a mapping, over the values `below`."""
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{cls.WHERE} is {given!r}; expected a mapping, or null")
-    check_keys(given, [each.name for each in dataclasses.fields(cls)], where=cls.WHERE)
-    return cls(**as_type({**below, **given}, cls, cls.WHERE))

@@ -1,12 +1,11 @@
 """What a recipe says of rollouts of several looks: `second_look`."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.options import as_type, check_keys, nearest
+from videochat_r1.options import fields_of, nearest
 from videochat_r1.sample import Sample, Video
 from videochat_r1.second_look.options import ClueOptions, ClueTime
 from videochat_r1.second_look.question import TASK, clue_question
@@ -93,17 +92,11 @@ def second_look(value: Any) -> SecondLook | None:
     """
     if value is None:
         return None
-    _check_mapping(value, SecondLook, "second_look")
-    credit = value.get("credit") or {}
-    _check_mapping(credit, Credit, "second_look.credit")
-    plain = as_type({name: each for name, each in value.items() if name != "credit"}, SecondLook, "second_look")
-    return SecondLook(**plain, credit=Credit(**as_type(dict(credit), Credit, "second_look.credit")))
-
-
-def _check_mapping(value: Any, options: type, where: str) -> None:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} is {value!r}; expected a mapping" + ", or null" * (where == "second_look"))
-    check_keys(value, [each.name for each in dataclasses.fields(options)], where=where)
+    if isinstance(value, Mapping):
+        value = {**value, "credit": value.get("credit") or {}}
+    given = fields_of(value, SecondLook, SecondLook.WHERE)
+    credit = fields_of(given.pop("credit"), Credit, f"{SecondLook.WHERE}.credit", "a mapping")
+    return SecondLook(**given, credit=Credit(**credit))
 
 
 def looks_again(sample: Sample) -> bool:

@@ -1,6 +1,5 @@
 """`scale_rewards: task_ema`: rewards divided by the running deviation of their task (EMA-GRPO, arXiv 2512.03043)."""
 
-import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.options import as_type, check_keys
+from videochat_r1.options import fields_of
 
 TASK_EMA = "task_ema"
 
@@ -40,14 +39,12 @@ class TaskEma:
         Raises:
             ConfigError: no mapping, an unknown key, a value that cannot be, or options of what is not asked for.
         """
-        if not isinstance(given, Mapping | None):
-            raise ConfigError(f"task_ema is {given!r}; expected a mapping of decay and guard, or null")
-        check_keys(given or {}, [each.name for each in dataclasses.fields(cls)], where="task_ema")
+        fields = fields_of({} if given is None else given, cls, TASK_EMA, "a mapping of decay and guard, or null")
         if scale_rewards != TASK_EMA:
             if given:
                 raise ConfigError(f"task_ema has options of scale_rewards: {TASK_EMA}, which is {scale_rewards!r}")
             return None
-        return cls(**as_type(dict(given or {}), cls, "task_ema"))
+        return cls(**fields)
 
 
 class TaskScale:
