@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -283,7 +283,7 @@ class RolloutLog:
         """Say what a person should look at; what holds on is said once."""
         groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for first in range(0, len(self._scored), self._num_generations):
-            rollouts = [asdict(row) for row in self._scored[first : first + self._num_generations]]
+            rollouts = [_fields(row) for row in self._scored[first : first + self._num_generations]]
             groups[rollouts[0]["task"]].append({"rollouts": rollouts})
         for task, own in groups.items():
             updates = self._updates[task]
@@ -353,13 +353,18 @@ def append_rollouts(path: Path, completions: Sequence[ScoredCompletion], num_gen
     rest = iter(completions)
     # Half an emoji in a question cannot be encoded; the replacement is JSON's own way to write it.
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        while rows := [asdict(row) for row in islice(rest, num_generations)]:
+        while rows := [_fields(row) for row in islice(rest, num_generations)]:
             kept = [{name: row[name] for name in row if row[name] is not None or name not in _IF_ANY} for row in rows]
             group = {name: value for name, value in kept[0].items() if name in _OF_GROUP}
             group["rollouts"] = [
                 {name: _finite(value) for name, value in row.items() if name not in _OF_GROUP} for row in kept
             ]
             file.write(json.dumps(group, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def _fields(row: ScoredCompletion) -> dict[str, Any]:
+    """Its values by name, not copied: with their tokens they are large."""
+    return {field.name: getattr(row, field.name) for field in fields(row)}
 
 
 def _zero_variance_share(rows: Sequence[ScoredCompletion]) -> float:

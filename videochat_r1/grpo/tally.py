@@ -51,6 +51,13 @@ def tally(group: Mapping[str, Any]) -> dict[str, Sum]:
     return {name: value for name, value in sums.items() if value.count}
 
 
+def spread(group: Mapping[str, Any]) -> float:
+    """How far the rewards of a group are apart, best less worst. A true answer put among the rollouts does not count."""
+    rollouts = [one for one in group["rollouts"] if not one.get("truth")]
+    rewards = [one["reward"] for one in rollouts if is_number(one.get("reward"))]
+    return max(rewards, default=0.0) - min(rewards, default=0.0)
+
+
 def added_up(groups: Sequence[Mapping[str, Sum]]) -> dict[str, Sum]:
     """The sums of several groups of a task as those of its update."""
     names = {name: None for group in groups for name in group}

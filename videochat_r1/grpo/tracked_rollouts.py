@@ -11,9 +11,9 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from videochat_r1.errors import VideoError
-from videochat_r1.grpo.drawable import number_of
 from videochat_r1.grpo.rollout_file import ROLLOUTS, groups_of_update
 from videochat_r1.grpo.rollout_video import caption_of, write_rollout_video
+from videochat_r1.grpo.tally import spread
 from videochat_r1.training.trackers import send_videos
 
 logger = logging.getLogger(__name__)
@@ -69,11 +69,6 @@ class TracksRollouts(TrainerCallback):
 
 def most_telling(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Two of them whose rewards are furthest apart, of different tasks if there are several."""
-
-    def spread(group: Mapping[str, Any]) -> float:
-        rewards = [reward for one in group["rollouts"] if (reward := number_of(one.get("reward"))) is not None]
-        return max(rewards, default=0.0) - min(rewards, default=0.0)
-
     ranked = sorted(groups, key=spread, reverse=True)
     firsts = list({group["task"]: group for group in reversed(ranked)}.values())
     others = [group for group in ranked if all(group is not first for first in firsts)]

@@ -179,7 +179,7 @@ class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resu
         self._shown = Shown()
         self._turns: list[Turn] = []
         self._lone_share = self._absent_share = 0.0
-        self._token_log = TokenLog(processor) if args.log_token_logps else None
+        self._token_log = TokenLog(processor) if args.log_rollouts and args.log_token_logps else None
         self._rollout_file = Path(args.output_dir) / ROLLOUTS
         self._rollout_log = RolloutLog(
             self._rollout_file if args.log_rollouts else None,

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from videochat_r1.grpo.tally import ALL_EQUAL, CUT_OFF, READ, REWARD, UNSCORED, WHOLE_VIDEO, Sum, is_number, tally
+from videochat_r1.grpo.tally import ALL_EQUAL, CUT_OFF, READ, REWARD, UNSCORED, WHOLE_VIDEO, Sum, spread, tally
 from videochat_r1.window.query import ORDERS, Query
 
 logger = logging.getLogger(__name__)
@@ -363,7 +363,6 @@ def _mark(line: bytes) -> str:
 def _summary(group: Mapping[str, Any], counted: Mapping[str, Sum]) -> tuple[Any, ...]:
     """What the row of a group holds beside the place of its line."""
     rollouts = group["rollouts"]
-    rewards = [one["reward"] for one in rollouts if is_number(one.get("reward")) and not one.get("truth")]
     read = counted.get(READ, Sum(0, 0))
     reward = counted.get(REWARD)
     return (
@@ -373,7 +372,7 @@ def _summary(group: Mapping[str, Any], counted: Mapping[str, Sum]) -> tuple[Any,
         str(group["sample_id"]),
         len(rollouts),
         None if reward is None else reward.total / reward.count,
-        max(rewards, default=0.0) - min(rewards, default=0.0),
+        spread(group),
         read.count - int(read.total),
         *(int(counted[name].total) if name in counted else 0 for name in (CUT_OFF, WHOLE_VIDEO, ALL_EQUAL, UNSCORED)),
     )
