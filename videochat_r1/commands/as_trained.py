@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from videochat_r1.options import read_yaml, untyped
+from videochat_r1.provenance import RESOLVED_CONFIG
 
-_RECORD = "resolved_config.yaml"
 _VIDEO = {
     **{name: name for name in ("fps", "min_frames", "max_frames", "total_pixels", "min_pixels", "max_pixels")},
     "backend": "video_backend",
@@ -25,7 +25,7 @@ def as_trained(folder: Path) -> dict[str, Any]:
         ConfigError: the record cannot be read.
     """
     places = [folder, folder.parent] if folder.name.startswith("checkpoint-") else [folder]
-    record = next((place / _RECORD for place in places if (place / _RECORD).is_file()), None)
+    record = next((place / RESOLVED_CONFIG for place in places if (place / RESOLVED_CONFIG).is_file()), None)
     if record is None:
         return {}
     config = untyped(read_yaml(record, "the recipe of a run"))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 
-from videochat_r1.provenance import changed_files, git_commit, package_versions
+from videochat_r1.provenance import RESOLVED_CONFIG, changed_files, git_commit, package_versions
 from videochat_r1.training.layout import world_size
 
 _DRIVER = Path("/sys/module/nvidia/version")
@@ -23,7 +23,7 @@ def save_run_record(output_dir: Path, **resolved: Any) -> None:
     """Write `resolved_config.yaml` and `environment.json` into the run's folder."""
     output_dir.mkdir(parents=True, exist_ok=True)
     config = {name: plain(value) for name, value in resolved.items()}
-    (output_dir / "resolved_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (output_dir / RESOLVED_CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
     (output_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
 
 

@@ -19,6 +19,7 @@ from transformers import Trainer, TrainingArguments
 
 from videochat_r1.errors import ConfigError, VideoChatR1Error, counted, first_ten
 from videochat_r1.file_lock import locked
+from videochat_r1.provenance import RESOLVED_CONFIG
 from videochat_r1.training import checkpoint
 from videochat_r1.training.damage import missing_part, sound_checkpoint
 from videochat_r1.training.metrics_file import METRICS
@@ -32,7 +33,7 @@ _T = TypeVar("_T")
 RECORD = "run.json"
 LOCK = "run.lock"
 
-_LOGS = ("rollouts.jsonl", METRICS, "resolved_config.yaml", "environment.json", "README.md")
+_LOGS = ("rollouts.jsonl", METRICS, RESOLVED_CONFIG, "environment.json", "README.md")
 _MODEL = (
     *(
         "*.safetensors",

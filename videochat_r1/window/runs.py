@@ -9,12 +9,12 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.scoring.results import RESULTS, SAMPLES, read_results
 from videochat_r1.grpo.rollout_file import ROLLOUTS, group_of
 from videochat_r1.options import read_yaml, untyped
+from videochat_r1.provenance import RESOLVED_CONFIG
 from videochat_r1.text import listing, load_json
 from videochat_r1.training.metrics_file import METRICS, MetricsReader
 from videochat_r1.window.index import Index
 from videochat_r1.window.media import Folders
 
-CONFIG = "resolved_config.yaml"
 _DEEPEST = 4
 
 
@@ -78,7 +78,7 @@ def logs_of(output: Path) -> list[Path]:
 def _below(folder: Path, depth: int) -> Iterator[Path]:
     """The logs of a folder, or those of the folders in it; what a run keeps below its own is no run."""
     # One that has begun has drawn nothing yet, and supervised training never will.
-    if any((folder / name).is_file() for name in (ROLLOUTS, METRICS, CONFIG)):
+    if any((folder / name).is_file() for name in (ROLLOUTS, METRICS, RESOLVED_CONFIG)):
         yield folder / ROLLOUTS
     elif (folder / RESULTS).is_file() and (folder / SAMPLES).is_file():
         yield folder / SAMPLES
@@ -114,7 +114,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _trained_on(folder: Path) -> Iterator[Path]:
     """The videos folders of a run's recipe."""
-    config = _own(folder, CONFIG)
+    config = _own(folder, RESOLVED_CONFIG)
     if not config.is_file():
         return
     data = untyped(read_yaml(config, "the recipe of a run")).get("data")
@@ -140,7 +140,7 @@ def recorded_settings(run: Run) -> Mapping[str, Any] | None:
     """What a run was made with: `resolved_config.yaml`, or the settings of a result; None where a training run left none."""
     if run.results is not None:
         return dict(run.results["settings"])
-    config = _own(run.folder, CONFIG)
+    config = _own(run.folder, RESOLVED_CONFIG)
     return untyped(read_yaml(config, "the recipe of a run")) if config.is_file() else None
 
 
