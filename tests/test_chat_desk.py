@@ -54,6 +54,20 @@ def test_those_who_wait_are_told_their_place_and_one_too_many_is_sent_away(desk:
     )
 
 
+def test_a_question_ends_the_one_before_it_in_its_conversation_and_needs_no_place_of_its_own() -> None:
+    desk = Desk(EchoTalker(), most_waiting=0)
+    one, other = desk.begin(VIDEO), desk.begin(VIDEO)
+    stopped = desk.ask(one, Question("hold"))
+    assert next(stopped) is not None, "it is being answered, and nobody has told the desk that its reader is gone"
+    assert events_of(desk, one, "again")[-1] == Done(0, "again")
+    assert not [event for event in stopped if isinstance(event, Done)]
+    holding = desk.ask(other, Question("hold"))
+    [sent_away] = desk.ask(one, Question("me too"))
+    assert isinstance(sent_away, Problem), "that of another conversation goes on"
+    holding.close()
+    desk.close()
+
+
 @pytest.mark.parametrize("what, told", [("broken", "cannot be read"), ("bug", "log of the server")])
 def test_the_desk_lives_on_after_a_problem(desk: Desk, what: str, told: str) -> None:
     name = desk.begin(VIDEO)
