@@ -139,13 +139,13 @@ def test_how_closely_to_look_again_is_chosen_and_what_cannot_be_is_a_sentence(ab
     expect(page.get_by_text("how closely")).to_be_hidden()
     page.get_by_label("look again at the clues").check()
     page.get_by_text("how closely").click()
-    expect(page.get_by_label("times the resolution")).to_have_value("2")
+    expect(page.get_by_label("× resolution")).to_have_value("2")
     page.get_by_label("further looks").fill("9")
     put(page, "what?")
     page.get_by_text("at most 4 further looks").wait_for()
     page.get_by_label("further looks").fill("2")
     page.get_by_label("what a further look shows").select_option("dense")
-    page.get_by_label("times the frames a second").fill("2.5")
+    page.get_by_label("× frame rate").fill("2.5")
     ask(page, "what?")
     page.get_by_role("region", name="look 3").get_by_text(
         "the whole video, with more of 1 to 2.5 s · 8 frames, one every 0.2 s there, and every 0.5 s elsewhere"

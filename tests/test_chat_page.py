@@ -180,16 +180,19 @@ def test_questions_that_cannot_be_asked_are_refused_in_a_sentence(address, quest
 def test_who_goes_away_stops_the_model_and_a_full_queue_says_so(small, videos):
     address, _ = small
     item = upload(address, "cat.mp4", (videos / "cat.mp4").read_bytes()).json()
-    conversation = httpx.post(f"{address}/api/media/{item['key']}/conversations", timeout=60).json()["conversation"]
+    conversation, other = (
+        httpx.post(f"{address}/api/media/{item['key']}/conversations", timeout=60).json()["conversation"]
+        for _ in range(2)
+    )
     ask = f"{address}/api/conversations/{conversation}/ask"
     with httpx.stream("POST", ask, json={"text": "hold"}, timeout=60) as answer:
         lines = answer.iter_lines()
         while "hold" not in next(lines):
             pass
-        [full] = events(address, conversation, text="now?")
+        [full] = events(address, other, text="now?")
         assert full["event"] == "problem" and "wait" in full["sentence"]
-    wait_for(lambda: events(address, conversation, text="now?")[-1]["event"] == "done")
-    assert events(address, conversation, text="so?")[-1]["answer"] == "now? / so?", "what was stopped is not said"
+    wait_for(lambda: events(address, other, text="now?")[-1]["event"] == "done")
+    assert events(address, conversation, text="so?")[-1]["answer"] == "so?", "what was stopped is not said"
     assert httpx.delete(f"{address}/api/media/{item['key']}").status_code == 204
 
 

@@ -340,7 +340,7 @@ def test_a_conversation_goes_on_with_vllm(world: Path, talkers: list[ModelTalker
         talk = talker.begin(Video(path=str(world / "video.mp4")))
         with drawn_by(talker) as drawn:
             for asked in questions:
-                talk.ask(asked, Reply())
+                talk.ask(asked, Reply("talk"))
         return drawn
 
     first, second = Question("What is it?"), Question("it moves", "moment")

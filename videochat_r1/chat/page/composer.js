@@ -15,7 +15,7 @@ export const TASKS = {
 const OF_PICTURES = ["free", "choice", "describe"];
 const LOOKS_AGAIN = ["free", "choice"];
 const VIEWS = { absolute: "the clues alone", relative: "the clues as one clip", dense: "the whole video, more of the clues" };
-const BOOSTS = { resolution_boost: "times the resolution", fps_boost: "times the frames a second", rounds: "further looks" };
+const BOOSTS = { resolution_boost: "× resolution", fps_boost: "× frame rate", rounds: "further looks" };
 
 /**
  * The form. onAsk(question) is called with what the server is asked, onStop() by its button; onDraw(drawing) when the box tool
@@ -42,7 +42,7 @@ export function composer({ about, onAsk, onStop, onDraw }) {
   const closer = closerOptions(about.clues);
   const looks = el(
     "div",
-    { class: "switches" },
+    { class: "again" },
     el("label", { title: "the model answers, looks again at the clues of its answer more closely, and answers again" }, again, "look again at the clues"),
     closer.element,
   );

@@ -22,7 +22,7 @@ export async function library({ endings, mostBytes, onChoose }) {
     { class: "library", "aria-label": "choose a video or picture" },
     el("h1", {}, "What shall we talk about?"),
     el("div", { class: "drop" }, el("p", {}, "Drop a video or picture anywhere on this page, or"), input, el("label", { class: "button", for: "file" }, "choose a file of yours"), el("p", { class: "soft" }, "It stays on the machine of the model, and is removed when you leave this page.")),
-    el("div", { class: "line" }, state, cancel),
+    el("div", { class: "sending" }, state, cancel),
     trouble,
     offered,
   );
