@@ -116,6 +116,18 @@ def test_clues_stand_on_the_time_line_and_are_played(about):
     stands_at(page, SECONDS * 0.9)
 
 
+def test_a_moment_is_found_and_what_is_shown_described(about):
+    page = about()
+    page.get_by_text("find a moment", exact=True).click()
+    put(page, "it jumps")
+    page.locator(".asked", has_text="it jumps").get_by_text("find a moment").wait_for()
+    page.get_by_role("button", name="▶ 1 to 2.5 s").wait_for()
+    page.get_by_text("describe", exact=True).click()
+    put(page, "")
+    page.get_by_text("Describe what is shown.").wait_for()
+    page.locator(".answer").get_by_text("it jumps /").wait_for()
+
+
 def test_both_passes_are_shown_with_what_they_saw_and_thoughts_apart(about):
     page = about()
     page.get_by_label("think first").check()

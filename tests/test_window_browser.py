@@ -36,6 +36,7 @@ from tests.window_runs import (
 )
 from videochat_r1.cli import main
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.training.metrics_file import append_metrics
 
 run, address, chromium, tab = written_run, run_address, started_chromium, fresh_tab
 pytestmark = needs_chromium
@@ -241,7 +242,16 @@ def test_filters_orders_and_search(open_page):
     page.get_by_label("all equal").check()
     comes(lambda: sorted(page.locator(".list .sample").all_inner_texts()), ["clip", "listed", "stolen", "tell"])
     page.get_by_label("all equal").uncheck()
+    for flag, sample in (("unparsable", "where"), ("truncated", "where"), ("whole video", "listed")):
+        page.get_by_label(flag).check()
+        listed(sample)
+        page.get_by_label(flag).uncheck()
+        expect(page.locator(".list .sample")).to_have_count(len(every))
     page.get_by_label("task").select_option("tracking")
+    listed("where", "listed")
+    page.get_by_label("source").select_option("other")
+    listed("listed")
+    page.get_by_label("source").select_option("")
     listed("where", "listed")
     page.get_by_label("task").select_option("")
     expect(page.locator(".list .sample")).to_have_count(len(every))
@@ -282,7 +292,11 @@ def test_curves_alarms_and_the_map_of_groups_lead_on(open_page, tmp_path):
             "".join(json.dumps({"step": step, "kl": step / 100}) + "\n" for step in range(1, 25))
         )
         runs.append(folder)
-    with window(runs) as where:
+    supervised = tmp_path / "supervised"
+    supervised.mkdir()
+    append_metrics(supervised / "metrics.jsonl", 1, {"loss": 2.5})
+    with window([*runs, supervised]) as where:
+        open_page("2/training", where).get_by_role("img", name="loss: loss from 2.5 at 1").wait_for()
         page = open_page("1/training", where)
         page.get_by_text("60 of 60 groups all equal over 20 updates").wait_for()
         assert page.get_by_role("img", name="reward: second").count() == 0 == page.locator(".line.dashed").count()
@@ -339,7 +353,13 @@ def test_an_evaluation_is_compared_with_another_sample_by_sample(open_page, tmp_
     write_evaluation(tmp_path / "new", tmp_path / "clip.mp4", [[1.0, 3.0], [2.0, 3.0], None])
     with window([tmp_path]) as where:
         page = open_page("0/evaluation", where)
-        assert page.locator("tr.strong").inner_text().split()[:2] == ["mIoU", "50.00"]
+        assert page.locator("tr.strong").inner_text().split() == ["mIoU", "50.00", "25.00", "to", "75.00", "50.00"]
+        assert "whole video" in page.locator("thead").first.inner_text()
+        assert page.locator("table").nth(1).inner_text().split() == ["samples", "mIoU", "short", "3", "50.00"]
+        assert "mIoU of samples: 1 from 0, 0 from 0.05" in page.locator(".histogram").get_attribute("aria-label")
+        page.get_by_role("link", name="worst samples").click()
+        comes(page.locator(".list .sample").all_inner_texts, ["s2", "s1", "s0"])
+        page = open_page("0/evaluation", where)
         page.get_by_label("compared with").select_option("old")
         page.get_by_text("3 samples in both").wait_for()
         better, worse = page.get_by_role("region", name="better here"), page.get_by_role("region", name="worse here")
@@ -419,6 +439,8 @@ def test_a_live_run_with_200_000_rollouts_and_more_coming(open_page, tmp_path):
         page.locator(".list").evaluate("list => { list.scrollTop = list.scrollHeight; }")
         page.get_by_text("fresh", exact=True).click()
         page.get_by_role("heading", name="Update 4000").wait_for()
+    page.evaluate("location.hash = '#/0/groups'")
+    page.get_by_text("The window's server does not answer").wait_for()
 
 
 @pytest.mark.parametrize("width", [360, 1300])
