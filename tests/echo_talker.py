@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from videochat_r1.chat.desk import About, Reader
 from videochat_r1.chat.events import Done, Event, PassDone, Preparing, Saw, Text
@@ -10,14 +11,14 @@ from videochat_r1.errors import VideoError
 from videochat_r1.sample import Media
 from videochat_r1.second_look.options import ClueOptions
 
-LOOK = {"segments": [], "num_frames": 8, "fps": 2.0, "frame_size": [56, 56], "num_tokens": 16}
+LOOK: dict[str, Any] = {"segments": [], "num_frames": 8, "fps": 2.0, "frame_size": [56, 56], "num_tokens": 16}
 CLUES = ((1.0, 2.5),)
 
 
 class EchoTalker:
     """Answers `broken` with a `VideoError`, and `hold` with words until nobody reads or `let_go` is set.
 
-    With clue-perception it takes two passes; a tracked box drifts to the right through eight instants.
+    With clue-perception it takes further passes; a tracked box drifts to the right through eight instants.
     """
 
     def __init__(self) -> None:
@@ -45,12 +46,13 @@ class EchoTalk:
             raise VideoError("the video cannot be read: it ends in the middle of a frame")
         if "bug" in question.text:
             raise RuntimeError("a fault of the program")
-        passes = 1 if question.clue_perception is None else 2
+        clues = question.clue_perception
+        passes = 1 if clues is None else 1 + clues.rounds
         answer = " / ".join([*self.history, question.text])
         for number in range(passes):
             if number:
                 yield Preparing("looking_again")
-            yield Saw(number, LOOK if not number else {**LOOK, "segments": [list(clue) for clue in CLUES], "fps": 4.0})
+            yield Saw(number, LOOK if clues is None or not number else _closer(clues))
             while "hold" in question.text and reader.going and not self._talker.let_go.wait(0.01):
                 yield Text(number, "hold ")
             if not reader.going:
@@ -80,3 +82,8 @@ class EchoTalk:
             boxes=boxes,
             box_times=() if boxes is None else tuple(step / 2 for step in range(8)),
         )
+
+
+def _closer(clues: ClueOptions) -> dict[str, Any]:
+    seen = {"segments": [list(clue) for clue in CLUES], "fps": LOOK["fps"] * clues.fps_boost}
+    return {**LOOK, **seen, "time": clues.time, "rest_fps": LOOK["fps"] if clues.time == "dense" else 0.0}

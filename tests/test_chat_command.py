@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from videochat_r1.cli import main
@@ -32,8 +33,18 @@ def test_what_cannot_work_is_said_before_the_model_is_loaded(
         for mistake in mistakes:
             assert main(["chat", "--model", str(tmp_path / "no_model"), *mistake]) == 2
             assert mistake[1] in capsys.readouterr().err
-    assert main(["chat", "--model", str(tmp_path / "no_model"), "--port", "0"]) == 2
-    assert "no_model" in capsys.readouterr().err
+    for told, mistake in (("no_model", []), ("at most 4 further looks", ["--clue-rounds", "9"])):
+        assert main(["chat", "--model", str(tmp_path / "no_model"), "--port", "0", *mistake]) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_fit_is_said_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_tiny(tmp_path, hidden=64, layers=2, vision_hidden=32)
+    monkeypatch.setattr("videochat_r1.evaluation.answering.answerer.load_model", lambda *_, **__: torch.empty(1 << 60))
+    assert main(["chat", "--model", str(tmp_path), "--port", "0", "--device", "cpu"]) == 2
+    assert "does not fit into the memory of cpu" in capsys.readouterr().err
 
 
 def test_the_model_sees_and_is_asked_as_in_its_training(tmp_path: Path) -> None:

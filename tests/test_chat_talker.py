@@ -284,8 +284,16 @@ def test_nobody_reads_any_more(world: Path, spoken: ModelTalker, monkeypatch: py
     assert "story" not in script.asked[1].text
 
 
-def run_out(*_: Any) -> None:
+def run_out_of_gpu(*_: Any) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def run_out_of_ram(*_: Any) -> None:
+    torch.empty(1 << 60)
+
+
+def run_out_of_ram_in_numpy(*_: Any) -> None:
+    np.empty(1 << 57)
 
 
 def diverge(*_: Any) -> None:
@@ -298,7 +306,9 @@ def diverge(*_: Any) -> None:
         ("broken.mp4", Question("?"), None, "broken.mp4"),
         ("gone.mp4", Question("?"), None, "gone.mp4"),
         ("video.mp4", Question("word " * 700), None, "positions"),
-        ("video.mp4", Question("?"), run_out, "--max-frames"),
+        ("video.mp4", Question("?"), run_out_of_gpu, "--max-frames"),
+        ("video.mp4", Question("?"), run_out_of_ram, "--max-frames"),
+        ("video.mp4", Question("?"), run_out_of_ram_in_numpy, "--max-frames"),
         ("video.mp4", Question("?"), diverge, "NaN"),
         ("picture.png", Question("?", "moment"), None, "a picture has no moments"),
     ],

@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import torch
 from PIL import Image
 
 from tests.video_files import number_of, write_video
+from videochat_r1.chat.desk import Reply
+from videochat_r1.chat.question import Question
+from videochat_r1.chat.talker import ModelTalker
 from videochat_r1.cli import main
 from videochat_r1.commands.ask import as_text
 from videochat_r1.errors import ConfigError
@@ -281,19 +285,69 @@ def test_other_tasks_have_no_clues(world: Path) -> None:
         clue_question(replace(choice, media=Pictures(("a.png", "b.png"))))
 
 
+@pytest.fixture(scope="module", params=SIDES)
+def talkers(request: pytest.FixtureRequest, world: Path) -> list[ModelTalker]:
+    """One with each engine."""
+    model = model_of(world, request.param)
+    run = RunOptions(model, video=BUDGET, max_new_tokens=8, dtype="float32")
+    return [ModelTalker(replace(run, engine=engine), torch.device("cpu")) for engine in ("transformers", "vllm")]
+
+
+@contextmanager
+def drawn_by(talker: ModelTalker) -> Iterator[list[Rollout]]:
+    """All that its model writes."""
+    rollouts: list[Rollout] = []
+    complete = talker.answerer.complete
+
+    def listening(*arguments: Any) -> list[Rollout]:
+        found = complete(*arguments)
+        rollouts.extend(found)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(talker.answerer, "complete", listening)
+        yield rollouts
+
+
+def assert_same(ours: Sequence[Rollout], theirs: Sequence[Rollout]) -> None:
+    assert [one.completion_ids for one in ours] == [one.completion_ids for one in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.logps == pytest.approx(other.logps, abs=1e-4)
+
+
 @pytest.mark.vllm
-@pytest.mark.parametrize("family", SIDES)
-def test_absolute_time_with_vllm(world: Path, family: str) -> None:
+def test_absolute_time_with_vllm(world: Path, talkers: list[ModelTalker]) -> None:
     """Positions travel with every prompt, so a jump in time needs no engine of its own."""
-    completions, spans = {}, [Span(1.0, 2.0), Span(6.0, 8.0)]
-    for engine in ("transformers", "vllm"):
-        options = RunOptions(model_of(world, family), engine=engine, video=BUDGET, max_new_tokens=8, dtype="float32")
-        answerer = Answerer(options, torch.device("cpu"))
-        prompt = load_prompt(answerer.builder, question(world))
-        with CluePerception(answerer, OPTIONS, look_at=lambda *_: spans) as passes:
-            (found,) = passes.answer([prompt])
-        completions[engine] = [one["completion"] for one in found.extra["clue_perception"]["passes"]]
-    assert completions["vllm"] == completions["transformers"] and len(completions["vllm"]) == 2
+    spans = [Span(1.0, 2.0), Span(6.0, 8.0)]
+
+    def passes(talker: ModelTalker) -> list[Rollout]:
+        prompt = load_prompt(talker.answerer.builder, question(world))
+        with (
+            drawn_by(talker) as drawn,
+            CluePerception(talker.answerer, OPTIONS, look_at=lambda *_: spans) as looks,
+        ):
+            looks.answer([prompt])
+        return drawn
+
+    ours, theirs = map(passes, talkers)
+    assert_same(ours, theirs)
+    assert len(ours) == 2
+
+
+@pytest.mark.vllm
+def test_a_conversation_goes_on_with_vllm(world: Path, talkers: list[ModelTalker]) -> None:
+    def said(talker: ModelTalker, *questions: Question) -> list[Rollout]:
+        talk = talker.begin(Video(path=str(world / "video.mp4")))
+        with drawn_by(talker) as drawn:
+            for asked in questions:
+                talk.ask(asked, Reply("talk"))
+        return drawn
+
+    first, second = Question("What is it?"), Question("it moves", "moment")
+    ours, theirs = (said(talker, first, second) for talker in talkers)
+    assert_same(ours, theirs)
+    [afresh] = said(talkers[1], second)
+    assert afresh.logps != pytest.approx(theirs[1].logps, abs=1e-4)
 
 
 @pytest.fixture

@@ -1,13 +1,15 @@
 """The arithmetic of a second look: which segments, at which instants, at which size, and how a clip's time maps back."""
 
 import itertools
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videochat_r1.errors import ConfigError
+from videochat_r1.errors import ConfigError, DataError
 from videochat_r1.geometry import Span
 from videochat_r1.second_look.options import ClueOptions
 from videochat_r1.second_look.segments import (
@@ -115,6 +117,41 @@ FIRST = Look((), "absolute", 60, 1.0, 1.0, (112, 56), 240)
 
 def plan(options: ClueOptions, *, max_tokens: int = 10_000, number: int = 1, segments: tuple[Span, ...] = (Span(10, 18),), budget: VideoBudget = BUDGET):  # fmt: skip
     return plan_look(segments, FIRST, VIDEO, budget, options, number=number, max_tokens=lambda steps: max_tokens, factor=28).look  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        FIRST,
+        plan(ClueOptions(time="relative")),
+        plan(ClueOptions(time="dense")),
+        replace(FIRST, num_frames=2, fps=None, rest_fps=0.0),
+    ],
+)
+def test_a_look_is_what_it_told(look: Look) -> None:
+    told = Look.from_json(json.loads(json.dumps(look.to_json())))
+    assert told == replace(look, times=tuple(round(time, 3) for time in look.times))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_frames": 0},
+        {"frame_size": [1]},
+        {"fps": 0},
+        {"fps": "nan"},
+        {"rest_fps": -1},
+        {"times": [1.0] * 61},
+        {"times": [float("nan")]},
+        {"num_tokens": []},
+        {"segments": 3},
+        {"segments": [[0, float("inf")]]},
+        {"time": ["dense"]},
+    ],
+)
+def test_what_no_look_can_have_told_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="no look of a model"):
+        Look.from_json(FIRST.to_json() | changes)
 
 
 def test_boosts_multiply_rate_and_sides() -> None:

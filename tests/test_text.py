@@ -15,7 +15,7 @@ import pytest
 from videochat_r1.cli import main
 from videochat_r1.datasets import CORPORA
 from videochat_r1.datasets.manifest import read_manifest
-from videochat_r1.errors import ConfigError, DataError, counted, first_ten, shown
+from videochat_r1.errors import ConfigError, DataError, counted, first_ten, shown, without_folders
 from videochat_r1.evaluation.scoring.predictions import read_predictions
 from videochat_r1.judge import read_judge_config
 from videochat_r1.options import read_yaml
@@ -260,3 +260,22 @@ def test_long_names_are_cut_in_messages() -> None:
     assert shown("a" * 5000) == "a" * 60 + "... (5,000 characters)"
     assert len(first_ten(["a" * 5000] * 12)) < 2200
     assert [counted(number, "sample") for number in (0, 1, 2000)] == ["0 samples", "1 sample", "2,000 samples"]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("{root}/videos/a.mp4: the file is empty", "my cat.mp4: the file is empty"),
+        ("{root}/link/a.mp4: the file is empty", "my cat.mp4: the file is empty"),
+        ("{root}/videos/a.mp4.part beside {root}/videos/b.mp4", "my cat.mp4.part beside b.mp4"),
+        ("{root}/videos does not exist", "videos does not exist"),
+        ("shown by models/tiny: out of memory", "shown by tiny: out of memory"),
+        ("nothing of them", "nothing of them"),
+    ],
+)
+def test_messages_for_a_page_tell_nobody_where_files_lie(message: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "videos")
+    names = {str(tmp_path / "link" / "a.mp4"): "my cat.mp4", "models/tiny": "tiny"}
+    assert without_folders(message.format(root=tmp_path), names) == expected
+    assert without_folders(message, {}) == message

@@ -5,6 +5,7 @@ import logging
 import math
 import subprocess
 import sys
+from contextlib import closing
 
 import av
 import httpx
@@ -41,7 +42,7 @@ from videochat_r1.training.metrics_file import MetricsReader, append_metrics
 from videochat_r1.window.group_view import group_view
 from videochat_r1.window.index import Index
 from videochat_r1.window.media import Folders
-from videochat_r1.window.playable import make_copy
+from videochat_r1.window.playable import Copies, make_copy
 from videochat_r1.window.query import Query
 from videochat_r1.window.runs import open_runs, whole_group
 from videochat_r1.window.training_view import training_view
@@ -291,6 +292,15 @@ def test_a_copy_shows_upright_what_is_stored_turned(tmp_path, name, codec, degre
     assert frames[0].shape == (HEIGHT, WIDTH, 3) and [number_of(frame) for frame in frames[:3]] == [0, 1, 2]
 
 
+def test_copies_are_made_once_and_the_longest_unused_one_makes_room(tmp_path):
+    old, new = (write_video(tmp_path / f"{name}.avi", 3, fps=10, codec="mpeg4", options={}) for name in ("old", "new"))
+    with closing(Copies()) as roomy:
+        assert roomy.of([old]) == roomy.of([old])
+    with closing(Copies(most_bytes=1)) as copies:
+        first = copies.of([old])
+        assert copies.of([new]).exists() and not first.exists()
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -333,6 +343,9 @@ def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
     run = write_run(tmp_path)
     model = tmp_path / "model"
     build_tiny(model, hidden=32, family=family)
+    prompt = "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>When?<|im_end|>"
+    with (run / "rollouts.jsonl").open("a") as file:
+        file.write(lines_of(grounding(4, "prompted", str(run.parent / "videos" / "clip.mp4")) | {"prompt": prompt}))
     config = {
         "model": {"model_name_or_path": str(model)},
         "data": {"video": {"fps": 2.0, "min_pixels": 784, "max_pixels": 56 * 56, "isolation": "none"}},
@@ -342,6 +355,9 @@ def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
         [seen] = httpx.get(f"{where}/api/runs/0/groups/1/saw", timeout=120).json()
         [pictures] = httpx.get(f"{where}/api/runs/0/groups/4/saw", timeout=120).json()
         refused = httpx.get(f"{where}/api/runs/0/groups/6/saw", timeout=120)
+        [prompted] = httpx.get(f"{where}/api/runs/0/groups/9/saw", timeout=120).json()
+    assert prompted["prompt_tokens"] > prompted["tokens"] == seen["tokens"]
+    assert prompted["positions"].startswith("positions 0 to ")
     assert [frame["seconds"] for frame in seen["frames"]] == [place / 2 for place in range(8)]
     assert seen["original"] == [128, 64] and seen["size"][0] * seen["size"][1] <= 56 * 56
     assert seen["tokens"] == 4 * seen["tokens_of_step"] and seen["prompt_tokens"] is None, (

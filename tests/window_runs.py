@@ -95,7 +95,7 @@ def write_run(folder: Path) -> Path:
         group(2, "tell", "captioning", {"caption": "A cat jumps.", "events": ["a cat jumps", NASTY]}, [rollout(0, NASTY, NASTY, 1.0, verdicts=verdicts)] * 2, video=str(videos / f"{NASTY.replace('/', '')}.mp4"), prompt=NASTY),
         grounding(2, "stolen", outside, (1.0, 1.0, 1.0)),
         group(3, "clip", "temporal_grounding", {"span": [0.5, 1.0], "duration": 2.0}, [rollout(0, "<answer>0 to 1</answer>", [0.0, 1.0], 1.5)], video=clip, video_parts={"start": 1.0, "end": 3.0}),
-        group(3, "listed", "tracking", boxes, [rollout(0, f"<answer>{moved}</answer>", moved, 1.4)], video="0.png (+1 frames)", video_parts=listed),
+        group(3, "listed", "tracking", boxes, [rollout(0, f"<answer>{moved}</answer>", moved, 1.4, whole_video=True)], video="0.png (+1 frames)", video_parts=listed, source="other"),
     ]  # fmt: skip
     (run / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run
@@ -126,7 +126,11 @@ def write_evaluation(folder: Path, clip: Path, answers: Sequence[Any]) -> None:
     }
     mean = sum(row["scores"]["mIoU"] for row in rows) / len(rows)
     results = {"benchmark": "charades_sta", "task": "temporal_grounding", "headline": "mIoU", "num_samples": len(rows)}
-    results |= {"num_failed": 0, "failures": {}, "metrics": {"mIoU": mean}, "ci95": {}, "by": {}, "baselines": {}}
+    results |= {"num_failed": 0, "failures": {}, "metrics": {"mIoU": mean}, "ci95": {"mIoU": [0.25, 0.75]}}
+    results |= {
+        "by": {"length": {"short": {"num_samples": 3, "mIoU": mean}}},
+        "baselines": {"whole_video": {"mIoU": 0.5}},
+    }
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "results.json").write_text(json.dumps({**results, "settings": {**settings, "untagged": False}}))
 

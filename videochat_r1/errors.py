@@ -1,6 +1,8 @@
 """The exceptions of this package: each says what was expected, what came, where, and what to do; and how they list many things."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 
 class VideoChatR1Error(Exception):
@@ -46,3 +48,19 @@ def first_ten(names: Sequence[str]) -> str:
     """The first ten of the names, long ones cut, and how many there are in all."""
     listed = ", ".join(shown(name, 200) for name in names[:10])
     return f"{listed}, ... ({len(names):,} in all)" if len(names) > 10 else f"{listed} ({len(names)})"
+
+
+def without_folders(message: str, names: Mapping[str, str]) -> str:
+    """A message that tells nobody where files lie: each stands by its name, others of its folder by theirs alone.
+
+    Args:
+        message: that may name files as they were given, or with links followed.
+        names: path -> what people call it.
+    """
+    told = {spelt: name for path, name in names.items() for spelt in (path, str(Path(path).resolve()))}
+    folders = {folder for path in told if (folder := Path(path).parent).is_absolute() and folder.name}
+    told |= {path: name for folder in folders for path, name in ((str(folder), folder.name), (f"{folder}/", ""))}
+    longest_first = sorted(told, key=len, reverse=True)
+    return (
+        re.sub("|".join(map(re.escape, longest_first)), lambda found: told[found.group()], message) if told else message
+    )

@@ -47,8 +47,7 @@ class Saw(_Event):
 
     Args:
         number: of the pass, from 0.
-        look: `segments` ([start, end] each; empty for all of the video, and for pictures), `num_frames` (or pictures), `fps` (None
-            for pictures), `frame_size` [width, height] and `num_tokens`.
+        look: as `second_look.view.Look` tells it.
     """
 
     name: ClassVar[str] = "saw"

@@ -27,16 +27,16 @@ class Exchange:
         self.question, self.reader = question, reader
         self.meanings: list[Meaning] = []
         self._completions: list[str] = []
-        self._looks: list[Look | None] = []
+        self._looks: list[Look] = []
 
-    def take(self, inputs: PromptInputs, look: Look | None) -> None:
+    def take(self, inputs: PromptInputs, look: Look) -> None:
         """A pass: tell what it shows, what the model writes as it does, and what it says.
 
         Raises:
             ReaderLeftError: nobody reads any more.
         """
         number, answerer = len(self.meanings), self._answerer
-        self.reader.put(Saw(number, _pictures_seen(inputs, answerer.factor) if look is None else look.to_json()))
+        self.reader.put(Saw(number, look.to_json()))
         pieces = Pieces(inputs, answerer)
 
         def watch(_: int, group: list[list[int]]) -> None:
@@ -61,10 +61,7 @@ class Exchange:
         """The number of the pass whose answer stands, and its completion in the time of the video."""
         readings = [Reading(meaning.answer, meaning.clues) for meaning in self.meanings]
         number = standing(readings)
-        look = self._looks[number]
-        if look is None or not look.is_clip:
-            return number, self._completions[number]
-        return number, in_video_time(self._completions[number], readings[number], self._sample, look)
+        return number, in_video_time(self._completions[number], readings[number], self._sample, self._looks[number])
 
 
 class Pieces:
@@ -83,15 +80,3 @@ class Pieces:
             return ""
         piece, self._told = text[len(self._told) :], text
         return piece
-
-
-def _pictures_seen(inputs: PromptInputs, factor: int) -> dict[str, object]:
-    """What `Look.to_json` says of a video, of pictures."""
-    first = inputs.media[0]
-    return {
-        "segments": [],
-        "num_frames": len(inputs.media),
-        "fps": None,
-        "frame_size": [first.columns * factor, first.rows * factor],
-        "num_tokens": sum(medium.num_tokens for medium in inputs.media),
-    }

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
-from videochat_r1.errors import ConfigError, DataError, VideoError, shown
+from videochat_r1.errors import ConfigError, DataError, VideoError, shown, without_folders
 from videochat_r1.sample import Media, Pictures, Video
 from videochat_r1.video.probe import probe
 from videochat_r1.video.process import close_process, read_in_process
@@ -55,11 +55,6 @@ class Item:
     def to_json(self) -> dict[str, Any]:
         """For a list of the page."""
         return {"key": self.key, "name": self.name, "kind": self.kind}
-
-    def told(self, error: VideoError) -> str:
-        """What is the matter with it, without the folders of this machine."""
-        text = str(error).replace(str(self.file), self.name)
-        return f"{self.name} cannot be read" if str(self.file.parent) in text else text
 
 
 class Library:
@@ -121,7 +116,7 @@ class Library:
         try:
             return self._reader.submit(reading, item.media).result()
         except VideoError as error:
-            raise VideoError(item.told(error)) from error
+            raise VideoError(without_folders(str(error), {str(item.file): item.name})) from error
 
     async def add(self, name: str, chunks: AsyncIterator[bytes], announced: int = 0) -> Item:
         """What is uploaded, once all of it is there and could be read.

@@ -97,7 +97,7 @@ def thought_in(completion: str) -> str | None:
     return "\n".join(text for kind, text in parts_of(completion) if kind == "think") or None
 
 
-def meaning_of(completion: str, question: Question, sample: Sample, inputs: PromptInputs, look: Look | None) -> Meaning:
+def meaning_of(completion: str, question: Question, sample: Sample, inputs: PromptInputs, look: Look) -> Meaning:
     """What a completion says.
 
     Args:
@@ -105,10 +105,9 @@ def meaning_of(completion: str, question: Question, sample: Sample, inputs: Prom
         question: that it answers.
         sample: the same.
         inputs: the prompt.
-        look: what it showed of a video; None of pictures.
+        look: what it showed.
     """
     if sample.task == GROUNDED.name:
-        assert look is not None
         answer, clues = read(completion, sample, look, untagged=True)
         choice = _place(answer, question.options)
         return Meaning(answer if choice is None else _option(choice, question.options), choice, _visible(clues, sample))

@@ -4,7 +4,6 @@ Addresses hold keys that cannot be guessed, and no path; what they may lead to i
 """
 
 import json
-import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -32,7 +31,6 @@ from videochat_r1.window.serving import as_file, as_json, page_routes
 
 _MOST_ASKED_BYTES = 64 << 10
 _SECONDS_BETWEEN_SIGNS = 0.25
-_MOST_FRAMES, _MOST_SIDE = 4096, 8192
 
 
 def chat_app(desk: Desk, library: Library, copies: Copies, token: str | None = None) -> ASGIApp:
@@ -86,6 +84,9 @@ class _Pages:
             item = await self._library.add(name, request.stream(), int(announced) if announced.isdecimal() else 0)
         except ClientDisconnect:
             return Response(status_code=400)
+        if await request.is_disconnected():
+            # Nobody learns of it any more.
+            self._library.remove(item.key)
         return as_json(item.to_json())
 
     def remove(self, request: Request) -> Response:
@@ -101,12 +102,12 @@ class _Pages:
 
     async def saw(self, request: Request) -> Response:
         item = self._item(request)
-        look = _look(await _asked(request))
+        told = await _asked(request)
 
         def frames(media: Media) -> Mapping[str, Any]:
             from videochat_r1.chat.frames import frames_of
 
-            return frames_of(media, look)
+            return frames_of(media, told)
 
         return as_json(await run_in_threadpool(self._library.read, item, frames))
 
@@ -136,25 +137,6 @@ async def _asked(request: Request) -> Any:
         if len(body) > _MOST_ASKED_BYTES:
             raise DataError(f"a question has at most {_MOST_ASKED_BYTES:,} bytes")
     return parse_json(body.decode("utf-8", "replace"), "the question")
-
-
-def _look(value: Any) -> Mapping[str, Any]:
-    """What a `Saw` event told the page, which sends it back; checked, as anybody can send anything. Raises DataError."""
-    try:
-        width, height = (int(side) for side in value["frame_size"])
-        count, tokens = int(value["num_frames"]), int(value["num_tokens"])
-        fps = None if value["fps"] is None else float(value["fps"])
-        segments = [[float(start), float(end)] for start, end in value["segments"]]
-        times = [float(time) for time in value.get("times", [])]
-        sizes = (
-            1 <= count <= _MOST_FRAMES and min(width, height) >= 1 and max(width, height) <= _MOST_SIDE and tokens >= 0
-        )
-        if not sizes or len(times) > count or not (fps is None or 0.0 < fps < math.inf):
-            raise ValueError("a number is out of bounds")
-    except (AttributeError, TypeError, KeyError, ValueError, OverflowError) as error:
-        raise DataError("this is no look of a model") from error
-    look = {"frame_size": [width, height], "num_frames": count, "num_tokens": tokens, "fps": fps}
-    return {**look, "segments": segments, "times": times}
 
 
 async def _stream(reply: Reply) -> AsyncIterator[str]:

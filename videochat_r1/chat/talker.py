@@ -12,10 +12,11 @@ from videochat_r1.chat.events import Done, Preparing
 from videochat_r1.chat.exchange import Exchange, ReaderLeftError
 from videochat_r1.chat.meaning import sample_of, templates_for
 from videochat_r1.chat.question import Question
-from videochat_r1.errors import ConfigError, DataError, VideoChatR1Error
+from videochat_r1.errors import ConfigError, DataError, VideoChatR1Error, without_folders
 from videochat_r1.evaluation.answering.answerer import Answerer
 from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.modeling.inputs import Medium, PromptInputs
+from videochat_r1.modeling.load import is_out_of_memory
 from videochat_r1.modeling.prompts import PromptBuilder, Turn
 from videochat_r1.modeling.sizes import decoder_sizes
 from videochat_r1.parsing.box_units import BoxFormat
@@ -45,6 +46,7 @@ class ModelTalker:
 
     Raises:
         ConfigError: the model cannot be loaded, or an option does not fit it.
+        DataError: looks again more often or closely than a question may.
         DivergedError: its weights are NaN or infinite.
     """
 
@@ -56,6 +58,9 @@ class ModelTalker:
         templates: Mapping[str, str] | None = None,
         box_format: BoxFormat = "normalised",
     ) -> None:
+        clues = options.clue_perception or ClueOptions()
+        # What no question may ask should not wait for the model.
+        Question("?", clue_perception=clues)
         self._templates = dict(templates or {})
         # As of `ask`, for questions of one's own and for options.
         self._asked_with = {} if options.prompt is None else {GROUNDED.name: options.prompt}
@@ -68,7 +73,7 @@ class ModelTalker:
             engine=options.engine,
             streams=True,
             thinking=options.thinking,
-            clues=options.clue_perception or ClueOptions(),
+            clues=clues,
             note=note_of(Path(options.model).name, decoder_sizes(config).weights),
         )
 
@@ -118,10 +123,12 @@ class ModelTalk:
             return
         except ReaderLeftError:
             return
-        except torch.OutOfMemoryError as error:
-            logger.warning("out of memory: %s", str(error).partition("\n")[0])
         except VideoChatR1Error as error:
-            raise type(error)(self._without_folders(str(error))) from error
+            raise type(error)(self._told(str(error))) from error
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("out of memory: %s", str(error).partition("\n")[0])
         # Only here, where no traceback holds tensors any more.
         self._talker.answerer.forget()
         raise ConfigError(
@@ -137,9 +144,8 @@ class ModelTalk:
         sample, inputs = self._prompt(builder, question)
         if first:
             reader.put(Preparing("encoding"))
-        look = first_look(inputs, factor=builder.factor) if isinstance(self._media, Video) else None
         exchange = Exchange(self._talker.answerer, question, sample, reader, f"turn {len(self._turns)}")
-        exchange.take(inputs, look)
+        exchange.take(inputs, first_look(inputs, factor=builder.factor))
         note = self._look_again(exchange, builder, inputs)
         number, completion = exchange.result()
         self._turns.append(Turn(builder.instruction(sample, inputs.box_units), completion))
@@ -169,17 +175,15 @@ class ModelTalk:
             exchange.reader.put(Preparing("looking_again"))
             found = next_look(builder, self._media, first, clues, options, number=number)
             if isinstance(found, NoLook):
-                return None if found.problem is None else self._without_folders(found.problem)
+                return None if found.problem is None else self._told(found.problem)
             if problem := self._talker.too_long(found.inputs):
                 return problem
             exchange.take(*found)
         return None
 
-    def _without_folders(self, sentence: str) -> str:
-        for path in sorted([*self._media.files, self._talker.folder], key=len, reverse=True):
-            for name in {path, str(Path(path).resolve())}:
-                sentence = sentence.replace(name, Path(path).name)
-        return sentence
+    def _told(self, sentence: str) -> str:
+        """The sentence without folders of this machine."""
+        return without_folders(sentence, {path: Path(path).name for path in (*self._media.files, self._talker.folder)})
 
 
 def note_of(name: str, weights: int) -> str | None:

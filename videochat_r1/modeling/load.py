@@ -129,6 +129,14 @@ def load_model(
     return model
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory left, on a GPU or, where torch has no error of its own for it, on this machine."""
+    told = "DefaultCPUAllocator: can't allocate memory"
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and told in str(error)
+    )
+
+
 def load_processor(path: str | Path) -> ProcessorMixin:
     """Tokenizer and video processor of the model folder.
 

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from videochat_r1.errors import DataError
 from videochat_r1.geometry import Span
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -21,23 +22,23 @@ _MARGIN = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a prompt shows of a video.
+    """What a prompt shows of a video, or of pictures.
 
     Args:
         segments: parts of the video, in its time; empty for the whole video.
         time: see `ClueOptions`.
-        num_frames: of all parts.
-        fps: frames per second within the segments.
+        num_frames: of all parts; or of the pictures.
+        fps: frames per second within the segments; None for pictures.
         rest_fps: frames per second of the rest of the video; 0 where it is not shown.
-        frame_size: (width, height) in pixels.
-        num_tokens: of the video in the prompt.
+        frame_size: (width, height) in pixels; of the first picture.
+        num_tokens: of what is shown.
         times: of the frames, in seconds of the video; empty for the whole video, whose grid is even.
     """
 
     segments: tuple[Span, ...]
     time: ClueTime
     num_frames: int
-    fps: float
+    fps: float | None
     rest_fps: float
     frame_size: tuple[int, int]
     num_tokens: int
@@ -57,6 +58,36 @@ class Look:
             "times": [round(time, 3) for time in self.times],
         }
 
+    @classmethod
+    def from_json(cls, value: Any) -> "Look":
+        """What `to_json` told, which may have come from anybody; the whole video and evenly, where nothing is said of that.
+
+        Raises:
+            DataError: no prompt can have shown it.
+        """
+        try:
+            width, height = map(int, value["frame_size"])
+            look = cls(
+                segments=tuple(Span(float(start), float(end)) for start, end in value["segments"]),
+                time=value.get("time", "absolute"),
+                num_frames=int(value["num_frames"]),
+                fps=None if value["fps"] is None else float(value["fps"]),
+                rest_fps=float(value.get("rest_fps", 0.0)),
+                frame_size=(width, height),
+                num_tokens=int(value["num_tokens"]),
+                times=tuple(map(float, value.get("times", ()))),
+            )
+        except (AttributeError, TypeError, KeyError, ValueError, OverflowError) as error:
+            raise DataError("this is no look of a model") from error
+        numbers = [look.rest_fps, *look.times, *(at for segment in look.segments for at in segment)]
+        whole = min(look.num_frames, width, height) >= 1 and look.num_tokens >= 0
+        rated = look.fps is None or 0.0 < look.fps < math.inf
+        if not (whole and rated and look.time in get_args(ClueTime) and all(map(math.isfinite, numbers))):
+            raise DataError("this is no look of a model: a number is out of bounds")
+        if look.rest_fps < 0.0 or len(look.times) > look.num_frames:
+            raise DataError("this is no look of a model: it has more times than frames, or a rate below 0")
+        return look
+
 
 class Plan(NamedTuple):
     """A look that is yet to be taken, and the budget that makes frames of its size."""
@@ -73,17 +104,16 @@ def source_of(inputs: PromptInputs) -> VideoInfo:
 
 
 def first_look(inputs: PromptInputs, *, factor: int) -> Look:
-    """What a prompt shows of a whole video; one token is `factor` x `factor` pixels of a pair of frames."""
-    (video,) = inputs.media
-    assert video.sample_fps is not None
+    """What a prompt shows of a whole video, or of pictures; one token is `factor` x `factor` pixels of a pair of frames, or of one."""
+    first = inputs.media[0]
     return Look(
         segments=(),
         time="absolute",
-        num_frames=video.steps * TEMPORAL_PATCH,
-        fps=video.sample_fps,
-        rest_fps=video.sample_fps,
-        frame_size=(video.columns * factor, video.rows * factor),
-        num_tokens=video.num_tokens,
+        num_frames=first.steps * TEMPORAL_PATCH if first.kind == "video" else len(inputs.media),
+        fps=first.sample_fps,
+        rest_fps=first.sample_fps or 0.0,
+        frame_size=(first.columns * factor, first.rows * factor),
+        num_tokens=sum(medium.num_tokens for medium in inputs.media),
     )
 
 
@@ -113,6 +143,7 @@ def plan_look(
         max_tokens: of the video, by its temporal steps.
         factor: sides are multiples of it; factor x factor pixels of a pair of frames are one token.
     """
+    assert first.fps is not None
     fps = max(first.fps, min(first.fps * options.fps_boost**number, video.fps))
     first_pixels = first.frame_size[0] * first.frame_size[1]
     max_frames = budget.max_frames

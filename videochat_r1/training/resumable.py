@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from videochat_r1.errors import ConfigError
+from videochat_r1.modeling.load import is_out_of_memory
 from videochat_r1.modeling.saving import follow_umask
 from videochat_r1.training import checkpoint
 from videochat_r1.training.checkpoint import read_mark
@@ -164,9 +165,9 @@ def _reading(folder: str | None) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
+        if is_out_of_memory(error):
+            raise
         # The first line only: what follows can say how to load an unsafe file all the same.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{folder} cannot be loaded: {reason}. Delete it to go on from an earlier one") from error

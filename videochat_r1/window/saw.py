@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from videochat_r1.errors import ConfigError, DataError, VideoError
+from videochat_r1.errors import ConfigError, VideoChatR1Error, VideoError, without_folders
 from videochat_r1.modeling.inputs import Medium
 from videochat_r1.modeling.load import load_config, load_processor
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.sample import Media, Pictures, Video
+from videochat_r1.second_look.view import Look
 from videochat_r1.video.frames import VideoBudget, load_frames, resize
 from videochat_r1.video.stills import PictureBudget, load_pictures
 from videochat_r1.window.media import Shown
@@ -71,9 +72,11 @@ class Sight:
         try:
             first = self._first(media, str(group.get("prompt") or ""))
             later = [self._closer(media, one["saw"]) for one in (looks or [])[1:] if isinstance(media, Video)]
-        except (VideoError, DataError, KeyError, TypeError, ValueError) as error:
+        except (VideoChatR1Error, KeyError, TypeError, ValueError) as error:
             logger.warning("what the model saw of %s cannot be shown: %s", shown.files[0], error)
-            raise VideoError("the video cannot be decoded as the run did") from error
+            told = without_folders(str(error), {str(file): file.name for file in shown.files})
+            why = f": {told}" if isinstance(error, VideoChatR1Error) else ""
+            raise VideoError(f"the video cannot be decoded as the run did{why}") from error
         return [first, *later]
 
     def _first(self, media: Media, prompt: str) -> dict[str, Any]:
@@ -127,30 +130,26 @@ class Sight:
 
     def _closer(self, video: Video, saw: Mapping[str, Any]) -> dict[str, Any]:
         """A later pass, as its record tells it."""
-        width, height = (int(side) for side in saw["frame_size"])
-        times = tuple(map(float, saw["times"]))
-        decoded = load_frames(video, self._builder.budget, factor=self._builder.factor, times=times)
-        return look_view(saw, _frames(decoded.pixels, times, (width, height)), decoded.original_size)
+        look = Look.from_json(saw)
+        decoded = load_frames(video, self._builder.budget, factor=self._builder.factor, times=look.times)
+        return look_view(look, _frames(decoded.pixels, look.times, look.frame_size), decoded.original_size)
 
 
-def look_view(
-    look: Mapping[str, Any], frames: Sequence[Mapping[str, Any]], original: tuple[int, int]
-) -> dict[str, Any]:
-    """A look for the page, as its record tells it, with frames that show it and the size of the file's own."""
-    count, tokens = int(look["num_frames"]), int(look["num_tokens"])
-    steps = count if look["fps"] is None else -(-count // 2)
+def look_view(look: Look, frames: Sequence[Mapping[str, Any]], original: tuple[int, int]) -> dict[str, Any]:
+    """A look for the page, with frames that show it and the size of the file's own."""
+    steps = look.num_frames if look.fps is None else -(-look.num_frames // 2)
     return {
         "frames": frames,
-        "num_frames": count,
-        "fps": None if look["fps"] is None else float(look["fps"]),
-        "rest_fps": float(look.get("rest_fps") or 0.0),
-        "size": [int(side) for side in look["frame_size"]],
+        "num_frames": look.num_frames,
+        "fps": look.fps,
+        "rest_fps": look.rest_fps,
+        "size": look.frame_size,
         "original": original,
-        "tokens": tokens,
-        "tokens_of_step": tokens // steps,
+        "tokens": look.num_tokens,
+        "tokens_of_step": look.num_tokens // steps,
         "steps": steps,
         "written": [],
-        "segments": [[float(start), float(end)] for start, end in look["segments"]],
+        "segments": look.segments,
         "prompt_tokens": None,
     }
 

@@ -6,7 +6,7 @@ import { exchange } from "window/exchange";
 import { library, takeDrops } from "window/library";
 import { pictures, player } from "window/player";
 import { answered } from "window/source";
-import { posted, streamed } from "window/stream";
+import { forget, posted, streamed } from "window/stream";
 import { timeline } from "window/timeline";
 
 // Pixels from the end within which somebody reads what is being written.
@@ -98,7 +98,8 @@ async function start() {
     state.asking = null;
     form.setBusy(false);
     if (unanswered) form.giveBack(question.text);
-    form.focus();
+    // Whoever went on to read stays there.
+    if (document.activeElement === document.body || form.element.contains(document.activeElement)) form.focus();
   }
 
   /** Keeps the end in sight of whoever has not scrolled up; the page scrolls where it is too narrow for two columns. */
@@ -139,8 +140,3 @@ async function start() {
 }
 
 const note = (text) => el("p", { class: "note" }, text);
-
-/** Removes an upload of this page from the server, also when the page is going. */
-function forget(item) {
-  if (item?.own) fetch(`/api/media/${item.key}`, { method: "DELETE", keepalive: true }).catch(() => {});
-}

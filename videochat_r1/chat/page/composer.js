@@ -14,6 +14,8 @@ export const TASKS = {
 };
 const OF_PICTURES = ["free", "choice", "describe"];
 const LOOKS_AGAIN = ["free", "choice"];
+const VIEWS = { absolute: "the clues alone", relative: "the clues as one clip", dense: "the whole video, more of the clues" };
+const BOOSTS = { resolution_boost: "× resolution", fps_boost: "× frame rate", rounds: "further looks" };
 
 /**
  * The form. onAsk(question) is called with what the server is asked, onStop() by its button; onDraw(drawing) when the box tool
@@ -36,14 +38,20 @@ export function composer({ about, onAsk, onStop, onDraw }) {
   const boxed = el("div", { hidden: true }, box.fields);
   box.fields.append(draw);
   const thinking = el("input", { type: "checkbox", checked: about.thinking });
-  const again = el("input", { type: "checkbox" });
-  const looks = el("label", { title: "the model answers, looks again at the clues of its answer more closely, and answers again" }, again, "look again at the clues");
+  const again = el("input", { type: "checkbox", on: { change: () => (closer.element.hidden = !again.checked) } });
+  const closer = closerOptions(about.clues);
+  const looks = el(
+    "div",
+    { class: "again" },
+    el("label", { title: "the model answers, looks again at the clues of its answer more closely, and answers again" }, again, "look again at the clues"),
+    closer.element,
+  );
   const send = el("button", { type: "submit", class: "send" }, "ask");
   const stop = el("button", { type: "button", hidden: true, on: { click: onStop } }, "stop");
   const trouble = el("p", { role: "alert" });
   const element = el(
     "form",
-    { class: "composer", "aria-label": "your question", on: { submit: (event) => (event.preventDefault(), ask()) } },
+    { class: "composer", "aria-label": "your question", novalidate: true, on: { submit: (event) => (event.preventDefault(), ask()) } },
     el("fieldset", { class: "tasks" }, el("legend", { class: "hidden" }, "what kind of answer"), radios),
     boxed,
     el("div", { class: "line" }, text, send, stop),
@@ -100,7 +108,7 @@ export function composer({ about, onAsk, onStop, onDraw }) {
     const asked = { text: text.value.trim(), task, thinking: thinking.checked };
     if (task === "choice") asked.options = [...options.querySelectorAll("input")].map((input) => input.value.trim()).filter((option) => option !== "");
     if (task === "track") asked.box = box.value();
-    if (!looks.hidden && again.checked) asked.clue_perception = true;
+    if (!looks.hidden && again.checked) asked.clue_perception = closer.value();
     return asked;
   }
 
@@ -146,4 +154,18 @@ export function composer({ about, onAsk, onStop, onDraw }) {
     focus: () => text.focus(),
     say: (sentence) => fill(trouble, sentence),
   };
+}
+
+/** How closely to look again, as the command has it unless changed; the server says what cannot be. */
+function closerOptions(clues) {
+  const view = el("select", { "aria-label": "what a further look shows" }, Object.entries(VIEWS).map(([value, words]) => el("option", { value, selected: value === clues.time }, words)));
+  const numbers = Object.entries(BOOSTS).map(([name, words]) => [name, words, el("input", { type: "number", min: 1, step: name === "rounds" ? 1 : 0.5, value: clues[name] })]);
+  const element = el(
+    "details",
+    { class: "closer", hidden: true },
+    el("summary", {}, "how closely"),
+    el("div", { class: "switches" }, view, numbers.map(([, words, input]) => el("label", {}, input, words))),
+  );
+  // What is no number goes as null.
+  return { element, value: () => Object.fromEntries([["time", view.value], ...numbers.map(([name, , input]) => [name, input.valueAsNumber])]) };
 }

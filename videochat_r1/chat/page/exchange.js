@@ -2,7 +2,7 @@
 
 import { TASKS } from "window/composer";
 import { el, fill } from "window/dom";
-import { number, seconds, spansText } from "window/format";
+import { number, seconds, shownText, spansText } from "window/format";
 import { lookView } from "window/saw";
 import { posted } from "window/stream";
 
@@ -110,8 +110,8 @@ function pass({ number: place, look, media, onSeek }) {
 /** How much was seen, in a line; a button shows the frames. */
 function sawLine({ look, media, onSeek }) {
   const facts = [
-    look.segments.length > 0 ? spansText(look.segments) : null,
-    `${look.num_frames} ${look.fps === null ? "picture" : "frames"}${look.fps !== null && look.num_frames > 1 ? `, one every ${seconds(1 / look.fps)}` : ""}`,
+    look.segments.length > 0 ? shownText(look) : null,
+    `${look.num_frames} ${look.fps === null ? "picture" : "frames"}${look.fps !== null && look.num_frames > 1 ? `, one every ${seconds(1 / look.fps)}` : ""}${look.segments.length > 0 && look.rest_fps ? ` there, and every ${seconds(1 / look.rest_fps)} elsewhere` : ""}`,
     `${look.num_tokens} tokens`,
   ];
   const inner = el("div", {});

@@ -10,6 +10,7 @@ const MILLISECONDS_TO_TYPE = 200;
 /** The chooser; onChoose(item) is called with {key, name, kind, own}. Throws where the server does not answer. */
 export async function library({ endings, mostBytes, onChoose }) {
   const state = el("p", { role: "status" });
+  const cancel = el("button", { type: "button", hidden: true, on: { click: () => sending?.abort() } }, "cancel");
   const trouble = el("p", { role: "alert" });
   const input = el("input", { type: "file", id: "file", class: "hidden", accept: endings.join(","), on: { change: () => input.files.length > 0 && take(input.files[0]) } });
   const list = el("ul", { class: "media-list", "aria-label": "videos and pictures of the folder" });
@@ -21,12 +22,12 @@ export async function library({ endings, mostBytes, onChoose }) {
     { class: "library", "aria-label": "choose a video or picture" },
     el("h1", {}, "What shall we talk about?"),
     el("div", { class: "drop" }, el("p", {}, "Drop a video or picture anywhere on this page, or"), input, el("label", { class: "button", for: "file" }, "choose a file of yours"), el("p", { class: "soft" }, "It stays on the machine of the model, and is removed when you leave this page.")),
-    state,
+    el("div", { class: "sending" }, state, cancel),
     trouble,
     offered,
   );
   let typing = null;
-  let busy = false;
+  let sending = null;
 
   async function show() {
     const wanted = search.value;
@@ -48,19 +49,35 @@ export async function library({ endings, mostBytes, onChoose }) {
   }
 
   async function take(file) {
-    if (busy) return;
+    if (sending !== null) return (trouble.textContent = `${file.name} was not taken: another file is on its way.`);
     // A server that takes no more of it cannot say so to a browser that is still sending.
     if (file.size > mostBytes) return fail(new Error(`${file.name} is too large: ${megabytes(mostBytes)} at most can be uploaded.`));
-    busy = true;
     trouble.textContent = "";
     try {
-      const item = await uploaded(file, (share) => (state.textContent = share < 1 ? `${percent(share)} of ${file.name} is there` : `looking whether ${file.name} can be read …`));
-      await choose({ ...item, own: true });
+      const item = await sent(file);
+      if (item !== null) await choose(item);
     } catch (error) {
       fail(error);
     }
-    busy = false;
     input.value = "";
+  }
+
+  /** What the server made of a file; null where that was cancelled. */
+  async function sent(file) {
+    const { signal } = (sending = new AbortController());
+    const onShare = (share) => (state.textContent = share < 1 ? `${percent(share)} of ${file.name} is there` : `looking whether ${file.name} can be read …`);
+    cancel.hidden = false;
+    try {
+      return await uploaded(file, { signal, onShare });
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      state.textContent = `${file.name} was not sent.`;
+      input.focus();
+      return null;
+    } finally {
+      cancel.hidden = true;
+      sending = null;
+    }
   }
 
   async function choose(item) {

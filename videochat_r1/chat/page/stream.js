@@ -34,14 +34,31 @@ async function broken(reading) {
   }
 }
 
-/** Sends a file, telling onShare how much of it is there; what the server made of it. */
-export function uploaded(file, onShare) {
+/** Sends a file, telling onShare how much of it is there; what the server made of it. Aborting the signal has it removed there. */
+export function uploaded(file, { signal, onShare }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
+    let allThere = false;
     request.open("POST", `/api/media?${new URLSearchParams({ name: file.name })}`);
     request.upload.addEventListener("progress", (event) => onShare(event.lengthComputable ? event.loaded / event.total : 0));
-    request.addEventListener("load", () => (request.status === 200 ? resolve(JSON.parse(request.responseText)) : reject(new Error(request.responseText || "The server did not take the file."))));
+    request.upload.addEventListener("load", () => (allThere = true));
+    request.addEventListener("load", () => {
+      if (request.status !== 200) return reject(new Error(request.responseText || "The server did not take the file."));
+      const item = { ...JSON.parse(request.responseText), own: true };
+      if (signal.aborted) forget(item);
+      resolve(item);
+    });
     request.addEventListener("error", () => reject(new Error("The file could not be sent: the server does not answer, or took no more of it.")));
+    signal.addEventListener("abort", () => {
+      // What is all there has a name once the server has answered.
+      if (!allThere) request.abort();
+      reject(signal.reason);
+    });
     request.send(file);
   });
+}
+
+/** Has the server remove what was uploaded, also as the page goes; of others nothing is removed. */
+export function forget(item) {
+  if (item?.own) fetch(`/api/media/${item.key}`, { method: "DELETE", keepalive: true }).catch(() => {});
 }

@@ -13,7 +13,13 @@ from videochat_r1.evaluation.answering.harness import completion_text
 from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.modeling.inputs import PromptInputs
-from videochat_r1.modeling.load import eos_token_ids, load_model, load_processor, vision_token_ids
+from videochat_r1.modeling.load import (
+    eos_token_ids,
+    is_out_of_memory,
+    load_model,
+    load_processor,
+    vision_token_ids,
+)
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.parsing.box_units import BoxFormat
 from videochat_r1.rollout.base import Rollout, RolloutEngine, SamplingSettings, Watch
@@ -144,12 +150,26 @@ def make_engine(
     """The engine and the ids that end a completion, tokenizer's and checkpoint's.
 
     Raises:
-        ConfigError: the model or the adapter cannot be loaded, or the engine is not installed.
+        ConfigError: the model or the adapter cannot be loaded, does not fit into memory, or the engine is not installed.
         DivergedError: weights are NaN or infinite.
     """
     dtype = options.torch_dtype(device)
     if options.engine == "vllm":
         return _vllm_engine(options, dtype)
+    try:
+        return _transformers_engine(options, dtype, device, max_kept_tokens)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"{options.model} does not fit into the memory of {device}: --dtype bfloat16 takes half of what float32 does, and "
+            "--device names another"
+        ) from error
+
+
+def _transformers_engine(
+    options: RunOptions, dtype: torch.dtype, device: torch.device, max_kept_tokens: int
+) -> tuple[RolloutEngine, tuple[int, ...]]:
     try:
         model = load_model(options.model, dtype=dtype, attn_implementation=options.attn_implementation)
     except ConfigError:
@@ -170,8 +190,7 @@ def make_engine(
     refuse_diverged_weights(model, options.model if options.adapter is None else options.adapter)
     pad = processor.tokenizer.pad_token_id
     pad = eos[0] if pad is None else pad
-    engine = TransformersEngine(model.to(device).eval(), pad, max_kept_tokens=max_kept_tokens)
-    return engine, eos
+    return TransformersEngine(model.to(device).eval(), pad, max_kept_tokens=max_kept_tokens), eos
 
 
 def refuse_diverged_weights(model: torch.nn.Module, name: str) -> None:

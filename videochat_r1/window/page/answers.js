@@ -1,7 +1,7 @@
 // The completions of a group, thought and answer told apart, with what they earned.
 
 import { el } from "window/dom";
-import { endedText, number, signed, spansText } from "window/format";
+import { endedText, number, shownText, signed, spansText } from "window/format";
 import { claimsView } from "window/kinds";
 import { leastLikely, partText, shading } from "window/tokens";
 
@@ -30,8 +30,6 @@ const partView = (part) => el("div", { class: `part ${part.kind}` }, el("span", 
 
 /** A look at the video, what was written after it, and what that earned where each look is paid. */
 function look(one, place) {
-  const spans = spansText(one.segments);
-  const where = one.segments.length === 0 ? "the whole video" : one.rest_fps ? `the whole video, with more of ${spans}` : spans;
   const facts = [
     one.frames === null ? null : `${one.frames} frames`,
     one.tokens === null ? null : `${one.tokens} tokens`,
@@ -39,7 +37,7 @@ function look(one, place) {
     one.advantage === null ? null : `advantage ${signed(one.advantage)}`,
     rewardsText(one.rewards),
   ];
-  return el("div", { class: "look" }, el("p", { class: "soft" }, `look ${place + 1}: ${[where, ...facts.filter((fact) => fact)].join(", ")}`), one.parts.map(partView));
+  return el("div", { class: "look" }, el("p", { class: "soft" }, `look ${place + 1}: ${[shownText(one), ...facts.filter((fact) => fact)].join(", ")}`), one.parts.map(partView));
 }
 
 const rewardsText = (rewards) => Object.entries(rewards).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${number(value)}`).join("  ");

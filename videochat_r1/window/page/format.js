@@ -24,6 +24,9 @@ export const count = (value, what) => `${value.toLocaleString("en")} ${what}${va
 
 export const spansText = (spans) => spans.map(([start, end]) => `${Number(start.toFixed(2))} to ${seconds(end)}`).join(", ");
 
+/** What of a video a look shows, of its `segments` and the rate of the rest. */
+export const shownText = ({ segments, rest_fps: rest }) => (segments.length === 0 ? "the whole video" : rest ? `the whole video, with more of ${spansText(segments)}` : spansText(segments));
+
 /** An answer's name where there is little room. */
 export const shortName = (one) => one.name.replace("answer ", "#").slice(-12);
 

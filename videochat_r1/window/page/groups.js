@@ -104,7 +104,15 @@ function scrolled({ run, filters, to, status }) {
 
   async function load(page) {
     pages.set(page, null);
-    const answer = await ask(`/api/runs/${run}/groups`, { ...filters, first: page * PAGE, limit: PAGE });
+    let answer;
+    try {
+      answer = await ask(`/api/runs/${run}/groups`, { ...filters, first: page * PAGE, limit: PAGE });
+    } catch (error) {
+      // Whoever scrolls on asks again.
+      pages.delete(page);
+      status.textContent = error.message;
+      return;
+    }
     pages.set(page, answer.rows);
     total = answer.count;
     status.textContent = count(total, "group");

@@ -58,8 +58,11 @@ export function player({ address, media, tracks, onTime, onLength }) {
   });
 
   function tell() {
-    if (video.currentTime >= Math.min(begin + length(), until) && !video.paused) {
+    const end = Math.min(begin + length(), until);
+    if (video.currentTime >= end && !video.paused) {
       video.pause();
+      // However late a busy browser tells of it.
+      video.currentTime = end;
       until = Infinity;
     }
     onTime(Math.max(video.currentTime - begin, 0));
