@@ -11,7 +11,7 @@ from videochat_r1.evaluation.answering.harness import tokens_text
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import Sample
-from videochat_r1.second_look.question import Reading, in_video_time, standing
+from videochat_r1.second_look.question import Reading, answer_in_video_time, standing
 from videochat_r1.second_look.view import Look
 
 
@@ -64,7 +64,7 @@ class Exchange:
         look = self._looks[number]
         if look is None or not look.is_clip:
             return number, self._completions[number]
-        return number, in_video_time(self._completions[number], readings[number], self._sample, look)
+        return number, answer_in_video_time(self._completions[number], readings[number], self._sample, look)
 
 
 class Pieces:
