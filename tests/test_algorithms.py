@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -138,19 +137,26 @@ def rows(trainer: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Ten
 
 
 def by_hand(
-    name: str, o: Any, batch: dict[str, torch.Tensor], logps: torch.Tensor, entropies: torch.Tensor
+    o: Any,
+    batch: dict[str, torch.Tensor],
+    logps: torch.Tensor,
+    entropies: torch.Tensor,
+    reference: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The loss of an update, token by token, as the paper has it: rows that were left out are not there at all."""
+    """The loss of an update of two micro-batches, token by token, as the paper has it: rows that were left out are not there at
+    all. With the log-probabilities of a `reference` it has a KL term, weighed by the ratio."""
     total = torch.zeros(())
     valid, mask = batch["row_valid"], batch["completion_mask"].bool()
-    num_rows, num_tokens = int(valid.sum()), int(mask.sum())
-    for part in (slice(0, 8), slice(8, 16)):
+    num_rows, num_tokens, size = int(valid.sum()), int(mask.sum()), len(mask) // 2
+    for part in (slice(0, size), slice(size, 2 * size)):
         cut = torch.quantile(entropies[part][mask[part]], 1 - o.top_entropy_quantile)
+        total = total - o.entropy_coef * entropies[part][mask[part]].mean() / 2
         for row in [row for row in range(part.start, part.stop) if valid[row] and mask[row].any()]:
             tokens = mask[row].nonzero().flatten().tolist()
             logs = [logps[row, t] - batch["old_per_token_logps"][row, t] for t in tokens]
+            whole = sum(logs)
             if o.importance_sampling_level == "sequence":
-                logs = [sum(logs) / len(logs)] * len(logs)  # type: ignore[list-item]
+                logs = [whole / len(logs)] * len(logs)  # type: ignore[list-item]
             a, each = batch["advantages"][row], []
             for t, log in zip(tokens, logs, strict=True):
                 ratio = torch.exp(log)
@@ -160,15 +166,25 @@ def by_hand(
                 elif o.loss_type == "sapo":
                     heat = o.sapo_temperature_pos if a > 0 else o.sapo_temperature_neg
                     loss = -4 / heat * torch.sigmoid(heat * (ratio - 1)) * a
+                elif o.loss_type == "vespo":
+                    power, steep = (2.0, 3.0) if a >= 0 else (3.0, 2.0)
+                    weight = torch.exp(steep + power * whole - steep * torch.exp(whole))  # type: ignore[arg-type]
+                    loss = -weight.detach() * a * logps[row, t]
                 else:
                     loss = -torch.min(ratio * a, ratio.clamp(1 - o.epsilon, 1 + high) * a)
-                each.append(loss if o.top_entropy_quantile == 1.0 or entropies[row, t] >= cut else loss * 0.0)
-            if o.loss_type in ("dapo", "cispo"):
+                loss = loss if o.top_entropy_quantile == 1.0 or entropies[row, t] >= cut else loss * 0.0
+                if reference is not None:
+                    apart = reference[row, t] - logps[row, t]
+                    loss = loss + o.beta * (torch.exp(apart) - apart - 1) * ratio
+                each.append(loss)
+            if o.loss_type in ("dapo", "cispo", "vespo"):
                 total = total + sum(each) / num_tokens
+            elif o.loss_type == "bnpo":
+                total = total + sum(each) / mask[part].sum() / 2
             elif o.loss_type == "dr_grpo":
                 total = total + sum(each) / (num_rows * 6)
             else:
-                total = total + sum(each) / len(each) / num_rows
+                total = total + sum(each) / (1 if o.loss_type == "luspo" else len(each)) / num_rows
     return total
 
 
@@ -193,6 +209,6 @@ def test_an_update_minimises_the_papers_loss_over_the_rows_that_count(name: str,
         found = (logps[part], entropies[part], None)
         monkeypatch.setattr(trainer, "_get_per_token_logps_and_entropies", lambda *_, found=found, **__: found)
         loss = loss + trainer._compute_loss(trainer.model, given)
-    expected = by_hand(name, SimpleNamespace(**vars(o)), batch, logps, entropies)
+    expected = by_hand(o, batch, logps, entropies)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(*(torch.autograd.grad(each, logps)[0] for each in (loss, expected)))

@@ -17,6 +17,7 @@ from videochat_r1.grpo import looks
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.load import load_model
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.tasks import TASKS
 
 STEPS = 3
 
@@ -76,6 +77,7 @@ def recipe(folder, name, **changes):
         "beta": 0.04,
         "loss_type": "grpo",
         "use_bias_correction_kl": False,
+        "scale_rewards": "task_ema",
         "bf16": False,
         "gradient_checkpointing": False,
         "logging_steps": 1,
@@ -156,6 +158,9 @@ def completions(path):
 def assert_same_updates(run, other, start):
     for name in ("rewards/temporal/mean", "rewards/length_bonus/mean", "temporal_contrast/fired"):
         assert history(run, name) == pytest.approx(history(other, name)), name
+    deviations = [{task: history(folder, f"task_ema/{task}") for task in TASKS} for folder in (run, other)]
+    assert deviations[0] == deviations[1], "to the last bit"
+    assert sum(map(bool, deviations[0].values())) > 1
     assert history(run, "grad_norm") == pytest.approx(history(other, "grad_norm"), rel=1e-4)
     assert relative_difference(weights(other), weights(run), weights(start)) < 1e-4
 

@@ -490,8 +490,18 @@ def test_a_recipe_with_nothing_wrong(good: Path, tmp_path: Path, capsys: pytest.
     assert (facts["prompts per update"], facts["completions per update"], facts["updates"]) == (2, 8, 4)
     assert facts["DeepSpeed"] == "zero3" and "  zero3_offload" in facts
     assert result["sections"]["data"]["facts"]["samples per epoch"] == 12
+    assert "further looks per update" not in facts
     assert main(arguments) == code
     assert "prompts per update" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_further_looks_are_completions_of_an_update_too(rounds: int) -> None:
+    flags = ["--data_root", "none", "--second_look.rounds", str(rounds)]
+    recipe = Recipe(str(ROOT / "configs/grpo/joint.yaml"), flags)
+    section = check_recipe(recipe, processes=8, samples_per_epoch=0, videos=[], shape=None, gpu_bytes=None)
+    assert section.facts["completions per update"] == 64
+    assert section.facts["further looks per update"] == f"at most {64 * rounds}"
 
 
 def test_pictures_of_a_recipe_are_read_and_their_tokens_counted(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def test_the_joint_recipe(capsys: pytest.CaptureFixture[str]) -> None:
         "time_tokens": 0,
         "completion_tokens": 200,
         "questions_of_a_video": 1,
+        "further_look_tokens": [],
     }
     shared, repeated = result["shared"], result["repeated"]
     assert shared["tokens"]["reference"] == 8 * (3390 + 8 * 200)
@@ -300,6 +301,42 @@ def test_shuffled_frames_cost_a_prefill_and_their_own_completions(capsys: pytest
     slow = ("--launch_ms", "2", "--rollout_cuda_graph", "false")
     launched = [run(capsys, *slow, *flags) for flags in ((), ("--temporal_contrast", "release"))]
     assert launched[0]["shared"]["seconds"]["decode"] == launched[1]["shared"]["seconds"]["decode"]
+
+
+def test_further_looks_are_counted_at_their_most(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 3,584 tokens at most, frames of 9 x 12 tokens come in 33 pairs: each of 8 completions looks again at 3,564 + 150."""
+    one, two = run(capsys), run(capsys, "--second_look.rounds", "2", "--second_look.max_tokens", "3584")
+    assert two["update"]["further_look_tokens"] == [3714, 3714]
+    shape = model_shape(published_config("Qwen/Qwen2.5-VL-7B-Instruct"))
+    video = flops.vision_forward(shape.tower, flops.VideoGrid(33, 9, 12))
+    alone = (shape.decoder, 3714, 1, 200)
+    for way, logps, begun in (
+        ("shared", flops.logps_shared(*alone), flops.prefill(shape.decoder, 3714)),
+        ("repeated", flops.logps_repeated(*alone), flops.prefill_repeated(shape.decoder, 3714, 1)),
+    ):
+        more = {
+            quantity: {name: value - one[way][quantity][name] for name, value in two[way][quantity].items()}
+            for quantity in ("tokens", "flops", "seconds")
+        }
+        looks = 8 * 8 * 2
+        assert (more["tokens"]["prefill"], more["tokens"]["decode"]) == (looks * 3714, looks * 200)
+        assert more["tokens"]["policy"] == more["tokens"]["reference"] == looks * (3714 + 200)
+        assert more["flops"]["prefill"] == pytest.approx(looks * (begun + video))
+        assert more["flops"]["decode"] == pytest.approx(looks * flops.decode(*alone))
+        assert more["flops"]["reference"] == pytest.approx(looks * (logps + video))
+        assert more["flops"]["policy"] == pytest.approx(looks * 3 * (logps + video))
+        # Each of 8 GPUs decodes its group's looks one after the other; a step reads the weights and the keys of 8 prompts.
+        read = 2 * (8_292_166_656 - 676_550_144 - 152064 * 3584 + 2 * 28 * 512 * 8 * (3714 + 100))
+        assert more["seconds"]["decode"] == pytest.approx(2 * 200 * read / (0.43 * 3.35e12))
+        # Keys of 8 prompts and their completions at their longest, and 8 prefilled together, as drawn alone.
+        rows = {"tokens": 8 * (3714 + 1024), "groups": 1, "prompt_tokens": 8 * 3714, "video_tokens": 8 * 3564}
+        assert two[way]["gigabytes"]["rollout"] == pytest.approx(
+            max(one[way]["gigabytes"]["rollout"], rollout_bytes(shape, Strategy(3), **rows, bf16=True) / 1e9)
+        )
+    assert main(["--config", JOINT, "--second_look.rounds", "1"]) == 0
+    assert "at most 64 further looks of 3,714" in capsys.readouterr().out
+    few = run(capsys, "--second_look.fps_boost", "1", "--second_look.resolution_boost", "1.5", "--clip", "4:120:90")
+    assert few["update"]["further_look_tokens"][0] > few["update"]["prompt_tokens"] > 150
 
 
 def test_text_and_sft(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,10 +18,12 @@ import torch
 import yaml
 from transformers import TrainerCallback
 
+from tests import judged_rewards
 from tests.judged_rewards import TARGET, captions
-from tests.tiny_runs import logged_rollouts, make_trainer, write_train_manifest
+from tests.tiny_runs import by_letters, logged_rollouts, make_corpus, make_trainer, write_train_manifest
 from videochat_r1.commands.grpo import main as grpo_command
 from videochat_r1.errors import ConfigError, JudgeError
+from videochat_r1.grpo import looks
 from videochat_r1.grpo.reward_calls import Outcome, RewardCalls, UnscoredRollouts, lone_share
 from videochat_r1.grpo.run import check_rewards_cover, load_rewards
 from videochat_r1.judge import Judge, JudgeConfig
@@ -310,7 +312,7 @@ def test_rewards_take_the_recipes_judge():
 # --- the parts ----------------------------------------------------------------------------------------------------------
 
 
-def test_judging_begins_early_and_is_used_only_for_the_same_completions():
+def test_judging_begins_early_of_what_was_drawn_and_is_used_only_for_the_same_completions():
     calls = []
 
     async def slow(completions, **columns):
@@ -320,16 +322,44 @@ def test_judging_begins_early_and_is_used_only_for_the_same_completions():
     reward = RewardCalls([slow])
 
     async def scene(later):
-        reward.begin(asyncio.get_running_loop(), ["a", "b", "c"], {})
+        reward.begin(asyncio.get_running_loop(), ["a", "", "b", "c"], [0, 2, 3], {})
         return await reward.functions[0](completions=later)
 
-    values = asyncio.run(scene(["a", "b", "c"]))
-    assert values[0] == 1.0 and values[2] is None
+    values = asyncio.run(scene(["a", "", "b", "c"]))
+    assert values[0] == 1.0 and values[1] is None and math.isnan(values[2]) and values[3] is None
     assert calls == [["a", "b", "c"]]
-    assert reward.take(3) == [Outcome(True, None, False), Outcome(True, "tired", False), Outcome(False, None, False)]
-    assert reward.take(3) == [Outcome(False, None, False)] * 3
+    nothing = Outcome(False, None, False)
+    assert reward.take(4) == [Outcome(True, None, False), nothing, Outcome(True, "tired", False), nothing]
+    assert reward.take(4) == [nothing] * 4
     assert asyncio.run(scene(["d"])) == [1.0]
     assert calls[-1] == ["d"]
+
+
+def test_a_judge_is_asked_once_for_each_look_that_was_taken_and_pays_as_credit_says(folder, server, monkeypatch):
+    asked = []
+    by_judge = judged_rewards.answered
+
+    async def answered(completions, *, judge=None, **columns):
+        asked.extend(zip(columns["sample_id"], columns["generation"], columns["look"], completions, strict=True))
+        return await by_judge(completions, judge=judge, **columns)
+
+    monkeypatch.setattr(judged_rewards, "answered", answered)
+    monkeypatch.setattr(looks, "read", by_letters)
+    credit = {"clue": [], "answer": ["answered"], "share": 0.5}
+    options = {"second_look": {"padding": 0.1, "credit": credit}, "samples": make_corpus(folder, 6)[2::3]}
+    trainer = judged_trainer(folder, server, "looks", max_steps=2, **options)
+    trainer.train()
+    told = []
+    for row in rollouts(trainer):
+        last = row["looks"][-1]["rewards"]["answered"]
+        for number, look in enumerate(row["looks"]):
+            told.append((row["sample_id"], row["generation"], number, look["completion"]))
+            (text,) = captions([look["completion"]], [row["generation"]])
+            assert look["rewards"]["answered"] == (1.0 if "dog" in text else 0.5)
+            paid = look["rewards"]["format"] + (1.0 if number else 0.5) * last
+            assert look["reward"] == pytest.approx(paid)
+    assert sorted(asked) == sorted(told) and 16 < len(told) < 32, "some look again and some do not"
+    assert unscored_shares(trainer) == {0.0}
 
 
 def test_a_group_with_one_scored_rollout_or_none_has_no_deviation():

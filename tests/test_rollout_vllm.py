@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ from accelerate import Accelerator
 from peft import LoraConfig
 
 from tests.tiny_prompts import make_media_prompt, plain_arguments
-from tests.tiny_runs import logged_rollouts, make_trainer
+from tests.tiny_runs import by_letters, logged_rollouts, make_corpus, make_trainer
 from videochat_r1.errors import ConfigError
+from videochat_r1.grpo import looks
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.modeling.families import DEFAULT_FAMILY, FAMILIES
 from videochat_r1.modeling.inputs import PromptInputs
@@ -417,11 +419,12 @@ def test_who_watches_sees_every_token_and_can_end_it(world: SimpleNamespace) -> 
 
 
 @one_family
-def test_a_prompt_without_media(world: SimpleNamespace) -> None:
+def test_a_prompt_without_media_and_no_prompt(world: SimpleNamespace) -> None:
     ids = torch.tensor(world.processor.tokenizer("When is the object visible?")["input_ids"])
     prompt = PromptInputs(ids, torch.arange(len(ids)).expand(3, -1), (), "")
     groups = world.generation.generate([prompt], num_generations=2, settings=world.settings, noise_seeds=seeds_of(1, 2))
     assert largest_difference(world.model, [prompt], groups, 1.0) < 1e-4
+    assert world.generation.generate([], num_generations=[], settings=world.settings, noise_seeds=[]) == []
 
 
 @one_family
@@ -460,23 +463,40 @@ def test_options_that_cannot_work_with_video(tmp_path: Path, option: str, value:
         VideoGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, use_vllm=True, **{option: value})
 
 
-@pytest.mark.parametrize(("kind", "family"), [("untied", "qwen3_vl"), ("lora", "qwen2_5_vl")])
-def test_grpo_with_vllm(tmp_path: Path, kind: str, family: str) -> None:
-    """Three updates that change all weights (untied embeddings), or an adapter; TRL's correction is in use."""
+TRUTHS = {
+    "truth_as_rollout": True,
+    "max_completion_length": 12,
+    "temporal_contrast": {"accuracy": ["chatty_parse_reward"], "shuffled_generations": 3},
+}
+LOOKS = {"second_look": {"padding": 0.1, "credit": {"answer": ["chatty_parse_reward"]}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "options"),
+    [("untied", "qwen3_vl", TRUTHS), ("lora", "qwen2_5_vl", LOOKS)],
+    ids=["untied, truths", "lora, looks"],
+)
+def test_grpo_with_vllm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, family: str, options: dict[str, Any]
+) -> None:
+    """Three updates that change all weights (untied embeddings), or an adapter; TRL's correction is in use. Some rows are true
+    answers, or further looks that nobody takes: what the policy has not drawn has nothing to correct."""
     if kind == "untied":
         path = tmp_path / f"model_{family}"
         build_tiny(path, hidden=64, layers=2, vision_hidden=32, tie_word_embeddings=False, family=family)
     lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj", "down_proj"])
+    monkeypatch.setattr(looks, "read", by_letters)
     trainer = make_trainer(
         tmp_path,
         family=family,
+        samples=make_corpus(tmp_path)[2::3],
         peft_config=lora if kind == "lora" else None,
         use_vllm=True,
         temperature=0.8,
         max_steps=3,
         learning_rate=1e-2,
         num_iterations=1,
-        temporal_contrast={"accuracy": ["chatty_parse_reward"], "shuffled_generations": 3},
+        **options,
     )
     try:
         before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
@@ -488,7 +508,19 @@ def test_grpo_with_vllm(tmp_path: Path, kind: str, family: str) -> None:
         for row in log:
             assert row["sampling/sampling_logp_difference/max"] < 1e-4
             assert row["sampling/importance_sampling_ratio/mean"] == pytest.approx(1.0, abs=1e-4)
-            assert 0.0 < row["temporal_contrast/shuffled_accuracy"] < 1.0
-        assert {len(row["shuffled_accuracy"]) for row in logged_rollouts(tmp_path / "run")} == {3}
+        for part in trainer._buffered_inputs:
+            not_drawn = part["row_truth"] | ~part["row_valid"]
+            assert (part["importance_sampling_ratio"][not_drawn] == 1.0).all()
+            assert part["sampling_per_token_logps"][part["row_truth"]].isnan().any(1).all()
+        rows = logged_rollouts(tmp_path / "run")
+        if kind == "untied":
+            assert all(0.0 < row["temporal_contrast/shuffled_accuracy"] < 1.0 for row in log)
+            assert {len(row["shuffled_accuracy"]) for row in rows} == {3}
+            assert [row.get("truth") for row in rows] == [None, None, None, True] * 6
+            assert all(set(row["tokens"]["logps"] + row["tokens"]["differences"]) == {None} for row in rows[3::4])
+        else:
+            numbers = [len(row["looks"]) for row in rows]
+            assert len(numbers) == 24 and set(numbers) == {1, 2}
+            assert [row["looks/2/share"] for row in log] == [numbers[at : at + 8].count(2) / 8 for at in (0, 8, 16)]
     finally:
         trainer.vllm_generation.engine.close()

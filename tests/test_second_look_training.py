@@ -2,22 +2,26 @@
 
 import json
 import statistics
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from peft import LoraConfig
 from transformers import TrainerCallback
 
+from tests.test_algorithms import by_hand
 from tests.tiny_prompts import plain_arguments
-from tests.tiny_runs import chatty_parse_reward, make_corpus, make_picture_corpus, make_trainer
+from tests.tiny_runs import by_letters, chatty_parse_reward, make_corpus, make_picture_corpus, make_trainer
 from videochat_r1.errors import ConfigError, VideoError
-from videochat_r1.geometry import Span
 from videochat_r1.grpo import looks
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.credit import credited
 from videochat_r1.grpo.reward_calls import Outcome
 from videochat_r1.grpo.rollout_log import Drawn
+from videochat_r1.grpo.rows import weigh_rows
 from videochat_r1.grpo.second_look import AskedForClues, second_look
 from videochat_r1.modeling.families import FAMILIES
 from videochat_r1.modeling.load import load_model
@@ -25,15 +29,8 @@ from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import ChoiceTarget
 from videochat_r1.second_look import next_look
 from videochat_r1.second_look.options import ClueOptions
-from videochat_r1.second_look.question import Reading
 
 NAMES = ("format", "iou", "accuracy")
-
-
-def by_letters(completion, sample, look):
-    """An untrained model names no clues: its letters decide, some of them alike, a third none at all."""
-    number = sum(map(ord, completion))
-    return Reading(None, () if number % 3 == 0 else (Span(0.2 + 0.5 * (number % 2), 1.1),))
 
 
 def varied(completions, **columns):
@@ -168,13 +165,74 @@ def test_gradients_are_those_of_a_loop_over_the_looks_of_every_rollout(folder, m
 
 def logps_of(model, turn):
     """Of one completion, by transformers' own forward of prompt and completion."""
+    return scores_of(model, turn)[0]
+
+
+def scores_of(model, turn):
+    """Log-probabilities and entropies."""
     prompt, ids = turn.prompt, torch.tensor(turn.rollout.completion_ids)
     following = (prompt.next_position + torch.arange(len(ids))).expand(3, -1)
     whole = torch.cat([prompt.input_ids, ids]).unsqueeze(0)
     positions = torch.cat([prompt.position_ids, following], dim=1).unsqueeze(1)
     outputs = model(input_ids=whole, position_ids=positions, **plain_arguments([prompt]))
-    logits = outputs.logits[0, prompt.num_tokens - 1 : -1]
-    return logits.log_softmax(-1).gather(1, ids.unsqueeze(1)).squeeze(1)
+    logs = outputs.logits[0, prompt.num_tokens - 1 : -1].log_softmax(-1)
+    return logs.gather(1, ids.unsqueeze(1)).squeeze(1), -(logs.exp() * logs).sum(-1)
+
+
+LOSSES = [
+    *((name, "token") for name in ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo")),
+    *((name, "sequence") for name in ("grpo", "dapo", "luspo")),
+]
+
+
+@pytest.fixture(scope="module", params=["whole", "lora"])
+def off_policy(request, folder, mixture):
+    """A trainer whose weights are far from those that drew its two groups; and of every token, by a loop over the looks, the policy's
+    log-probability and entropy, and the reference's log-probability."""
+    adapters = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj", "down_proj"])
+    peft_config = adapters if request.param == "lora" else None
+    options = {**TRAINED, "samples": [mixture[0], mixture[2]], "num_iterations": 2, "max_steps": 1, "beta": 0.3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks, "read", by_letters)
+        trainer = make_trainer(folder, peft_config=peft_config, **options)
+        trainer.train()
+    model, draw = trainer.model, torch.Generator().manual_seed(0)
+    for weight in (weight for weight in model.parameters() if weight.requires_grad):
+        weight.data += 0.02 * torch.randn(weight.shape, generator=draw)
+    found = [torch.zeros(16, 6) for _ in range(3)]
+    for row, turn in enumerate(trainer._turns):
+        if turn.rollout is not None:
+            with torch.no_grad(), nullcontext() if peft_config is None else model.disable_adapter():
+                reference, _ = scores_of(trainer.ref_model or model, turn)
+            for values, own in zip(found, (*scores_of(model, turn), reference), strict=True):
+                values[row, : len(own)] = own
+    return trainer, found
+
+
+@pytest.mark.parametrize(("loss_type", "level"), LOSSES)
+def test_every_loss_is_that_of_a_loop_over_the_looks_that_were_taken(off_policy, monkeypatch, loss_type, level):
+    """With its clipping, a KL term and a bonus for entropy, in an update after the first."""
+    trainer, (logps, entropies, reference) = off_policy
+    parts = trainer._buffered_inputs
+    names = ("completion_mask", "old_per_token_logps", "advantages", "row_valid")
+    batch = {name: torch.cat([part[name] for part in parts]) for name in names}
+    assert 8 < batch["row_valid"].sum() < 16, "some look again and some do not"
+    high = 1.1 if loss_type == "cispo" else 0.02 if level == "sequence" else 0.1
+    set_to = {"loss_type": loss_type, "importance_sampling_level": level, "epsilon_low": high, "epsilon_high": high}
+    for name, value in (set_to | {"entropy_coef": 0.05, "_entropy_bonus_enabled": True}).items():
+        monkeypatch.setattr(trainer, name, value)
+    monkeypatch.setattr(trainer, "_compare_with_sampler", lambda inputs: None)
+    weigh_rows(batch, loss_type, 2, lambda counts: counts)
+    weights = {name: batch[name] for name in ("num_items_in_batch", "loss_scale", "entropy_scale")}
+    loss = sum(trainer._compute_loss(trainer.model, {**part, **weights}) for part in parts)
+    options = SimpleNamespace(**{**vars(trainer.args), **set_to, "epsilon": high, "entropy_coef": 0.05})
+    expected = by_hand(options, batch, logps, entropies, reference)
+    trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    found, right = (
+        torch.cat([one.flatten() for one in torch.autograd.grad(each, trained, retain_graph=True)])
+        for each in (loss, expected)
+    )
+    assert right.norm() > 1e-3 and (found - right).norm() < 1e-4 * right.norm()
 
 
 def test_a_run_that_is_resumed_inside_a_generation_finds_its_looks_again(tmp_path, clues):

@@ -86,6 +86,11 @@ def test_samples_are_kept_by_what_their_answers_are_worth(run, keep, expected, c
     assert f"{len(expected)} samples" in capsys.readouterr().out or len(expected) == 1
 
 
+def test_a_condition_needs_no_quotes(run) -> None:
+    assert select("--from", run, "--keep", "reward.range", "0.3:", "iou 0.1:0.9") == 0
+    assert sorted(kept()) == ["mixed", "pick"]
+
+
 def test_the_table_says_what_became_of_every_sample(run, capsys) -> None:
     assert select("--from", run, "--keep", "temporal_grounding:iou 0.1:0.9") == 0
     printed = capsys.readouterr().out.splitlines()
@@ -231,6 +236,7 @@ def test_a_condition_names_task_metric_and_statistic(text, parts) -> None:
             ["--from", "run", "--keep", "tracing:iou 0:1"],
             "no sample is of the task 'tracing'; did you mean 'tracking'?",
         ),
+        (["--from", "run", "--keep", "iou", "0:1", "reward"], "--keep 'reward': expected [TASK:]METRIC"),
         (["--from", "run", "--keep", "iou 10:90"], "no sample is kept, and out.jsonl was not written"),
         (["--from", "run", "empty", "--keep", "iou :"], "rollouts.jsonl holds no answer"),
         (["--from", "nowhere", "--keep", "iou :"], "nowhere is no folder of a run"),

@@ -11,7 +11,7 @@ from videochat_r1.evaluation.answering.harness import tokens_text
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import Sample
-from videochat_r1.second_look.question import Reading, in_video_time, standing
+from videochat_r1.second_look.question import Reading, answer_in_video_time, standing
 from videochat_r1.second_look.view import Look
 
 
@@ -61,7 +61,8 @@ class Exchange:
         """The number of the pass whose answer stands, and its completion in the time of the video."""
         readings = [Reading(meaning.answer, meaning.clues) for meaning in self.meanings]
         number = standing(readings)
-        return number, in_video_time(self._completions[number], readings[number], self._sample, self._looks[number])
+        look = self._looks[number]
+        return number, answer_in_video_time(self._completions[number], readings[number], self._sample, look)
 
 
 class Pieces:

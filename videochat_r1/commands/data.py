@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     chosen.add_argument(
         "--keep",
         action="append",
+        nargs="+",
         required=True,
         metavar="CONDITION",
         help="[TASK:]METRIC[.STATISTIC] LOW:HIGH; several have to hold together.\nMETRIC: a reward, reward (their weighted sum), "
@@ -213,7 +214,7 @@ def _select(arguments: argparse.Namespace) -> int:
     names = ("sources", "output", "by_video", "seed", "videos", "overwrite")
     given = {name: getattr(arguments, name) for name in names}
     request = SelectionRequest(
-        conditions=[Condition.parse(text) for text in arguments.keep], limit=arguments.max, **given
+        conditions=[each for words in arguments.keep for each in _conditions(words)], limit=arguments.max, **given
     )
     selection = select(request, progress=True)
     print(selection.to_text())
@@ -224,6 +225,12 @@ def _select(arguments: argparse.Namespace) -> int:
     print(f"{arguments.output}: {counted(total, 'sample')}. In a recipe:")
     print(f"mixture:\n  - manifest: {arguments.output.resolve()}\n    videos: {selection.videos}")
     return 0
+
+
+def _conditions(given: Sequence[str]) -> list[Condition]:
+    """Those of one `--keep`, a name and its bounds each, whether a shell has left the two together or not."""
+    words = " ".join(given).split()
+    return [Condition.parse(" ".join(words[place : place + 2])) for place in range(0, len(words), 2)]
 
 
 def _ids(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,8 @@
 
 The formulas are those of `doctor.flops` and `doctor.memory`; docs/performance.md explains them and what they leave out.
 `repeated` computes video and prompt once per completion everywhere, `shared` once per group, and a video once for all
-questions about it that `questions_together` brings into a micro-batch.
+questions about it that `questions_together` brings into a micro-batch. Of `second_look` it is the most there can be: every
+rollout takes every look, and no two of a group see the same.
 """
 
 from collections.abc import Mapping
@@ -68,6 +69,7 @@ def estimate(recipe: Recipe, gpu_name: str, processes: int, assumptions: Assumpt
             "time_tokens": work.video.time_tokens,
             "completion_tokens": assumptions.completion_tokens,
             "questions_of_a_video": work.questions,
+            "further_look_tokens": work.look_prompts,
         },
     }
     for way in ways:
@@ -131,11 +133,15 @@ def to_text(result: Mapping[str, Any]) -> str:
     times = f", {update['time_tokens']:,} of its times" if update["time_tokens"] else ""
     questions = update["questions_of_a_video"]
     questions = f"; {questions:g} questions about each video at a time" if questions > 1 else ""
+    further = "".join(
+        f"; at most {counted(update['completions'], 'further look')} of {tokens:,}"
+        for tokens in update["further_look_tokens"]
+    )
     lines = [
         f"{model['name']}, {model['parameters']:,} parameters ({model['vision_parameters']:,} in the vision tower)",
         f"{gpu['number']} x {gpu['name']}: {gpu['gigabytes']:g} GB, {gpu['teraflops']:g} TFLOP/s, {gpu['terabytes']:g} TB/s",
         f"one update: {counted(update['prompts'], 'prompt')} of {update['prompt_tokens']:,} tokens ({update['video_tokens']:,} of "
-        f"video{times}), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}{questions}",
+        f"video{times}), {counted(update['completions'], 'completion')} of {update['completion_tokens']:,}{questions}{further}",
         "assumed: "
         + ", ".join(f"{name} {value}" for name, value in result["assumptions"].items() if value is not None),
     ]

@@ -18,6 +18,8 @@ Update of one micro-batch (`update_bytes`):
 Rollout (`rollout_bytes`):
   whole weights b N under ZeRO-3 (gathered for generation), keys and values 2 b L K (P + G C) for each group, and as many for
   that of its shuffled frames where `temporal_contrast` draws them.
+With `second_look` each of K further looks of each completion is at most a prompt of its own with C tokens: all of them add to the
+  tokens of an update, and a rollout holds those of one look at a time.
 With vLLM (`engine_bytes`) instead: its weights b N over `vllm_tensor_parallel_size` and its keys and values, for which it
   takes `vllm_gpu_memory_utilization` of the GPU for the whole run; with sleep mode only while it draws.
 The loaders' prompts lie in shared memory (`loader_bytes`).

@@ -102,12 +102,6 @@ def shuffled_generations(recipe: Recipe) -> int:
     return 0 if contrast is None else int(contrast["shuffled_generations"])
 
 
-def looks_after_first(recipe: Recipe) -> int:
-    """Most looks of a rollout after its first."""
-    options = recipe.args.several_looks() if recipe.kind == "grpo" else None
-    return 0 if options is None else options.rounds
-
-
 def accumulation(args: VideoGRPOConfig | VideoSFTConfig, processes: int) -> int:
     """Forward passes of each process per update.
 

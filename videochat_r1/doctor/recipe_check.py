@@ -75,7 +75,9 @@ def _check_layout(section: Section, recipe: Recipe, processes: int, samples_per_
     if recipe.data.questions_together > 1:
         section.facts["questions about a video"] = f"up to {recipe.data.questions_together} in one micro-batch"
     if recipe.kind == "grpo":
-        section.facts["completions per update"] = per_update * args.num_generations
+        completions = section.facts["completions per update"] = per_update * args.num_generations
+        if (looks := args.several_looks()) is not None:
+            section.facts["further looks per update"] = f"at most {looks.rounds * completions}"
     if samples_per_epoch:
         section.facts["updates"] = (
             args.max_steps if args.max_steps > 0 else _updates(args, samples_per_epoch, per_device * processes, passes)

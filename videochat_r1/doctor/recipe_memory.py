@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from videochat_r1.doctor.flops import VideoGrid
+from videochat_r1.doctor.looks import further_looks
 from videochat_r1.doctor.memory import (
     ModelShape,
     Strategy,
@@ -11,13 +12,7 @@ from videochat_r1.doctor.memory import (
     state_bytes,
     update_bytes,
 )
-from videochat_r1.doctor.recipe import (
-    PROMPT_TEXT_TOKENS,
-    Recipe,
-    looks_after_first,
-    rows_per_process,
-    shuffled_generations,
-)
+from videochat_r1.doctor.recipe import PROMPT_TEXT_TOKENS, Recipe, rows_per_process, shuffled_generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +72,10 @@ def memory_parts(
     shared = prompt + completions * args.max_completion_length
     repeated = completions * (prompt + args.max_completion_length)
     copies = 1 if share_logps else completions
-    # At most, as the clues of every completion may be others.
-    further = looks_after_first(recipe) * completions
-    closer = closest_video(recipe, video, shape)
-    more = further * (closer + PROMPT_TEXT_TOKENS + args.max_completion_length)
+    # At most, as the clues of every completion may be others: each has a prompt of its own.
+    closer = further_looks(recipe, video, shape)
+    further = [completions * (grid.prompt_tokens + PROMPT_TEXT_TOKENS) for grid in closer]
+    answers = completions * args.max_completion_length
     trained = shape.parameters - (shape.vision_parameters if model.freeze_vision_tower else 0)
     state, host = state_bytes(
         shape.parameters,
@@ -94,10 +89,10 @@ def memory_parts(
     update = update_bytes(
         shape,
         strategy,
-        tokens=(shared if share_logps else repeated) + more,
-        video_tokens=copies * video.tokens + further * closer,
+        tokens=(shared if share_logps else repeated) + sum(prompts + answers for prompts in further),
+        video_tokens=copies * video.tokens + completions * sum(grid.tokens for grid in closer),
         rows=rows,
-        scored_tokens=(completions + further) * args.max_completion_length,
+        scored_tokens=(1 + len(closer)) * answers,
         bf16=bf16,
         checkpointing=bool(args.gradient_checkpointing),
         frozen_vision=model.freeze_vision_tower,
@@ -127,15 +122,15 @@ def memory_parts(
             video_tokens=prompts * video.tokens,
             bf16=bf16,
         )
-        if further:
-            # Looks are drawn one after the other.
+        # Looks are drawn one after the other.
+        for grid, tokens in zip(closer, further, strict=True):
             again = rollout_bytes(
                 shape,
                 strategy,
-                tokens=completions * (closer + PROMPT_TEXT_TOKENS + args.max_completion_length),
+                tokens=tokens + answers,
                 groups=groups,
-                prompt_tokens=completions * (closer + PROMPT_TEXT_TOKENS),
-                video_tokens=completions * closer,
+                prompt_tokens=tokens,
+                video_tokens=completions * grid.tokens,
                 bf16=bf16,
             )
             rollout = max(rollout, again)
@@ -143,24 +138,14 @@ def memory_parts(
     return MemoryParts(state, update, rollout, host, vllm, sleeps)
 
 
-def closest_video(recipe: Recipe, video: VideoGrid, shape: ModelShape) -> float:
-    """Most tokens that the video of a further look can have."""
-    looks = recipe.args.several_looks() if recipe.kind == "grpo" else None
-    if looks is None:
-        return 0.0
-    boosted = video.tokens * (looks.resolution_boost**2 * looks.fps_boost) ** looks.rounds
-    side = shape.token_side
-    total_pixels = recipe.data.budget().sized(side).total_pixels
-    return min(boosted, looks.max_tokens or total_pixels / side**2)
-
-
 def vllm_bytes(recipe: Recipe, shape: ModelShape, video: VideoGrid, gpu_bytes: float | None) -> float:
     """What a vLLM engine of the recipe takes of a GPU of so many bytes; None counts what it needs only."""
     args = recipe.args
+    longest = max(grid.prompt_tokens for grid in (video, *further_looks(recipe, video, shape)))
     return engine_bytes(
         shape,
         # Its cache pages: one completion has to fit.
-        tokens=video.prompt_tokens + PROMPT_TEXT_TOKENS + args.max_completion_length,
+        tokens=longest + PROMPT_TEXT_TOKENS + args.max_completion_length,
         processes=args.vllm_tensor_parallel_size,
         bf16=bool(args.bf16),
         share=args.vllm_gpu_memory_utilization,

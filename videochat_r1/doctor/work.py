@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from videochat_r1.doctor import flops
 from videochat_r1.doctor.data import grid_of_clip
 from videochat_r1.doctor.gpus import Gpu
+from videochat_r1.doctor.looks import further_looks
 from videochat_r1.doctor.memory import ModelShape
 from videochat_r1.doctor.recipe import PROMPT_TEXT_TOKENS, REFERENCE_CLIP, Recipe, shuffled_generations
 from videochat_r1.errors import ConfigError
@@ -92,6 +93,9 @@ class Work:
         self.completions: int = args.num_generations if grpo else 1
         # Of each video, beside them: drawn from the same prompt with its frames shuffled.
         self.shuffled = shuffled_generations(recipe)
+        # At most: every rollout looks again, and no two of them at the same.
+        self.looks = further_looks(recipe, self.video, shape)
+        self.look_prompts = [grid.prompt_tokens + PROMPT_TEXT_TOKENS for grid in self.looks]
         self.frozen_vision = lora or bool(model.freeze_vision_tower)
         # With adapters only activations have a gradient; the adapters' own products are small.
         self.backward = 1 if lora else 2
@@ -115,9 +119,11 @@ class Work:
         """Tokens that the language model computes."""
         prompt = self.prompt - self.spared * self.video.prompt_tokens if shared else self.prompt * self.completions
         completions = self.completions * self.length
-        row = prompt + completions
-        prefilled = prompt + self._shuffled_prompts(shared) * self.prompt
-        drawn = completions + self.shuffled * self.length
+        further = self.completions * sum(self.look_prompts)
+        answers = completions * (1 + len(self.looks))
+        row = prompt + further + answers
+        prefilled = prompt + self._shuffled_prompts(shared) * self.prompt + further
+        drawn = answers + self.shuffled * self.length
         return self._per_update(Phases(prefilled, drawn, row, row, row, row))
 
     def flops(self, shared: bool) -> Phases:
@@ -143,11 +149,18 @@ class Work:
             forward = flops.logps_repeated(*sizes)
             prefill = flops.prefill_repeated(self.decoder, self.prompt, self.completions + self.shuffled)
         drawn = flops.decode(self.decoder, self.prompt, self.completions + self.shuffled, self.length)
+        for tokens in self.look_prompts:
+            alone = (self.decoder, tokens, 1, self.length)
+            forward += self.completions * (flops.logps_shared(*alone) if shared else flops.logps_repeated(*alone))
+            begun = flops.prefill(*alone[:2]) if shared else flops.prefill_repeated(*alone[:3])
+            prefill += self.completions * begun
+            drawn += flops.decode(self.decoder, tokens, self.completions, self.length)
         return Phases(prefill, drawn, forward, forward, (1 + self.backward) * forward, forward)
 
     def _vision(self, shared: bool) -> Phases:
         video = flops.vision_forward(self.tower, self.video)
-        forward = video * (1 - self.spared if shared else self.completions)
+        further = self.completions * sum(flops.vision_forward(self.tower, grid) for grid in self.looks)
+        forward = video * (1 - self.spared if shared else self.completions) + further
         prefill = forward + video * self._shuffled_prompts(shared)
         if not self.frozen_vision:
             return Phases(prefill, 0.0, forward, forward, 3 * forward, forward)
@@ -170,23 +183,30 @@ def decode_seconds(
     if work.times.decode == 0:
         return 0.0
     drawn = work.groups / processes / work.iterations
-    together = drawn * work.updates_per_generation
-    rows = work.completions + work.shuffled
-    if recipe.args.rollout_batch_rows:
-        together = min(together, max(1, recipe.args.rollout_batch_rows // rows))
     width = 2 if recipe.args.bf16 else 4
     # Of the input embedding, unless it is the head too, a step reads a few rows only.
     sizes = shape.decoder
     unread = shape.vision_parameters + (0 if shape.tied else sizes.vocabulary * sizes.hidden)
-    prompt = work.prompt * (1 + min(work.shuffled, 1)) - work.spared * work.video.prompt_tokens
-    keys = (prompt if shared else rows * work.prompt) + rows * work.length / 2
-    read = width * (shape.parameters - unread + together * 2 * sizes.layers * sizes.key_width * keys)
-    computed = together * flops.decode(sizes, work.prompt, rows, work.length) / work.length
     recorded = recipe.args.use_vllm or recipe.args.rollout_cuda_graph
     launching = 0.0 if recorded else sizes.layers * assumptions.launch_ms / 1e3
-    step = max(
-        launching,
-        read / (gpu.terabytes * 1e12 * assumptions.bandwidth_use),
-        computed / (gpu.teraflops * 1e12 * assumptions.mfu),
-    )
-    return drawn / together * work.length * step
+
+    def of_look(prompt: int, rows: int, prompt_keys: float) -> float:
+        """All steps of one look, of `rows` completions of a group over the keys of a prompt."""
+        together = drawn * work.updates_per_generation
+        if recipe.args.rollout_batch_rows:
+            together = min(together, max(1, recipe.args.rollout_batch_rows // rows))
+        keys = prompt_keys + rows * work.length / 2
+        read = width * (shape.parameters - unread + together * 2 * sizes.layers * sizes.key_width * keys)
+        computed = together * flops.decode(sizes, prompt, rows, work.length) / work.length
+        step = max(
+            launching,
+            read / (gpu.terabytes * 1e12 * assumptions.bandwidth_use),
+            computed / (gpu.teraflops * 1e12 * assumptions.mfu),
+        )
+        return drawn / together * work.length * step
+
+    rows = work.completions + work.shuffled
+    once = work.prompt * (1 + min(work.shuffled, 1)) - work.spared * work.video.prompt_tokens
+    first = of_look(work.prompt, rows, once if shared else rows * work.prompt)
+    further = (of_look(prompt, work.completions, work.completions * prompt) for prompt in work.look_prompts)
+    return first + sum(further)

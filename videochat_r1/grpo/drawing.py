@@ -151,7 +151,7 @@ def tell_accuracy(
 
 def reward_columns(turns: Sequence[Turn]) -> dict[str, list[Any]]:
     """What reward functions are called with beside the completions, a list per column, as TRL does it."""
-    names = [name for name in turns[0].columns if name != "prompt"]
+    names = [name for name in turns[0].columns if name != "prompt"] if turns else []
     return {
         **{name: [turn.columns[name] for turn in turns] for name in names},
         "prompts": [turn.columns["prompt"] for turn in turns],

@@ -135,7 +135,7 @@ class FurtherLooks:
             looks.append(further)
         for sample, turn in zip(of_rows * len(looks), itertools.chain(*looks), strict=True):
             if turn.look is not None and turn.look.is_clip:
-                turn.completion = in_video_time(turn.completion, sample, turn.look)
+                turn.completion = clues_in_video_time(turn.completion, sample, turn.look)
         return [turn for begin in range(0, len(turns), size) for look in looks for turn in look[begin : begin + size]]
 
     @staticmethod
@@ -203,8 +203,9 @@ def _answered(sample: Sample, first: PromptInputs | None, look: Look | None, com
     return Answered(sample, first, look, completion)
 
 
-def in_video_time(completion: str, sample: Sample, look: Look) -> str:
-    """The completion with the clues of a clip in the time of the video, for rewards and logs."""
+def clues_in_video_time(completion: str, sample: Sample, look: Look) -> str:
+    """The completion with the clues of a clip in the time of the video, for rewards and logs: its form, which is rewarded too, stays
+    what the model made it."""
     clues = read(completion, sample, look).clues
     _, written = TASK.payloads(replace(TASK.target_of(sample), spans=clues))
     return _GLUE.sub(f"<glue>{written}</glue>", completion) if clues else completion

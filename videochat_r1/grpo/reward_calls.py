@@ -41,6 +41,14 @@ class Outcome(NamedTuple):
     verdicts: Mapping[str, Any] | None = None
 
 
+class Early(NamedTuple):
+    """Rewards that are being computed: of which completions, of which rows of these, and their values once they are known."""
+
+    completions: list[str]
+    rows: Sequence[int]
+    values: Future[Any]
+
+
 class RewardCalls:
     """Wraps reward functions. TRL turns both None and NaN into NaN; these wrappers see the difference before.
 
@@ -58,17 +66,30 @@ class RewardCalls:
         self._judged: set[int] = set()
         self._verdicts: dict[int, dict[str, Any]] = {}
         self._failing = {place for place, function in enumerate(functions) if is_async(function)}
-        self._early: dict[int, tuple[list[str], Future[Any]]] = {}
+        self._early: dict[int, Early] = {}
 
-    def begin(self, loop: asyncio.AbstractEventLoop, completions: list[str], arguments: Mapping[str, Any]) -> None:
+    def begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        completions: list[str],
+        rows: Sequence[int],
+        arguments: Mapping[str, Any],
+    ) -> None:
         """Start the `async` rewards of these completions in a running event loop.
 
         TRL asks for rewards after the log-probabilities of old policy and reference; a judge can work meanwhile.
+
+        Args:
+            loop: that runs.
+            completions: of all rows that TRL will ask for.
+            rows: of them, those that were drawn: a judge is asked of nothing else.
+            arguments: beside the completions, of the drawn rows.
         """
+        drawn = [completions[row] for row in rows]
         for place, function in enumerate(self._plain):
             if is_async(function):
-                call = function(completions=completions, **arguments)
-                self._early[place] = (completions, asyncio.run_coroutine_threadsafe(call, loop))
+                call = function(completions=drawn, **arguments) if rows else _no_rewards()
+                self._early[place] = Early(completions, rows, asyncio.run_coroutine_threadsafe(call, loop))
 
     def take(self, num_rows: int) -> list[Outcome]:
         """What became of each row of the last call, which is forgotten."""
@@ -93,20 +114,22 @@ class RewardCalls:
             )
 
         async def judged(completions: list[str], **arguments: Any) -> list[float | None]:
-            begun, early = self._early.get(place, (None, None))
-            if early is not None and begun == completions:
-                values = await asyncio.wrap_future(early)
-            else:
-                if early is not None:
-                    early.cancel()
-                values = await function(completions=completions, **arguments)
-            return self._noted(place, values, len(completions))
+            early = self._early.get(place)
+            if early is not None and early.completions == completions:
+                return self._noted(place, await asyncio.wrap_future(early.values), len(completions), early.rows)
+            if early is not None:
+                early.values.cancel()
+            return self._noted(place, await function(completions=completions, **arguments), len(completions))
 
         return _named(function, judged)
 
-    def _noted(self, place: int, values: Any, num_rows: int) -> list[float | None]:
-        """What a reward has returned for `num_rows` completions, as numbers, None, and NaN for what is unscored."""
-        noted = read_rewards(values, self.functions[place].__name__, num_rows)
+    def _noted(self, place: int, values: Any, num_rows: int, rows: Sequence[int] | None = None) -> list[float | None]:
+        """What a reward has returned for those `rows` of `num_rows` completions, or for all, as numbers, None, and NaN for what is
+        unscored."""
+        asked = range(num_rows) if rows is None else rows
+        noted: list[float | None] = [None] * num_rows
+        for row, value in zip(asked, read_rewards(values, self.functions[place].__name__, len(asked)), strict=True):
+            noted[row] = value
         for row, value in enumerate(noted):
             if isinstance(value, Judged):
                 self._verdicts.setdefault(row, {}).update(value.verdicts)
@@ -197,6 +220,11 @@ def is_async(function: RewardFunction) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+async def _no_rewards() -> list[float | None]:
+    """Of no rows."""
+    return []
 
 
 def _named(function: RewardFunction, wrapper: Callable[..., Any]) -> RewardFunction:

@@ -71,7 +71,9 @@ class DrawsRollouts:
             tell_accuracy(self._contrast, turns, aside, arguments)
         if self._has_async_funcs:
             completions = [turn.completion for turn in turns]
-            self._reward_calls.begin(self.async_loop, completions, {**reward_columns(turns), **arguments})
+            rows = [row for row, turn in enumerate(turns) if turn.rollout is not None]
+            columns = reward_columns([turns[row] for row in rows])
+            self._reward_calls.begin(self.async_loop, completions, rows, {**columns, **arguments})
         return turns
 
     def _draw_together(self: Any, engine: RolloutEngine, turns: Sequence[Turn]) -> None:

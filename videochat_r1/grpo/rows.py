@@ -72,18 +72,26 @@ class Shown:
         features: of each row's media, for a frozen vision tower; None computes them.
         reference: its log-probabilities (B, C), in a loss with a KL term.
         truths: rows (B,) bool that the policy has not drawn.
+        entropy_scale: see `weigh_rows`.
     """
 
     prompts: list[PromptInputs | None] = field(default_factory=list)
     features: list[torch.Tensor | None] | None = None
     reference: torch.Tensor | None = None
     truths: torch.Tensor | None = None
+    entropy_scale: torch.Tensor | None = None
 
     @classmethod
     def of(cls, batch: Mapping[str, Any]) -> "Shown":
         """The rows of a micro-batch that is learned from."""
-        names = ("row_prompts", "row_features", "ref_per_token_logps", "row_truth")
+        names = ("row_prompts", "row_features", "ref_per_token_logps", "row_truth", "entropy_scale")
         return cls(*(batch.get(name) for name in names))  # type: ignore[arg-type]
+
+    def with_bonus(self, entropies: torch.Tensor) -> torch.Tensor:
+        """The entropies (B, C) with the gradient that a bonus for them is to have."""
+        if self.entropy_scale is None:
+            return entropies
+        return entropies.detach() + (entropies - entropies.detach()) * self.entropy_scale
 
     def leave_kl_out(self, logps: torch.Tensor) -> None:
         """Write the policy's own log-probabilities (B, C) into the reference's of the rows that it has not drawn.
@@ -154,7 +162,8 @@ def weigh_rows(
 ) -> None:
     """Add what TRL's loss divides by, over all ranks: what rows of unusable videos would have weighed, the others weigh more.
 
-    Completions that `mask_truncated_completions` leaves out keep their share, as in TRL.
+    Completions that `mask_truncated_completions` leaves out keep their share, as in TRL. `loss_scale` is for the whole loss, of
+    which a bonus for entropy is the mean over micro-batches whatever the rest is: `entropy_scale` is for its gradient beside.
 
     Args:
         batch: of this rank, rows that are left out included.
@@ -162,14 +171,17 @@ def weigh_rows(
         micro_batches: of the batch.
         add_up: a tensor over all ranks.
     """
-    mask, used = batch["completion_mask"], batch["row_valid"]
-    if loss_type in _MICRO_BATCH_MEAN_LOSSES:
-        used = used.view(micro_batches, -1).any(dim=1)
-    counts = torch.stack([mask.sum(), used.sum(), torch.tensor(len(used), device=mask.device)])
-    num_tokens, num_used, num_all = add_up(counts).tolist()
+    mask, rows = batch["completion_mask"], batch["row_valid"]
+    parts = rows.view(micro_batches, -1).any(dim=1)
+    sizes = torch.tensor([len(rows), len(parts)], device=mask.device)
+    counts = torch.cat([torch.stack([mask.sum(), rows.sum(), parts.sum()]), sizes])
+    num_tokens, used_rows, used_parts, all_rows, all_parts = add_up(counts).tolist()
+    of_rows, of_parts = all_rows / max(used_rows, 1), all_parts / max(used_parts, 1)
+    scale = of_rows if loss_type in _ROW_MEAN_LOSSES else of_parts if loss_type in _MICRO_BATCH_MEAN_LOSSES else 1.0
+    scale = scale if used_rows else 1.0
     batch["num_items_in_batch"] = torch.tensor(num_tokens, device=mask.device)
-    is_mean = loss_type in (*_ROW_MEAN_LOSSES, *_MICRO_BATCH_MEAN_LOSSES)
-    batch["loss_scale"] = torch.tensor(num_all / num_used if num_used and is_mean else 1.0, device=mask.device)
+    batch["loss_scale"] = torch.tensor(scale, device=mask.device)
+    batch["entropy_scale"] = torch.tensor(of_parts / scale, device=mask.device)
 
 
 def without_groups(batch: Mapping[str, Any], groups: torch.Tensor, num_generations: int) -> dict[str, Any]:

@@ -389,7 +389,7 @@ class VideoGRPOTrainer(DrawsRollouts, StopsWhenDiverged, SavesPlainFolders, resu
         self._logps = torch.cat([logps for logps, _ in results])
         self._shown.leave_kl_out(self._logps)
         entropies = [entropy for _, entropy in results if entropy is not None]
-        return self._logps, torch.cat(entropies) if compute_entropy else None, None
+        return self._logps, self._shown.with_bonus(torch.cat(entropies)) if compute_entropy else None, None
 
     def _logps_of(
         self, model: Any, part: slice, ids: torch.Tensor, mask: torch.Tensor, compute_entropy: bool

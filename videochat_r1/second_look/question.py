@@ -92,8 +92,9 @@ def standing(readings: Sequence[Reading]) -> int:
     return max((number for number, reading in enumerate(readings) if reading.answer is not None), default=0)
 
 
-def in_video_time(completion: str, reading: Reading, sample: Sample, look: Look) -> str:
-    """The completion; one that speaks in the time of a clip is written anew in the time of the video, if its answer was read."""
+def answer_in_video_time(completion: str, reading: Reading, sample: Sample, look: Look) -> str:
+    """The completion as one that stands alone: one that speaks in the time of a clip is written anew, answer and clues in the time of
+    the video, if its answer was read."""
     answer, clues = reading
     if not look.is_clip or answer is None:
         return completion

@@ -15,7 +15,7 @@ from videochat_r1.rollout.ended import Ended
 from videochat_r1.sample import Sample
 from videochat_r1.second_look.next_look import NextLook, NoLook, next_look
 from videochat_r1.second_look.options import ClueOptions
-from videochat_r1.second_look.question import Reading, in_video_time, read, standing
+from videochat_r1.second_look.question import Reading, answer_in_video_time, read, standing
 from videochat_r1.second_look.view import Look, first_look, source_of
 from videochat_r1.training.loader import LoadedPrompt
 
@@ -166,5 +166,5 @@ class CluePerception:
             "ended": chosen.ended,
             CLUE_PERCEPTION: record,
         }
-        completion = in_video_time(chosen.completion, chosen.reading, inquiry.sample, chosen.look)
+        completion = answer_in_video_time(chosen.completion, chosen.reading, inquiry.sample, chosen.look)
         return replace(inquiry.first, completion=completion, extra=extra)
