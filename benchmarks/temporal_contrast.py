@@ -118,8 +118,6 @@ class Bench:
             training.seed, grpo=tuple(word for name, value in flags.items() for word in (f"--{name}", str(value)))
         )
         folder = self._output / "checkpoints" / training.name
-        # Rollouts of a part that was interrupted are added to otherwise.
-        (folder / ROLLOUTS).unlink(missing_ok=True)
         run = workshop.train_grpo(self._output / "checkpoints" / START, folder)
         found = {"seconds": run.seconds, "bonus": bonus_paid(folder / ROLLOUTS, training.scale)}
         return {**found, **self._answers(training.name, workshop, folder, asked)}

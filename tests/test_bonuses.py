@@ -21,7 +21,10 @@ PAPER = {"bonus": 0.3, "factor": 1.0, "correct_above": 0.5, "compare": "share", 
         ("temporal_contrast: {preset: paper, bonus: 2e-1}", (), PAPER | {"bonus": 0.2}),
         ("temporal_contrast: {shuffled_generations: 8}", (), RELEASE | {"shuffled_generations": 8}),
         ("temporal_contrast: {preset: paper}", ("--temporal_contrast.factor", "0.8"), PAPER | {"factor": 0.8}),
+        ("temporal_contrast: paper", ("--temporal_contrast.factor", "0.8"), PAPER | {"factor": 0.8}),
+        ("beta: 0.0", ("--temporal_contrast=paper", "--temporal_contrast.factor=0.8"), PAPER | {"factor": 0.8}),
         ("temporal_contrast: release", ("--temporal_contrast", "null"), None),
+        ("temporal_contrast: release", ("--temporal_contrast", "none"), None),
     ],
 )
 def test_temporal_contrast_begins_from_a_preset(tmp_path, lines, flags, expected):

@@ -1,5 +1,7 @@
 import json
 import re
+import shutil
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -10,16 +12,19 @@ from videochat_r1.errors import ConfigError
 from videochat_r1.evaluation.baselines.blind import BlindResult
 from videochat_r1.grpo.rollout_file import read_rollouts
 from videochat_r1.modeling.load import load_config, load_model, load_processor
+from videochat_r1.quickstart import begun
+from videochat_r1.quickstart.clock import Clock
 from videochat_r1.quickstart.options import QuickstartOptions, families
 from videochat_r1.quickstart.run import Quickstart
 from videochat_r1.quickstart.summary import Comparison, table
+from videochat_r1.quickstart.training import Workshop
 
 TASKS = ["temporal_grounding", "tracking", "grounded_qa"]
 
 
 def options(folder, **changes):
     few = {"num_train": 32, "num_eval": 3, "sft_flags": ("--max_steps", "3"), "from_scratch": True, "compare": True}
-    grpo = "--max_steps 2 --logging_steps 1 --max_completion_length 8 --save_steps 2 --prompts_per_step 16"
+    grpo = "--max_steps 2 --logging_steps 1 --max_completion_length 8 --save_steps 1 --prompts_per_step 16"
     grpo = (*grpo.split(), "--per_device_train_batch_size", "128")
     return QuickstartOptions(output=folder, **{**few, "grpo_flags": grpo, **changes})
 
@@ -83,21 +88,87 @@ def test_report_is_one_file_with_curves_frames_spans_and_boxes(run):
         assert f"{entry[entry['headline']]['blind']:.3f}" in text
 
 
-def test_a_second_run_gives_the_same_numbers_and_keeps_the_corpus(run, caplog):
+def test_a_run_interrupted_anywhere_goes_on_to_the_same_numbers(run, monkeypatch, caplog):
     folder, first = run
     kept = (folder / "data" / "eval.jsonl").stat().st_mtime_ns
     (folder / "mine.txt").write_text("not of a run")
     with pytest.raises(ConfigError, match=r"summary\.json \(1\); name another --output, or .* --overwrite"):
         Quickstart(options(folder)).run()
+    steps, interrupts = [], [("sft_joint", 2), ("grpo", 2), ("answering eval: grpo", 0)]
+
+    def reach(name, step):
+        steps.append((name, step))
+        if (name, step) in interrupts:
+            interrupts.remove((name, step))
+            raise KeyboardInterrupt
+
+    on_step_end, answer = Clock.on_step_end, Workshop.answer
+
+    def watched_step(clock, args, state, control, **kwargs):
+        reach(Path(args.output_dir).name, state.global_step)
+        on_step_end(clock, args, state, control, **kwargs)
+
+    def watched_answer(workshop, model, samples, **kwargs):
+        reach(kwargs["description"], 0)
+        return answer(workshop, model, samples, **kwargs)
+
+    monkeypatch.setattr(Clock, "on_step_end", watched_step)
+    monkeypatch.setattr(Workshop, "answer", watched_answer)
+    while interrupts:
+        with pytest.raises(KeyboardInterrupt, match="the same command goes on with this run"):
+            Quickstart(options(folder, overwrite=True)).run()
+    caplog.set_level("INFO")
     second = Quickstart(options(folder, overwrite=True)).run()
+    assert f"the unfinished run in {folder} goes on" in caplog.text
+    # A stage without a checkpoint begins again, others go on from their last, and what is finished is not done again.
+    made = [step for name in ("sft_questions", "sft_joint", "grpo") for step in steps if step[0] == name]
+    assert [step for _, step in made] == [1, 2, 3, *(1, 2), *(1, 2, 3), *(1, 2), 2]
     assert (folder / "data" / "eval.jsonl").stat().st_mtime_ns == kept
     assert (folder / "mine.txt").exists()
+    assert [group["step"] for group in read_rollouts(folder / "rollouts.jsonl")] == [1] * 16 + [2] * 16
     for part in ("tasks", "longer_videos"):
         for task, entry in first[part].items():
             for metric in set(entry) - {"headline"}:
                 for column in ("blind", "sft", "grpo", "ci95"):
                     # How far SFT comes in GRPO's wall-clock time is no function of the seed.
                     assert second[part][task][metric][column] == entry[metric][column], (task, metric, column)
+    held_out = (folder / "data" / "eval.jsonl").read_text().splitlines()
+    assert len((folder / "samples" / "eval_grpo.jsonl").read_text().splitlines()) == len(held_out)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"output": Path("elsewhere"), "overwrite": True}, None),
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"compare": True}, "compare was False, is True"),
+        ({"family": "qwen3_vl"}, "family was 'qwen2_5_vl', is 'qwen3_vl'"),
+        ({"grpo_flags": ("--beta", "1")}, r"grpo_flags was \[\], is \['--beta', '1'\]"),
+        ({"git_commit": "b"}, "git_commit was 'a', is 'b'"),
+        ({"versions": {"torch": "2"}}, "versions.torch was '1', is '2'"),
+        ({"recipe": "beta: 0.5"}, "recipes.grpo.beta was 0.0, is 0.5"),
+        (None, "does not say what it was begun with"),
+    ],
+)
+def test_another_run_is_not_gone_on_with_and_the_reason_is_named(tmp_path, monkeypatch, changes, said):
+    recipes = tmp_path / "recipes"
+    shutil.copytree(QuickstartOptions().recipes, recipes)
+    code = {"git_commit": "a", "versions": {"torch": "1"}}
+
+    def with_code(changes):
+        monkeypatch.setattr(begun, "git_commit", lambda: (code | changes)["git_commit"])
+        monkeypatch.setattr(begun, "package_versions", lambda: (code | changes)["versions"])
+        own = {key: value for key, value in changes.items() if key not in (*code, "recipe")}
+        return begun.begun_with(QuickstartOptions(**{"recipes": recipes, **own}))
+
+    before = None if changes is None else with_code({})
+    changes = changes or {}
+    if "recipe" in changes:
+        recipe = recipes / "grpo.yaml"
+        recipe.write_text(recipe.read_text().replace("beta: 0.0", changes["recipe"]))
+    why = begun.why_anew(before, with_code(changes))
+    assert why is None if said is None else re.search(said, why)
 
 
 @pytest.mark.parametrize("family", families())

@@ -1,14 +1,22 @@
 """Recipes that extend others: what wins, where each value comes from, and what is refused."""
 
+import dataclasses
+import shlex
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
 
 from videochat_r1 import cli
+from videochat_r1.commands.print_config import printed_config
 from videochat_r1.errors import ConfigError
-from videochat_r1.options import untyped
-from videochat_r1.recipe_file import find_recipe, read_recipe, shipped_recipes
+from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.options import parse_yaml, untyped
+from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
+from videochat_r1.recipe_file import RecipeValues, find_recipe, read_recipe, shipped_recipes
+
+SECTIONS = [ModelArguments, DataArguments, VideoGRPOConfig]
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -36,7 +44,7 @@ def test_own_values_win_key_by_key_and_lists_as_a_whole(tmp_path):
         "seed": "middle.yaml",
         "video.fps": "mine.yaml",
         "video.max_frames": "base.yaml",
-        "mixture": "mine.yaml",
+        "mixture.0.manifest": "mine.yaml",
         "lora": "mine.yaml",
         "beta": "base.yaml",
     }
@@ -73,16 +81,123 @@ def test_every_kind_ships_recipes_of_different_names():
         assert "joint" in shipped_recipes(kind)
 
 
-def test_the_resolved_recipe_is_printed_with_the_origin_of_each_value(tmp_path, capsys):
-    path = write(tmp_path, mine="extends: joint\nvideo: {fps: 1}\nlearning_rate: 5e-7\ndeepspeed: none\nbf16: false\n")
-    flags = ["--seed", "7", "--video.max_frames=16", "--use_cpu", "true", "--output_dir", str(tmp_path / "out")]
+BASE = """extends: joint
+video: {fps: 1}
+learning_rate: 5e-7
+second_look: {rounds: 2}
+lora: null
+temporal_contrast: null
+deepspeed: none
+bf16: false
+use_cpu: true
+"""
+
+
+def marks(text: str) -> dict[str, str]:
+    """Dotted name -> what stands behind the value, of a printed recipe; a list is one value."""
+    found, above = {}, []
+    for line in text.splitlines():
+        key, colon, rest = line.partition(":")
+        depth = (len(key) - len(key.lstrip())) // 2
+        if colon and not key.lstrip().startswith(("- ", "#")):
+            above = [*above[:depth], key.strip()]
+            if "# " in rest:
+                found[".".join(above)] = rest.rpartition("# ")[2]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("lines", "flags", "expected"),
+    [
+        ("", "", {"video.fps": "base.yaml", "video.min_frames": "joint.yaml", "second_look.padding": "default"}),
+        ("", "", {"mixture": "joint.yaml", "gradient_accumulation_steps": "computed", "ddp_timeout": "default"}),
+        ("video: {fps: 2}", "", {"video.fps": "mine.yaml", "learning_rate": "base.yaml"}),
+        ("", "--video.max_frames=16", {"video.max_frames": "flag", "video.fps": "base.yaml"}),
+        ("", "--video={fps:\u00a03}", {"video.fps": "flag"}),
+        ("", "--second_look.padding 2", {"second_look.padding": "flag", "second_look.rounds": "base.yaml"}),
+        (
+            "",
+            "--second-look.credit.share 0.5",
+            {"second_look.credit.share": "flag", "second_look.credit.clue": "default"},
+        ),
+        ("second_look: {credit: {share: 0.5}}", "", {"second_look.credit.share": "mine.yaml"}),
+        ("", "--mixture.0.weight 2", {"mixture": "joint.yaml, flag"}),
+        ("rewards: [{name: iou}]", "", {"rewards": "mine.yaml"}),
+        ("rewards: [{name: iou}]", "--rewards.1.name format", {"rewards": "mine.yaml, flag"}),
+        ("rewards: [{name: iou}]", "--rewards.0.name format", {"rewards": "flag"}),
+        ("", "--lora.r 8", {"lora.r": "flag"}),
+        ("lr_scheduler_kwargs: '{\"a\": 1}'", "", {"lr_scheduler_kwargs.a": "mine.yaml"}),
+        ("lr_scheduler_kwargs: '{\"a\": 1}'", "--lr_scheduler_kwargs.b 2", {"lr_scheduler_kwargs.b": "flag"}),
+        ("", "--no_share_prompt --report_to wandb tensorboard", {"share_prompt": "flag", "report_to": "flag"}),
+        (
+            "second_look: null\ntemporal_contrast: paper",
+            "--temporal_contrast.factor 0.5",
+            {"preset": "mine.yaml", "factor": "flag", "bonus": "default"},
+        ),
+    ],
+)
+def test_each_printed_value_has_its_origin(tmp_path, lines, flags, expected):
+    path = write(tmp_path, mine=f"extends: base.yaml\n{lines}\n", base=BASE)
+    arguments = ["--config", str(path), "--output_dir", str(tmp_path / "out"), *flags.split(" ")]
+    text = printed_config(SECTIONS, [each.replace("\u00a0", " ") for each in arguments if each])
+    found = marks(text)
+    if "preset" in expected:
+        expected = {f"temporal_contrast.{key}": mark for key, mark in expected.items()}
+    assert {name: found.get(name) for name in expected} == expected
+    assert found["output_dir"] == "flag"
+
+
+def test_a_printed_recipe_is_a_recipe(tmp_path, capsys):
+    path = write(tmp_path, mine="extends: base.yaml\nvideo: {fps: 1}\n", base=BASE)
+    flags = ["--seed", "7", "--video.max_frames=16", "--output_dir", str(tmp_path / "out")]
     assert cli.main(["grpo", "--config", str(path), "--print-config", *flags]) == 0
-    text = capsys.readouterr().out
-    origin = {line.split(":")[0].strip(): line.partition("# ")[2] for line in text.splitlines() if ":" in line}
-    assert origin["learning_rate"] == origin["fps"] == "mine.yaml"
-    assert origin["beta"] == origin["min_frames"] == origin["mixture"] == "joint.yaml"
-    assert origin["seed"] == origin["max_frames"] == "flag"
-    assert origin["gradient_accumulation_steps"] == "computed" and origin["ddp_timeout"] == "default"
-    printed = yaml.safe_load(text)
+    printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["learning_rate"] == 5e-7 and printed["video"]["max_frames"] == 16 and printed["seed"] == 7
     assert not (tmp_path / "out").exists()
+
+
+NAMES_OR_MAPPINGS = [
+    each.name
+    for cls in SECTIONS
+    for each in dataclasses.fields(cls)
+    if each.init and {str, dict} <= set(get_args(get_type_hints(cls)[each.name])) and each.name != "temporal_contrast"
+]
+
+
+@pytest.mark.parametrize("option", NAMES_OR_MAPPINGS)
+def test_a_key_of_a_word_is_refused_with_the_mapping_to_give(tmp_path, option):
+    path = write(tmp_path, mine=f"{option}: word\n")
+    with pytest.raises(ConfigError, match="has no keys here; give it as a mapping of all its keys") as error:
+        parse_recipe(SECTIONS, ["--config", str(path), f"--{option}.inner.key", "3"])
+    told = str(error.value).rpartition("keys, ")[2]
+    assert told == f'--{option} \'{{"inner": {{"key": 3}}}}\''
+    # What it says is read as that, and a further key is set in it.
+    values = RecipeValues({option: "word"})
+    values.put([option], parse_yaml(shlex.split(told)[1], ""), f"--{option}")
+    values.put([option, "inner", "other"], 4, f"--{option}.inner.other")
+    assert untyped(values.values) == {option: {"inner": {"key": 3, "other": 4}}}
+
+
+def test_a_key_is_set_in_the_mapping_that_a_name_is_for(tmp_path):
+    """By a flag as by a recipe that extends the one with the name."""
+    path = write(tmp_path, mine="extends: base.yaml\nbonus: {least: 2}\n", base="bonus: paper\nother: paper\n")
+    recipe = read_recipe(path, "grpo", {"bonus": "preset"})
+    assert untyped(recipe.values) == {"bonus": {"preset": "paper", "least": 2}, "other": "paper"}
+    recipe.put(["bonus", "most"], 3, "--bonus.most")
+    assert recipe.origins == {
+        "bonus.preset": "base.yaml",
+        "bonus.least": "mine.yaml",
+        "bonus.most": "flag",
+        "other": "base.yaml",
+    }
+    recipe.put(["bonus"], "release", "--bonus")
+    assert recipe.values["bonus"] == {"preset": "release"} and recipe.origin("bonus") == "flag"
+
+
+@pytest.mark.parametrize("word", ["none", "Null", None])
+def test_a_key_is_set_where_a_recipe_says_none(word):
+    values = RecipeValues({"lora": word, "rewards": word}, {"lora": "a.yaml"})
+    values.put(["lora", "r"], 8, "--lora.r")
+    values.put(["rewards", "0", "name"], "iou", "--rewards.0.name")
+    assert values.values == {"lora": {"r": 8}, "rewards": [{"name": "iou"}]}
+    assert values.origins == {"lora.r": "flag", "rewards.0.name": "flag"}

@@ -316,4 +316,5 @@ def described(annotation: Any) -> str:
         return "a list"
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return " or ".join(str(each.value) for each in annotation)
-    return "a mapping"
+    alone = getattr(annotation, "NAMED_BY", None)
+    return "a mapping" if alone is None else f"a mapping or its {alone} alone"

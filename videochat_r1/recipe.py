@@ -1,8 +1,9 @@
 """Recipes: a YAML file plus flag overrides becomes typed arguments.
 
 `--config recipe.yaml --learning_rate 5e-7 --video.fps 1` : flags win over the file; a dotted flag sets one key inside a
-nested option, or adds an entry to a list. `NESTED` of a class of arguments declares what stands inside its options. An unknown
-key is an error that names the nearest valid one.
+nested option, or adds an entry to a list. `NESTED` of a class of arguments declares what stands inside its options; a class of
+these with `NAMED_BY` may be given as a name alone, which is for that key. An unknown key is an error that names the nearest
+valid one.
 """
 
 import dataclasses
@@ -11,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, ClassVar, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from trl import TrlParser
 
@@ -20,7 +22,7 @@ from videochat_r1.datasets.mixture import Mixture, MixtureEntry
 from videochat_r1.errors import ConfigError
 from videochat_r1.modeling.families import family_named
 from videochat_r1.options import as_type, check_keys, nearest, parse_yaml, take_config
-from videochat_r1.recipe_file import read_recipe
+from videochat_r1.recipe_file import RecipeValues, is_null, read_recipe
 from videochat_r1.shipped import found
 from videochat_r1.video.frames import VideoBudget
 from videochat_r1.video.probe import durations
@@ -31,7 +33,6 @@ BudgetT = TypeVar("BudgetT", VideoBudget, PictureBudget)
 # Videos opened together when an annotation file leaves their durations out.
 _PROBES_AT_ONCE = 8
 
-_NULLS = ("none", "null")
 # Options whose paths in the shipped recipes lead to files that come with this project.
 _SHIPPED = ("deepspeed", "model_name_or_path")
 
@@ -178,20 +179,27 @@ def parse_recipe(dataclass_types: Sequence[type], arguments: Sequence[str]) -> t
     Raises:
         ConfigError: unreadable file, unknown key (the nearest valid one is named), or a value of the wrong type.
     """
+    return resolve(dataclass_types, arguments)[0]
+
+
+def resolve(dataclass_types: Sequence[type], arguments: Sequence[str]) -> tuple[tuple[Any, ...], RecipeValues]:
+    """As `parse_recipe`, and what was given with where it comes from."""
     declared: dict[str, Any] = {}
     for cls in dataclass_types:
         types = {**get_type_hints(cls), **getattr(cls, "NESTED", {})}
         declared |= {each.name: types[each.name] for each in dataclasses.fields(cls) if each.init}
-    nested = {name for cls in dataclass_types for name in getattr(cls, "NESTED", {})}
+    named = {
+        key: each.NAMED_BY for key, kind in declared.items() for each in _members(kind) if hasattr(each, "NAMED_BY")
+    }
     path, flags = take_config(arguments)
-    config = {} if path is None else read_recipe(path, kind_of(dataclass_types)).values
-    check_keys(config, declared, where=path or "the recipe")
-    flags = _take_flags(config, flags, declared, nested)
-    config = {key: _as_declared(key, value, declared[key]) for key, value in config.items()}
+    recipe = RecipeValues(named=named) if path is None else read_recipe(path, kind_of(dataclass_types), named)
+    check_keys(recipe.values, declared, where=path or "the recipe")
+    flags = _take_flags(recipe, flags, declared)
+    config = {key: _as_declared(key, value, declared[key]) for key, value in recipe.values.items()}
     parser = _RecipeParser(dataclass_types)
     parser.set_defaults_with_config(**config)
     try:
-        return tuple(parser.parse_args_into_dataclasses(args=flags))
+        return tuple(parser.parse_args_into_dataclasses(args=flags)), recipe
     except (ValueError, TypeError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -210,8 +218,8 @@ class _RecipeParser(TrlParser):
         raise ConfigError(message)
 
 
-def _take_flags(config: dict[str, Any], flags: list[str], declared: dict[str, Any], nested: set[str]) -> list[str]:
-    """Move the flags that argparse cannot read into the config, where they win; returns the others.
+def _take_flags(recipe: RecipeValues, flags: list[str], declared: Mapping[str, Any]) -> list[str]:
+    """Put the flags that argparse cannot read into the recipe, where they win; returns the others.
 
     These are keys inside an option (`--video.fps 1`), nested options as a whole (`--rewards '[{"name": "iou"}]'`), several
     trackers (`--report_to wandb tensorboard`) and `none`.
@@ -228,19 +236,22 @@ def _take_flags(config: dict[str, Any], flags: list[str], declared: dict[str, An
         if outer not in declared and outer.removeprefix("no_") not in declared:
             raise ConfigError(f"unknown flag {flag!r}{nearest(outer, declared)}")
         following = flags[0] if flags and not equals else text
-        if "." in name or outer in nested:
+        if inner or _holds_others(declared.get(outer)):
             if not equals:
                 text = flags.pop(0) if flags else _needs_value(flag)
             if "" in inner:
                 raise ConfigError(f"{flag}: a key is missing after a dot")
-            config[outer] = _with_nested(config.get(outer), inner, parse_yaml(text, f"the value of {flag}"), flag)
+            recipe.put([outer, *inner], parse_yaml(text, f"the value of {flag}"), f"--{name}")
         elif outer == "report_to" and not equals:
             trackers = list(itertools.takewhile(lambda each: not each.startswith("--"), flags))
-            config[outer], flags = trackers or _needs_value(flag), flags[len(trackers) :]
-        elif following.lower() in _NULLS and _null_is_meant(outer, declared.get(outer)):
-            config[outer], flags = None, flags if equals else flags[1:]
+            recipe.put([outer], trackers or _needs_value(flag), flag)
+            flags = flags[len(trackers) :]
+        elif is_null(following) and _null_is_meant(declared.get(outer)):
+            recipe.put([outer], None, flag)
+            flags = flags if equals else flags[1:]
         else:
             rest.append(flag)
+            recipe.note(outer if outer in declared else outer.removeprefix("no_"), None)
     return rest
 
 
@@ -248,32 +259,25 @@ def _needs_value(flag: str) -> NoReturn:
     raise ConfigError(f"{flag} needs a value")
 
 
-def _null_is_meant(key: str, annotation: Any) -> bool:
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union; a type that is none alone."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _holds_others(annotation: Any) -> bool:
+    """Whether an option may be a mapping, or a list of some."""
+    kinds = [kind for each in _members(annotation) for kind in (each, *get_args(each))]
+    return any(dict in (kind, get_origin(kind)) or dataclasses.is_dataclass(kind) for kind in kinds)
+
+
+def _null_is_meant(annotation: Any) -> bool:
     """Whether `none` stands for no value, and is not a word that the option knows."""
-    return key == "deepspeed" or (type(None) in get_args(annotation) and str not in get_args(annotation))
+    members = _members(annotation)
+    return NoneType in members and (str not in members or _holds_others(annotation))
 
 
 def _as_declared(key: str, value: Any, annotation: Any) -> Any:
-    if isinstance(value, str) and value.lower() in _NULLS and _null_is_meant(key, annotation):
+    if is_null(value) and _null_is_meant(annotation):
         return None
     typed = as_type(value, annotation, key)
     return found(typed) if key in _SHIPPED and isinstance(typed, str) else typed
-
-
-def _with_nested(value: Any, keys: list[str], leaf: Any, flag: str) -> Any:
-    """`value` with the entry at `keys` (mapping keys or list positions) set to `leaf`."""
-    if not keys:
-        return leaf
-    if value is None and keys[0] == "0":
-        value = []  # the first entry of a list that the recipe leaves out
-    if isinstance(value, list):
-        if not keys[0].isdecimal() or int(keys[0]) > len(value):
-            raise ConfigError(
-                f"{flag}: {keys[0]!r} is not a position in a list of {len(value)}; {len(value)} would add one at its end"
-            )
-        index = int(keys[0])
-        one = value[index] if index < len(value) else None
-        return [*value[:index], _with_nested(one, keys[1:], leaf, flag), *value[index + 1 :]]
-    if value is not None and not isinstance(value, dict):
-        raise ConfigError(f"{flag}: {value!r} has no keys")
-    return {**(value or {}), keys[0]: _with_nested((value or {}).get(keys[0]), keys[1:], leaf, flag)}

@@ -7,9 +7,8 @@ from typing import Any
 import yaml
 
 from videochat_r1.commands.recipe_help import asks_for_help, recipe_help
-from videochat_r1.options import take_config
-from videochat_r1.recipe import kind_of, parse_recipe
-from videochat_r1.recipe_file import read_recipe
+from videochat_r1.recipe import resolve
+from videochat_r1.recipe_file import RecipeValues
 from videochat_r1.training.record import plain
 
 FLAG = "--print-config"
@@ -31,37 +30,36 @@ def printed_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> str:
         ConfigError: see `parse_recipe`.
     """
     arguments = [flag for flag in argv if flag != FLAG]
-    path, flags = take_config(arguments)
-    origins = {} if path is None else read_recipe(path, kind_of(dataclass_types)).origins
-    for flag in flags:
-        if flag.startswith("--"):
-            name = flag[2:].partition("=")[0].replace("-", "_")
-            origins[name] = "flag"
+    resolved, recipe = resolve(dataclass_types, arguments)
     ours: list[str] = []
     others: list[str] = []
-    for cls, values in zip(dataclass_types, parse_recipe(dataclass_types, arguments), strict=True):
+    for cls, values in zip(dataclass_types, resolved, strict=True):
         for option in dataclasses.fields(cls):
             if option.init:
-                name, value = option.name, plain(getattr(values, option.name))
-                inside = [key for key in origins if key == name or key.startswith(f"{name}.")]
-                lines = list(_option(name, value, origins, option))
-                (ours if inside else others).extend(lines)
+                value = plain(getattr(values, option.name))
+                own = option.default if option.default is not dataclasses.MISSING else None
+                lines = _lines(
+                    option.name, option.name, value, recipe, "default" if value == plain(own) else "computed"
+                )
+                (others if recipe.origin(option.name) is None else ours).extend(lines)
     return "\n".join([*ours, "", "# as TRL, transformers and this project have them", *others])
 
 
-def _option(name: str, value: Any, origins: dict[str, str], option: dataclasses.Field) -> Iterator[str]:
-    if isinstance(value, dict) and value and name not in origins:
-        yield f"{name}:"
-        for key, item in value.items():
-            origin = origins.get(f"{name}.{key}", "default")
-            yield from (f"  {line}" for line in _lines(key, item, origin))
+def _lines(key: str, name: str, value: Any, recipe: RecipeValues, otherwise: str) -> Iterator[str]:
+    """A value under its key, those in a mapping each by itself.
+
+    Args:
+        key: in the mapping around it.
+        name: dotted.
+        value: as YAML's basic types.
+        recipe: what was given.
+        otherwise: where the value comes from if nobody has given it.
+    """
+    if isinstance(value, dict) and value:
+        yield f"{key}:"
+        for inner, item in value.items():
+            yield from (f"  {line}" for line in _lines(inner, f"{name}.{inner}", item, recipe, "default"))
         return
-    inside = next((origins[key] for key in origins if key.startswith(f"{name}.")), None)
-    own = option.default if option.default is not dataclasses.MISSING else None
-    yield from _lines(name, value, origins.get(name) or inside or ("default" if value == plain(own) else "computed"))
-
-
-def _lines(name: str, value: Any, origin: str) -> Iterator[str]:
-    first, *rest = yaml.safe_dump({name: value}, sort_keys=False, width=1000).rstrip("\n").split("\n")
-    yield f"{first:<{_WIDTH}} # {origin}"
+    first, *rest = yaml.safe_dump({key: value}, sort_keys=False, width=1000).rstrip("\n").split("\n")
+    yield f"{first:<{_WIDTH}} # {recipe.origin(name) or otherwise}"
     yield from rest

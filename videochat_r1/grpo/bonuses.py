@@ -50,6 +50,7 @@ class TemporalContrast(BonusOptions):
     """
 
     WHERE: ClassVar = "temporal_contrast"
+    NAMED_BY: ClassVar = "preset"
 
     preset: str = "release"
     factor: float
@@ -102,7 +103,7 @@ def temporal_contrast(value: Any, num_generations: int) -> TemporalContrast | No
     """
     if value is None:
         return None
-    given = {"preset": value} if isinstance(value, str) else value
+    given = {TemporalContrast.NAMED_BY: value} if isinstance(value, str) else value
     preset = given.get("preset", "release") if isinstance(given, Mapping) else "release"
     if preset not in PRESETS:
         raise ConfigError(f"temporal_contrast has no preset {preset!r}{nearest(preset, PRESETS)}")

@@ -128,7 +128,7 @@ class VideoGRPOConfig(GRPOConfig):
     RECIPES: ClassVar = "grpo"
     NESTED: ClassVar[Mapping[str, Any]] = {
         "rewards": list[RewardEntry] | None,
-        "temporal_contrast": TemporalContrast | str | None,
+        "temporal_contrast": TemporalContrast | None,
         "length_bonus": LengthBonus | None,
         "second_look": SecondLook | None,
         "task_ema": TaskEma | None,

@@ -14,9 +14,11 @@ from videochat_r1.datasets.annotation_files import read_json
 from videochat_r1.datasets.manifest import read_manifest
 from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import ConfigError
+from videochat_r1.file_lock import locked
 from videochat_r1.grpo.rollout_file import ROLLOUTS
 from videochat_r1.outputs import OwnedFolder, refuse_to_replace, write_lines
 from videochat_r1.provenance import git_commit, package_versions
+from videochat_r1.quickstart.begun import begun_with, why_anew
 from videochat_r1.quickstart.options import QuickstartOptions
 from videochat_r1.quickstart.report import REWARD_CURVES, write_report
 from videochat_r1.quickstart.summary import Comparison, Rows, blind_answers
@@ -28,7 +30,10 @@ logger = logging.getLogger(__name__)
 CORPUS_SEED = 0
 SPLITS = ("train", "eval", "eval_longer")
 
-_RESULTS = ("checkpoints", "samples", "summary.json", "details.json", ROLLOUTS, "report.html", REWARD_CURVES)
+_SUMMARY = "summary.json"
+_BEGUN = "begun.json"
+_LOCK = "quickstart.lock"
+_RESULTS = ("checkpoints", "samples", _SUMMARY, "details.json", ROLLOUTS, "report.html", REWARD_CURVES, _BEGUN)
 
 
 class Quickstart:
@@ -37,35 +42,60 @@ class Quickstart:
     def __init__(self, options: QuickstartOptions) -> None:
         self.options = options
         self.seconds: dict[str, float] = {}
+        self._begun_with = begun_with(options)
         self._workshop = Workshop(options)
         self._folder = OwnedFolder(options.output, "quickstart", ("data", *_RESULTS))
 
     def run(self) -> dict[str, Any]:
         """Do everything; returns what `summary.json` holds.
 
-        What an earlier run has left in the output folder is replaced; its corpus is used again if it is the same.
+        An unfinished run in the output folder goes on if it was begun with the same; else it is replaced, but for a corpus of the
+        same sizes.
 
         Raises:
-            ConfigError: the shipped start is missing, the folder has files of the same names that no quickstart wrote,
-                or the results of a finished run that are not to be overwritten.
+            ConfigError: the shipped start is missing, the folder has files of the same names that no quickstart wrote or the
+                results of a finished run that are not to be overwritten, or another process runs there.
+            KeyboardInterrupt: with how to go on.
         """
         start = self.options.start or self.options.shipped_start
         if not self.options.from_scratch and not (start / "config.json").is_file():
             raise ConfigError(f"{start} holds no model; --from-scratch trains the start instead")
         self._folder.refuse_foreign()
         if not self.options.overwrite:
-            finished = [self.options.output / "summary.json"]
+            finished = [self.options.output / _SUMMARY]
             refuse_to_replace(finished, "name another --output, or replace that finished run with --overwrite")
-        if self._folder.claim():
-            logger.info("what an earlier run has left in %s is replaced", self.options.output)
-            self._folder.remove(_RESULTS)
-        try:
-            return self._run()
-        finally:
-            self._folder.release()
+        self._folder.claim()
+        mend = "wait for it or end it, or name another --output"
+        with locked(self.options.output / _LOCK, what=f"the quickstart in {self.options.output}", mend=mend):
+            try:
+                self._take_up()
+                return self._run()
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("the same command goes on with this run") from None
+            finally:
+                self._folder.release()
+
+    def _take_up(self) -> None:
+        """Go on with an unfinished run that was begun with the same; remove anything else that is left."""
+        output = self.options.output
+        begun = read_json(output / _BEGUN) if (output / _BEGUN).is_file() else {"with": None}
+        why = why_anew(begun["with"], self._begun_with)
+        if (output / _SUMMARY).exists():
+            logger.info("the finished run in %s is replaced", output)
+        elif why is None:
+            logger.info("the unfinished run in %s goes on", output)
+            self.seconds = begun["seconds"]
+            return
+        elif any((output / name).exists() for name in _RESULTS):
+            logger.warning(
+                "the unfinished run in %s is replaced: %s. It goes on only with the same; to keep one, name another --output "
+                "for the other",
+                output,
+                why,
+            )
+        self._folder.remove(_RESULTS)
 
     def _run(self) -> dict[str, Any]:
-        begin = time.perf_counter()
         with self._timed("corpus"):
             self._write_corpus()
         samples = {split: self._samples(split) for split in SPLITS if self._manifest(split).is_file()}
@@ -87,10 +117,10 @@ class Quickstart:
         details = self._details(comparison, runs)
         with self._timed("report"):
             write_report(self.options.output, summary, details, samples["eval"], rows)
-        self.seconds["total"] = time.perf_counter() - begin
-        summary["seconds"] = {name: round(value, 1) for name, value in self.seconds.items()}
+        seconds = {**self.seconds, "total": sum(self.seconds.values())}
+        summary["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
         _write_json(self.options.output / "details.json", details)
-        _write_json(self.options.output / "summary.json", summary)
+        _write_json(self.options.output / _SUMMARY, summary)
         return summary
 
     # --- data -------------------------------------------------------------------------------------------------------
@@ -143,7 +173,8 @@ class Quickstart:
     def _train_grpo(self, start: Path) -> TrainingRun:
         with self._timed("grpo"):
             run = self._workshop.train_grpo(start, self.options.checkpoints / "grpo")
-        (run.folder / ROLLOUTS).replace(self.options.output / ROLLOUTS)
+        if (run.folder / ROLLOUTS).exists():
+            (run.folder / ROLLOUTS).replace(self.options.output / ROLLOUTS)
         return run
 
     def _continue_sft(self, start: Path, seconds: float) -> TrainingRun:
@@ -154,11 +185,13 @@ class Quickstart:
 
     def _answer(self, name: str, model_folder: Path, samples: list[Sample], split: str = "eval") -> Rows:
         """Greedy answers of a model, also written to `samples/<split>_<name>.jsonl`."""
+        file = self.options.output / "samples" / f"{split}_{name}.jsonl"
+        file.unlink(missing_ok=True)
         with self._timed(f"{split}_{name}"):
             return self._workshop.answer(
                 model_folder,
                 samples,
-                output=self.options.output / "samples" / f"{split}_{name}.jsonl",
+                output=file,
                 description=f"answering {split}: {name}",
             )
 
@@ -189,9 +222,13 @@ class Quickstart:
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
+        """Count the seconds of a stage, also of one that is interrupted."""
         begin = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - begin
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+            _write_json(self.options.output / _BEGUN, {"with": self._begun_with, "seconds": self.seconds})
 
 
 def _write_json(path: Path, value: Any) -> None:

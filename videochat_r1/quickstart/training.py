@@ -1,23 +1,17 @@
 """The quickstart's trainings, with the project's own trainers and recipes."""
 
-import time
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, ProgressCallback, Trainer
 
+from videochat_r1.datasets.annotation_files import read_json
 from videochat_r1.evaluation.answering.harness import evaluate
 from videochat_r1.grpo.config import VideoGRPOConfig
 from videochat_r1.grpo.run import load_rewards
@@ -27,7 +21,9 @@ from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, l
 from videochat_r1.modeling.prompts import PromptBuilder
 from videochat_r1.modeling.saving import save_model_folder
 from videochat_r1.modeling.tiny import build_tiny
+from videochat_r1.outputs import write_lines
 from videochat_r1.progress import progress_bar
+from videochat_r1.quickstart.clock import Clock, TimeLimit
 from videochat_r1.quickstart.options import QuickstartOptions
 from videochat_r1.recipe import DataArguments, ModelArguments, parse_recipe
 from videochat_r1.rollout.base import SamplingSettings
@@ -37,14 +33,18 @@ from videochat_r1.sft import VideoSFTConfig, VideoSFTTrainer
 from videochat_r1.tasks import TASKS
 from videochat_r1.training.card import ModelCard
 from videochat_r1.training.console import use_console_log
-from videochat_r1.training.record import save_run_record
 from videochat_r1.training.run import load_policy, save_final
+from videochat_r1.training.run_folder import run_folder
+from videochat_r1.training.settings import run_settings
 from videochat_r1.video.cache import FrameCache
 
 HIDDEN = 128
 
 SFT_STAGES = ("sft_questions", "sft_joint")
 """Recipes that lead from random weights to the start of GRPO, in order."""
+
+# Of a finished training's folder: what it took.
+_TRAINING = "training.json"
 
 # All frames of the corpus at the size that the model sees take about 200 MB.
 _CACHE_BYTES = 1 << 30
@@ -144,73 +144,78 @@ class Workshop:
 
     def train_grpo(self, start: Path, folder: Path) -> TrainingRun:
         """GRPO from `start`; rollouts go to `folder/rollouts.jsonl`."""
-        model_args, data_args, args = self._grpo_arguments(start, folder)
+        arguments = self._grpo_arguments(start, folder)
+        args = arguments[-1]
         rewards, args.reward_weights = load_rewards(args.rewards, bonuses=args.bonuses())  # type: ignore[arg-type]
-        save_run_record(folder, model=model_args, data=data_args, grpo=args)
-        model, _ = load_policy(model_args, args)
-        source = data_args.load_mixture(args.seed)
-        trainer = VideoGRPOTrainer(
-            model,
-            args=args,
-            processor=load_processor(model_args.model_name_or_path),
-            builder=self._builder(model_args, data_args),
-            source=source,
-            reward_funcs=rewards,
-            max_bad_video_share=data_args.max_bad_video_share,
-        )
-        use_console_log(trainer)
-        return self._run(trainer, folder, ModelCard("grpo", model_args, data_args, source.summaries))
+        trainer = partial(VideoGRPOTrainer, reward_funcs=rewards)
+        return self._train("grpo", arguments, trainer, use_console_log)
 
     def train_sft(self, recipe: str, start: Path, folder: Path) -> TrainingRun:
         """SFT from `start` for as many steps as its recipe says."""
-        trainer, card = self._sft_trainer(recipe, start, folder, ())
-        use_console_log(trainer)
-        return self._run(trainer, folder, card)
+        return self._train("sft", self._sft_arguments(recipe, start, folder), VideoSFTTrainer, use_console_log)
 
     def continue_sft(self, start: Path, folder: Path, seconds: float) -> TrainingRun:
         """SFT from `start` for as many seconds as given, its learning rate falling linearly over them."""
-        flags = (
-            "--max_steps",
-            str(_MANY_STEPS),
-            "--lr_scheduler_type",
-            "constant",
-            "--lr_scheduler_kwargs",
-            "{}",
-            "--warmup_steps",
-            "0",
-        )
-        trainer, card = self._sft_trainer(SFT_STAGES[-1], start, folder, flags, _TimeLimit(seconds, "SFT continued"))
-        # Their bar counts steps, of which nobody knows how many there will be.
-        trainer.remove_callback(ProgressCallback)
-        trainer.remove_callback(PrinterCallback)
-        return self._run(trainer, folder, card)
+        flags = f"--max_steps {_MANY_STEPS} --lr_scheduler_type constant --lr_scheduler_kwargs {{}} --warmup_steps 0"
+        arguments = self._sft_arguments(SFT_STAGES[-1], start, folder, flags.split())
 
-    def _sft_trainer(
-        self, recipe: str, start: Path, folder: Path, flags: Sequence[str], callback: TrainerCallback | None = None
-    ) -> tuple[VideoSFTTrainer, ModelCard]:
-        model_args, data_args, args = self._arguments(
-            recipe, VideoSFTConfig, start, folder, (*self.options.sft_flags, *flags)
-        )
-        save_run_record(folder, model=model_args, data=data_args, sft=args)
-        model, _ = load_policy(model_args, args)
-        source = data_args.load_mixture(args.seed)
-        trainer = VideoSFTTrainer(
-            model,
-            args=args,
-            processor=load_processor(model_args.model_name_or_path),
-            builder=self._builder(model_args, data_args),
-            source=source,
-            max_bad_video_share=data_args.max_bad_video_share,
-            callbacks=[callback] if callback is not None else [],
-        )
-        return trainer, ModelCard("sft", model_args, data_args, source.summaries)
+        def limit(trainer: Trainer) -> None:
+            trainer.add_callback(TimeLimit(seconds, "SFT continued"))
+            # Their bar counts steps, of which nobody knows how many there will be.
+            trainer.remove_callback(ProgressCallback)
+            trainer.remove_callback(PrinterCallback)
 
-    def _run(self, trainer: Trainer, folder: Path, card: ModelCard) -> TrainingRun:
-        begin = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - begin
-        save_final(trainer, trainer.processing_class, folder, merge_lora=False, card=card)  # type: ignore[arg-type]
-        return TrainingRun(folder, trainer.state.global_step, seconds)
+        return self._train("sft", arguments, VideoSFTTrainer, limit)
+
+    def _train(
+        self,
+        command: str,
+        arguments: tuple[ModelArguments, DataArguments, Any],
+        make: Callable[..., Any],
+        prepare: Callable[[Trainer], None],
+    ) -> TrainingRun:
+        """Train, going on from the last checkpoint of the folder; of a finished run there, only say what it was.
+
+        Args:
+            command: grpo or sft.
+            arguments: of the recipe.
+            make: the trainer's class.
+            prepare: gives the trainer its callbacks.
+        """
+        model_args, data_args, args = arguments
+        folder = Path(args.output_dir)
+        with run_folder(args) as run:
+            source = data_args.load_mixture(args.seed)
+            run.begin(run_settings(command, model_args, data_args, args, source), insist=False)
+            if run.finished is None:
+                run.record(model=model_args, data=data_args, **{command: args})
+                trainer = make(
+                    load_policy(model_args, args)[0],
+                    args=args,
+                    processor=load_processor(model_args.model_name_or_path),
+                    builder=self._builder(model_args, data_args),
+                    source=source,
+                    max_bad_video_share=data_args.max_bad_video_share,
+                )
+                prepare(trainer)
+                clock = Clock()
+                trainer.add_callback(clock)
+                trainer.also_kept = (*trainer.also_kept, clock)
+                run.train(trainer)
+                card = ModelCard(command, model_args, data_args, source.summaries)  # type: ignore[arg-type]
+                save_final(trainer, trainer.processing_class, folder, merge_lora=False, card=card)
+                found = {"num_steps": trainer.state.global_step, "seconds": clock.seconds}
+                write_lines(folder / _TRAINING, [json.dumps(found)])
+                run.finish(trainer, folder)
+        return TrainingRun(folder, **read_json(folder / _TRAINING))
+
+    def _sft_arguments(
+        self, recipe: str, start: Path, folder: Path, flags: Sequence[str] = ()
+    ) -> tuple[ModelArguments, DataArguments, VideoSFTConfig]:
+        own = (*self.options.sft_flags, *flags)
+        found: tuple[ModelArguments, DataArguments, VideoSFTConfig]
+        found = self._arguments(recipe, VideoSFTConfig, start, folder, own)
+        return found
 
     def _grpo_arguments(
         self, model: Path, folder: Path | None = None
@@ -243,40 +248,6 @@ class Workshop:
             templates=data_args.prompts,  # type: ignore[arg-type]
             load=self.cache.load,
         )
-
-
-class _TimeLimit(TrainerCallback):
-    """Stops after so many seconds; the bar counts them, and the learning rate falls to zero with them."""
-
-    def __init__(self, seconds: float, description: str) -> None:
-        self._seconds = seconds
-        self._total = max(1, round(seconds))
-        self._bar = progress_bar(
-            total=self._total, desc=description, unit="s", bar_format="{l_bar}{bar}| {n}/{total} s"
-        )
-        self._begin = 0.0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """The clock starts."""
-        self._begin = time.perf_counter()
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Set the learning rate of this step."""
-        left = max(0.0, 1.0 - (time.perf_counter() - self._begin) / self._seconds)
-        for group in kwargs["optimizer"].param_groups:
-            group["lr"] = args.learning_rate * left
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Move the bar, and stop when time is up."""
-        elapsed = time.perf_counter() - self._begin
-        self._bar.update(min(round(elapsed), self._total) - self._bar.n)
-        if elapsed >= self._seconds:
-            self._bar.close()
-            control.should_training_stop = True
 
 
 def save_half(model_folder: Path, output: Path) -> None:
