@@ -87,9 +87,9 @@ def _share_apart(ours: list[list[int]], theirs: list[list[int]]) -> float:
 def _generated(model: Any, prompt: PromptInputs) -> list[int]:
     settings = sampling(model)
     tokens: list[int] = model.generate(
-        input_ids=prompt.input_ids[None],
-        position_ids=prompt.position_ids[:, None],
-        **{name: value.to(prompt.input_ids.device) for name, value in plain_arguments([prompt]).items()},
+        input_ids=prompt.input_ids[None].to(model.device),
+        position_ids=prompt.position_ids[:, None].to(model.device),
+        **{name: value.to(model.device) for name, value in plain_arguments([prompt]).items()},
         repetition_penalty=settings.repetition_penalty,
         suppress_tokens=list(settings.suppressed_token_ids),
         max_new_tokens=LIMIT,
@@ -99,9 +99,9 @@ def _generated(model: Any, prompt: PromptInputs) -> list[int]:
     return tokens
 
 
-def _gap_to_trainer(model: torch.nn.Module, prompts: list[PromptInputs], rollouts: list[Rollout]) -> float:
+def _gap_to_trainer(model: Any, prompts: list[PromptInputs], rollouts: list[Rollout]) -> float:
     width = max(len(rollout.completion_ids) for rollout in rollouts)
-    device = prompts[0].input_ids.device
+    device = model.device
     ids, mask = (torch.zeros(len(rollouts), width, dtype=torch.long) for _ in range(2))
     sampled = torch.zeros(len(rollouts), width)
     for row, rollout in enumerate(rollouts):

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from trl.kernels import chunked_logprob
 
-from tests.host_waits import INDEXED, is_read_by_the_host
+from tests.host_waits import INDEXED, OF_KNOWN_SHAPE, is_read_by_the_host
 
 DEVICE = torch.device("cuda:0")
 _aten = torch.ops.aten
@@ -28,6 +28,7 @@ _BETWEEN = ("/torch/", "/contextlib.py", "/functools.py")
 _HALF = (torch.bfloat16, torch.float16)
 _ONE_DTYPE = {"mm", "addmm", "bmm", "baddbmm", "convolution", "index_copy", "index_put", "_index_put_impl", "scatter",
               "masked_scatter", "lerp"}  # fmt: skip
+_STARTS_NOTHING = {"_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 # One for all, as caches of the code under test may keep tensors from one test to the next.
 _FAKE = FakeTensorMode(allow_non_fake_inputs=True)
 
@@ -41,7 +42,7 @@ class FakeGpu(TorchDispatchMode):
 
     Attributes:
         waits: what made the host wait and the line that did -> how often.
-        kernels: calls on tensors of the GPU, by name; views start no kernel and are not among them.
+        kernels: calls on tensors of the GPU, by name; views and tensors without a value start none.
         live: bytes of all tensors that are alive.
         peak: the most that `live` was, since it was last set.
     """
@@ -91,9 +92,10 @@ class FakeGpu(TorchDispatchMode):
                 return func(args[0], _value(args[1]))
         if is_read_by_the_host(func, args, kwargs):
             self._count_wait(func._opname, next(t for t in tree_leaves(args) if isinstance(t, FakeTensor)))
-            if func not in INDEXED:
+            if func in INDEXED:
+                args = (args[0], [place for index in args[1] for place in self._places(index)], *args[2:])
+            elif func not in OF_KNOWN_SHAPE:
                 return self._read(func, args, kwargs)
-            args = (args[0], [place for index in args[1] for place in self._places(index)], *args[2:])
         _refuse_mixed_precision(func, args, kwargs)
         _refuse_what_flash_attention_refuses(func, args, kwargs)
         out = func(*args, **kwargs)
@@ -143,7 +145,7 @@ class FakeGpu(TorchDispatchMode):
 
     def _count(self, func: Any, out: Any) -> None:
         tensors = [t for t in tree_leaves(out) if isinstance(t, FakeTensor) and t.device.type == "cuda"]
-        if tensors and not func.is_view:
+        if tensors and not func.is_view and func._opname not in _STARTS_NOTHING:
             self.kernels[func._opname] += 1
         for tensor in tensors:
             storage = tensor.untyped_storage()

@@ -14,12 +14,15 @@ _READ_BY_THE_HOST = {
     _aten._local_scalar_dense.default,
     _aten.equal.default,
     _aten.is_nonzero.default,
+    _aten.masked_scatter_backward.default,
     _aten.masked_select.default,
     _aten.nonzero.default,
     _aten._unique2.default,
     _aten.unique_consecutive.default,
     _aten.unique_dim.default,
 }
+OF_KNOWN_SHAPE = {_aten.masked_scatter_backward.default}
+"""Of these the calls whose result nevertheless has a shape that is known beforehand."""
 INDEXED = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default}
 """Calls whose second argument is a sequence of indices, one per dimension, None for all of it."""
 

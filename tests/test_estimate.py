@@ -146,8 +146,9 @@ def test_bytes_of_a_token_in_bf16(name: str, cached: int, features: int) -> None
     config = published_config(name)
     assert config is not None
     shape = model_shape(config)
-    nothing = {"prompt_tokens": 0, "video_tokens": 0}
-    assert rollout_bytes(shape, Strategy(0), tokens=1, groups=1, bf16=True, **nothing) == cached
+    common = {"groups": 1, "prompt_tokens": 0, "video_tokens": 0, "bf16": True}
+    without, one = (rollout_bytes(shape, Strategy(0), tokens=tokens, **common) for tokens in (0, 1))
+    assert one - without == cached
     update = {"tokens": 0, "rows": 1, "scored_tokens": 0, "bf16": True, "checkpointing": True, "frozen_vision": True}
     assert update_bytes(shape, Strategy(0), video_tokens=1, trained_head=False, **update) == features
 

@@ -65,25 +65,26 @@ def decode(model: PreTrainedModel, prompts: list[PromptInputs], tokens: int, **s
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_decoding_step_waits_for_nothing_and_is_few_kernels(name: str) -> None:
-    waits, kernels = [], []
+# Norms of heads are two kernels more; a question after a common video is a level more.
+@pytest.mark.parametrize(("name", "a_layer"), zip(NAMES, (20, 20, 22), strict=True))
+def test_a_decoding_step_waits_for_nothing_and_is_few_kernels(name: str, a_layer: int) -> None:
     with fake_cuda() as gpu:
         model = make_policy(few_layers(name))
-        prompts = on_gpu(model)
-        for tokens in (1, 4):  # fewer than lie between two checks for the end
-            gpu.waits.clear()
-            gpu.kernels.clear()
-            decode(model, prompts, tokens)
-            waits.append(gpu.waits.copy())
-            kernels.append(gpu.kernels.copy())
-    assert not waits[1] - waits[0]
-    step = kernels[1] - kernels[0]
+        for prompts, more in ((on_gpu(model)[:1], 0), (on_gpu(model), 6)):
+            waits, kernels = [], []
+            for tokens in (1, 4):  # fewer than lie between two checks for the end
+                gpu.waits.clear()
+                gpu.kernels.clear()
+                decode(model, prompts, tokens)
+                waits.append(gpu.waits.copy())
+                kernels.append(gpu.kernels.copy())
+            assert not waits[1] - waits[0]
+            step = kernels[1] - kernels[0]
+            assert step.total() / 3 <= (a_layer + more) * LAYERS + 53
     assert {name: count / 3 / LAYERS for name, count in step.items() if "flash" in name} == {
         "_flash_attention_forward": 2,  # what the rows have said; what the questions differ in
         "_scaled_dot_product_flash_attention": 1,  # the video
     }
-    assert step.total() / 3 < 34 * LAYERS + 66
 
 
 @pytest.mark.parametrize(
@@ -115,10 +116,9 @@ def test_the_encoder_attends_in_few_calls_and_waits_for_nothing(name: str, calls
         assert gpu.kernels["_scaled_dot_product_flash_attention"] == calls
 
 
-# DeepStack adds its features by an index of booleans, in transformers' own forward.
-@pytest.mark.parametrize(("name", "most_waits"), zip(NAMES, (16, 16, 22), strict=True))
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("share", [True, False])
-def test_forward_and_backward_of_a_packed_row(name: str, most_waits: int, share: bool) -> None:
+def test_forward_and_backward_of_a_packed_row(name: str, share: bool) -> None:
     with fake_cuda() as gpu:
         model = make_policy(few_layers(name)).train()
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -134,7 +134,8 @@ def test_forward_and_backward_of_a_packed_row(name: str, most_waits: int, share:
         assert entropy is not None and logps.shape == entropy.shape == (8, TOKENS)
         assert (logps.dtype, logps.device) == (torch.float32, DEVICE)
         (-logps.mean()).backward()
-        assert gpu.waits.total() <= most_waits or not share, gpu.waits
+        # Ids and mask of the completions; transformers' count of placeholders; the rest in TRL's head and in the backward pass.
+        assert gpu.waits.total() <= 8 or not share, gpu.waits
         del logps, entropy
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         assert len(gradients) == len(list(model.parameters()))

@@ -338,7 +338,7 @@ def wrong_rows(rows: TokenRows) -> Iterator[tuple[str, TokenRows]]:
         shown = list(rows.shown)
         shown[index - 1], shown[index] = shown[index], shown[index - 1]
         yield f"media {index - 1} and {index} swapped", dataclasses.replace(rows, shown=tuple(shown))
-    yield "completions in another order", dataclasses.replace(rows, order=(*rows.order[1:], rows.order[0]))
+    yield "completions in another order", dataclasses.replace(rows, read=rows.read.roll(1, 0))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -95,9 +95,9 @@ def _same_tokens(
     return drawn[0]
 
 
-def _ids(rollouts: list[Rollout], prompt: PromptInputs) -> tuple[torch.Tensor, torch.Tensor]:
-    ids = torch.tensor([rollout.completion_ids for rollout in rollouts], device=prompt.input_ids.device)
-    return ids, torch.tensor([rollout.logps for rollout in rollouts], device=ids.device)
+def _ids(rollouts: list[Rollout], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.tensor([rollout.completion_ids for rollout in rollouts], device=device)
+    return ids, torch.tensor([rollout.logps for rollout in rollouts], device=device)
 
 
 def _values(
@@ -111,7 +111,7 @@ def _values(
 
 
 def _agreement(record: Record, model: PreTrainedModel, prompt: PromptInputs, rollouts: list[Rollout]) -> None:
-    ids, sampled = _ids(rollouts, prompt)
+    ids, sampled = _ids(rollouts, model.device)
     for way, share in (("shared", True), ("repeated", False)):
         values, entropy = _values(model, prompt, ids, share=share)
         record(f"sampler - trainer, {way}: mean, largest", _mean_and_largest(values - sampled))
@@ -120,7 +120,7 @@ def _agreement(record: Record, model: PreTrainedModel, prompt: PromptInputs, rol
 
 def _against_exact(record: Record, model: PreTrainedModel, prompt: PromptInputs, rollouts: list[Rollout]) -> None:
     """All of them against fp32: what of their difference is rounding. Turns the model into fp32."""
-    ids, sampled = _ids(rollouts, prompt)
+    ids, sampled = _ids(rollouts, model.device)
     found = {way: _values(model, prompt, ids, share=way == "shared")[0] for way in ("shared", "repeated")}
     torch.backends.cuda.matmul.allow_tf32 = False
     exact, _ = _values(model.float(), prompt, ids, share=True)

@@ -10,14 +10,16 @@ Weights and optimiser (`state_bytes`):
   ZeRO-3 divides all of it by W; ZeRO-2 divides gradients, copy and moments; offload moves all of it to the host.
 Update of one micro-batch (`update_bytes`):
   gathered weights of ZeRO-3, at most 1e9 values: b 1e9;
-  with gradient checkpointing b S H per layer, and for the layer being recomputed 2 b S (6 H + 2 A + 2 K + 3 I), values and their
-  gradients; without it that sum of values for every layer. The vision tower likewise over its patches.
-  A video's features, b H a token, and as many again for each level of DeepStack, are held throughout.
-  The head (`head_bytes`): logits and their gradient share a tile of at most 4,096 tokens x 32,768 words, b each; the head's weight
-  is gathered, b V H, and where it is trained its gradient is added up in fp32, 4 V H.
+  what the forward keeps: with gradient checkpointing b S H per layer, without it b S (8 H + 3 A + 3 K + 4 I), the vision tower
+  likewise over its patches; the features of a video's tokens, b H each, and what makes them, for each level of DeepStack again;
+  and the larger of two that are never there together:
+  a layer that is computed again, b S (8 H + 3 A + 3 K + 6 I), with gradient checkpointing;
+  the head (`head_bytes`): logits and their gradient share a tile of at most 4,096 tokens x 32,768 words, b each; the head's weight
+  is gathered by ZeRO-3, b V H, and where it is trained its gradient is added up in fp32, 4 V H, and copied, in bf16 2 V H.
 Rollout (`rollout_bytes`):
   whole weights b N under ZeRO-3 (gathered for generation), keys and values 2 b L K (P + G C) for each group, and as many for
-  that of its shuffled frames where `temporal_contrast` draws them.
+  that of its shuffled frames where `temporal_contrast` draws them; and the larger of what prefill computes with and the weights of
+  queries, keys and values side by side, b L H (A + 2 K), for decoding.
 With `second_look` each of K further looks of each completion is at most a prompt of its own with C tokens: all of them add to the
   tokens of an update, and a rollout holds those of one look at a time.
 With vLLM (`engine_bytes`) instead: its weights b N over `vllm_tensor_parallel_size` and its keys and values, for which it
@@ -207,7 +209,8 @@ def rollout_bytes(
     features = width * tower.mergers * video_tokens * tower.out_hidden
     no_keys_yet = _cache_bytes(shape, prompt_tokens, width)
     prefill = together * (features + max(encoding - no_keys_yet, layer))
-    return gathered + _cache_bytes(shape, tokens * groups, width) + prefill
+    joined = width * text.layers * text.hidden * (text.query_width + 2 * text.key_width)
+    return gathered + _cache_bytes(shape, tokens * groups, width) + max(prefill, joined)
 
 
 def engine_bytes(

@@ -1,6 +1,9 @@
 """Rows of tokens for the log-probability forward: one row in which everything that prompts share comes once, or one row per
 completion with its prompt repeated.
 
+Rows are laid out on the host, where prompts and lengths are known, and go to the device as a whole: what is read of the device, it has
+to be waited for.
+
 Letters: B completions, C completion tokens, P prompt tokens, L real tokens of one completion.
 """
 
@@ -29,7 +32,7 @@ class TokenRows:
         scored_positions: (sum of L,) tokens of a packed row that predict a completion token; None for repeated prompts.
         labels: the token predicted at each place: (1, sum of L) for the scored tokens of a packed row, (rows, tokens) with -100
             where nothing is scored for repeated prompts.
-        order: the completions in the order of the labels.
+        read: (B, C) the place among all labels of each completion token; 0 beyond a completion's end.
         shown: the media that the rows hold, in order: (a completion whose prompt shows it, which of its media).
     """
 
@@ -39,19 +42,21 @@ class TokenRows:
     layout: PackedLayout | None
     scored_positions: torch.Tensor | None
     labels: torch.Tensor
-    order: tuple[int, ...]
+    read: torch.Tensor
     shown: tuple[tuple[int, int], ...]
 
 
 def scored_lengths(completion_mask: torch.Tensor) -> list[int]:
     """L of each completion: its real tokens, at least 1 so that a masked-out row still reaches the model's parameters.
 
+    Waits for the device of the mask.
+
     Raises:
         ValueError: when a mask is not ones followed by zeros.
     """
-    lengths = completion_mask.sum(1)
-    expected = torch.arange(completion_mask.shape[1], device=completion_mask.device) < lengths[:, None]
-    if not torch.equal(expected, completion_mask.bool()):
+    mask = completion_mask.cpu().bool()
+    lengths = mask.sum(1)
+    if not torch.equal(torch.arange(mask.shape[1]) < lengths[:, None], mask):
         raise ValueError("completion_mask must be ones followed by zeros in every row")
     return [max(length, 1) for length in lengths.tolist()]
 
@@ -90,40 +95,44 @@ def pack_rows(
     A segment begins with a copy of the prompt's last token, which predicts the completion's first token; its last token is
     left out, as it predicts nothing. So every token of a segment is scored, inside its own segment.
     """
-    device = completion_ids.device
+    device, completion_ids = completion_ids.device, completion_ids.cpu()
     lengths = scored_lengths(completion_mask)
     distinct, rows_of = distinct_prompts(prompts)
     forest = plant(distinct)
-    ids, positions, scored, labels, order, shown = [], [], [], [], [], []
-    start = 0
+    ids, positions, scored, labels, shown = [], [], [], [], []
+    read = torch.zeros_like(completion_ids)
+    start = num_labels = 0
     for branch in walk(forest):
         of_branch = slice(branch.begin, branch.end)
         source = distinct[branch.below[0]]
-        ids.append(source.input_ids[of_branch].to(device))
-        positions.append(source.position_ids[:, of_branch].to(device))
+        ids.append(source.input_ids[of_branch].cpu())
+        positions.append(source.position_ids[:, of_branch].cpu())
         shown += [(rows_of[branch.below[0]][0], medium) for medium in branch.media(source)]
         start += branch.num_tokens
         for index in branch.prompts:
             prompt, rows = distinct[index], rows_of[index]
-            last_id, last_position = prompt.input_ids[-1:].to(device), prompt.position_ids[:, -1:].to(device)
-            following = _completion_positions(prompt, max(lengths[row] for row in rows), device)
+            last_id, last_position = prompt.input_ids[-1:].cpu(), prompt.position_ids[:, -1:].cpu()
+            following = _completion_positions(prompt, max(lengths[row] for row in rows))
             segment_positions = torch.cat([last_position, following], dim=1)
+            begin = num_labels
             for row in rows:
-                ids += [last_id, completion_ids[row, : lengths[row] - 1]]
-                positions.append(segment_positions[:, : lengths[row]])
-                labels.append(completion_ids[row, : lengths[row]])
-            total = sum(lengths[row] for row in rows)
-            scored.append(torch.arange(start, start + total, device=device))
+                length = lengths[row]
+                ids += [last_id, completion_ids[row, : length - 1]]
+                positions.append(segment_positions[:, :length])
+                labels.append(completion_ids[row, :length])
+                read[row, :length] = torch.arange(num_labels, num_labels + length)
+                num_labels += length
+            total = num_labels - begin
+            scored.append(torch.arange(start, start + total))
             start += total
-            order += rows
     return TokenRows(
-        input_ids=torch.cat(ids).unsqueeze(0),
-        position_ids=torch.cat(positions, dim=1).unsqueeze(1),
+        input_ids=_sent(torch.cat(ids).unsqueeze(0), device),
+        position_ids=_sent(torch.cat(positions, dim=1).unsqueeze(1), device),
         attention_mask=None,
         layout=lay_out([_with_leaves(tree, rows_of, lengths) for tree in forest], device),
-        scored_positions=torch.cat(scored),
-        labels=torch.cat(labels).unsqueeze(0),
-        order=tuple(order),
+        scored_positions=_sent(torch.cat(scored), device),
+        labels=_sent(torch.cat(labels).unsqueeze(0), device),
+        read=_sent(read, device),
         shown=tuple(shown),
     )
 
@@ -140,34 +149,40 @@ def repeat_rows(
     prompts: Sequence[PromptInputs], completion_ids: torch.Tensor, completion_mask: torch.Tensor, pad_token_id: int
 ) -> TokenRows:
     """One row per completion, its whole prompt before it, padded on the right: what training without sharing computes."""
-    device = completion_ids.device
+    device, completion_ids = completion_ids.device, completion_ids.cpu()
     lengths = scored_lengths(completion_mask)
     width = max(prompt.num_tokens + length - 1 for prompt, length in zip(prompts, lengths, strict=True))
-    input_ids = torch.full((len(prompts), width), pad_token_id, device=device)
-    position_ids = torch.zeros((3, len(prompts), width), dtype=torch.long, device=device)
-    attention_mask = torch.zeros((len(prompts), width), dtype=torch.long, device=device)
-    labels = torch.full_like(input_ids, IGNORED)
+    input_ids = torch.full((len(prompts), width), pad_token_id)
+    position_ids = torch.zeros((3, len(prompts), width), dtype=torch.long)
+    attention_mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    labels, read = torch.full_like(input_ids, IGNORED), torch.zeros_like(completion_ids)
     for row, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
         size = prompt.num_tokens
         end = size + length - 1
         input_ids[row, :size] = prompt.input_ids
         input_ids[row, size:end] = completion_ids[row, : length - 1]
         position_ids[:, row, :size] = prompt.position_ids
-        position_ids[:, row, size:end] = _completion_positions(prompt, length, device)
+        position_ids[:, row, size:end] = _completion_positions(prompt, length)
         attention_mask[row, :end] = 1
         labels[row, size - 1 : end] = completion_ids[row, :length]
+        read[row, :length] = torch.arange(size - 1, end) + row * width
     return TokenRows(
-        input_ids=input_ids,
-        position_ids=position_ids,
-        attention_mask=attention_mask,
+        input_ids=_sent(input_ids, device),
+        position_ids=_sent(position_ids, device),
+        attention_mask=_sent(attention_mask, device),
         layout=None,
         scored_positions=None,
-        labels=labels,
-        order=tuple(range(len(prompts))),
+        labels=_sent(labels, device),
+        read=_sent(read, device),
         shown=tuple((row, index) for row, prompt in enumerate(prompts) for index in range(len(prompt.media))),
     )
 
 
-def _completion_positions(prompt: PromptInputs, length: int, device: torch.device) -> torch.Tensor:
+def _completion_positions(prompt: PromptInputs, length: int) -> torch.Tensor:
     """(3, length - 1) positions of a completion's tokens, its last left out."""
-    return (torch.arange(length - 1, device=device) + prompt.next_position).expand(3, -1)
+    return (torch.arange(length - 1) + prompt.next_position).expand(3, -1)
+
+
+def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy there, which nobody waits for; itself on the host."""
+    return tensor.to(device, non_blocking=True)

@@ -13,7 +13,7 @@ import torch
 from transformers import PretrainedConfig
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.grpo.packing import IGNORED, TokenRows, pack_rows, repeat_rows, token_counts
+from videochat_r1.grpo.packing import TokenRows, pack_rows, repeat_rows, token_counts
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.media_features import encode_media, media_arguments, unwrap
 from videochat_r1.modeling.prefix_attention import has_prefix_attention, install_prefix_attention
@@ -153,11 +153,8 @@ def _forward_arguments(
 
 def _unpack(values: torch.Tensor, rows: TokenRows, completion_mask: torch.Tensor) -> torch.Tensor:
     """Values, shaped like the labels, as (B, C); 0 where masked."""
-    order = torch.tensor(rows.order, device=completion_mask.device)
-    first = torch.zeros(1, dtype=torch.long, device=completion_mask.device)
-    scored = completion_mask.bool().index_select(0, order).index_fill(1, first, True)
-    grid = values.new_zeros(scored.shape).masked_scatter(scored, values[rows.labels != IGNORED])
-    return grid.index_select(0, order.argsort()).masked_fill(~completion_mask.bool(), 0)
+    grid = values.flatten().index_select(0, rows.read.flatten()).view(rows.read.shape)
+    return grid.masked_fill(~completion_mask.bool(), 0)
 
 
 def _check_ready(model: torch.nn.Module) -> None:

@@ -165,30 +165,20 @@ def placeholder_spans(is_placeholder: torch.Tensor, media: Iterable[Medium]) -> 
 
 
 def on_device(prompts: Sequence[PromptInputs], device: torch.device | str) -> list[PromptInputs]:
-    """The same prompts on another device, with one copy of the same pixels for all that show them.
+    """The same prompts with their pixels on another device, one copy for all that show the same. Ids and positions stay where
+    they are: on the host, which compares prompts and lays rows out.
 
     Copies to the host are waited for, because what takes them reads them at once.
     """
     non_blocking = torch.device(device).type != "cpu"
     copies: dict[str, torch.Tensor] = {}
 
-    def move(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(device, non_blocking=non_blocking)
-
-    def move_medium(medium: Medium) -> Medium:
+    def move(medium: Medium) -> Medium:
         if medium.digest not in copies:
-            copies[medium.digest] = move(medium.patches)
+            copies[medium.digest] = medium.patches.to(device, non_blocking=non_blocking)
         return medium.elsewhere(copies[medium.digest])
 
-    return [
-        replace(
-            prompt,
-            input_ids=move(prompt.input_ids),
-            position_ids=move(prompt.position_ids),
-            media=tuple(map(move_medium, prompt.media)),
-        )
-        for prompt in prompts
-    ]
+    return [replace(prompt, media=tuple(map(move, prompt.media))) for prompt in prompts]
 
 
 def _digest_of(patches: torch.Tensor, grid: tuple[int, int, int]) -> str:

@@ -176,7 +176,9 @@ def _slots(lengths: Sequence[int], device: torch.device) -> torch.Tensor | None:
     if len(set(lengths)) == 1:
         return None
     width = max(lengths)
-    return torch.cat([torch.arange(length) + row * width for row, length in enumerate(lengths)]).to(device)
+    return torch.cat([torch.arange(length) + row * width for row, length in enumerate(lengths)]).to(
+        device, non_blocking=True
+    )
 
 
 class _PackedAttention(torch.autograd.Function):

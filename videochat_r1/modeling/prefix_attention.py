@@ -65,7 +65,10 @@ def install_prefix_attention(model: PreTrainedModel) -> None:
             f"{levels} levels of DeepStack need more decoder layers than {config.num_hidden_layers}: they are added to every "
             "token of a layer's output, but the last layer computes scored tokens only"
         )
-    last_layer = model.base_model.language_model.layers[-1]
+    decoder = model.base_model.language_model
+    if levels:
+        decoder._deepstack_process = MethodType(_add_features, decoder)
+    last_layer = decoder.layers[-1]
     last_layer.forward = MethodType(_last_layer_forward, last_layer)
     if config._attn_implementation == ATTENTION_NAME:
         return
@@ -138,3 +141,15 @@ def _last_layer_forward(
     scored = (hidden_states + attended).index_select(1, scored_positions)
     out: torch.Tensor = scored + layer.mlp(layer.post_attention_layernorm(scored))
     return out
+
+
+def _add_features(
+    decoder: torch.nn.Module, hidden_states: torch.Tensor, visual_pos_masks: torch.Tensor, visual_embeds: torch.Tensor
+) -> torch.Tensor:
+    """A level of DeepStack: (B, N, hidden size) with features (V, hidden size) added at the V places of (B, N) bool.
+
+    The decoder's own asks the device how many places these are.
+    """
+    places = torch.nonzero_static(visual_pos_masks.flatten(), size=len(visual_embeds)).squeeze(1)
+    features = visual_embeds.to(hidden_states.device, hidden_states.dtype)
+    return hidden_states.flatten(0, 1).index_add(0, places, features).view_as(hidden_states)

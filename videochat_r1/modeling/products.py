@@ -43,28 +43,45 @@ def prepared(
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """`join` of what the layers make of an input, for many inputs of `rows` tokens, without gradients and with the weights of now.
 
-    On the CPU the weights of plain layers are joined instead, and laid out as oneDNN reads them; layers that are more than that,
-    as adapters are, are called.
+    The weights of several plain layers are joined instead, in a copy, and on the CPU laid out as oneDNN reads them; layers that are
+    more than that, as adapters are, are called.
 
     Args:
         layers: with the same inputs.
         rows: tokens of an input, about.
         join: gives (N, ...) of an (N, O) for each layer, each value from one value of one layer; itself the one layer's.
     """
-    if not all(_is_plain(layer) and _by_onednn(layer.weight, layer.weight) for layer in layers):  # type: ignore[arg-type]
+    if not all(map(_is_plain, layers)):
         return lambda inputs: join(*(layer(inputs) for layer in layers))
     plain: Sequence[Any] = layers
-    weight = join(*(layer.weight.detach().t() for layer in plain))
-    shape = weight.shape[1:]
-    packed, bias = _PACK(weight.flatten(1).t().contiguous(), rows), None
+    joined = join(*(layer.weight.detach().t() for layer in plain))
+    shape, weight, bias = joined.shape[1:], joined.flatten(1).t().contiguous(), None
     if any(layer.bias is not None for layer in plain):
         biases = (layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in plain)
         bias = join(*(each.detach().unsqueeze(0) for each in biases)).flatten()
-    return lambda inputs: _multiply(inputs, packed, bias).unflatten(-1, shape)
+    if _by_onednn(weight, weight):
+        packed = _PACK(weight, rows)
+        return lambda inputs: _multiply(inputs, packed, bias).unflatten(-1, shape)
+    return lambda inputs: torch.nn.functional.linear(inputs, weight, bias).unflatten(-1, shape)
+
+
+def prepared_sum(layer: torch.nn.Module, rows: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The same of one layer, added to a second argument (N, O), in its place where one call does both."""
+    if _is_plain(layer) and layer.bias is None and not _by_onednn(layer.weight, layer.weight):  # type: ignore[arg-type]
+        weight: torch.Tensor = layer.weight.detach().t()  # type: ignore[operator, union-attr]
+        return lambda inputs, to: to.addmm_(inputs, weight)
+    alone = prepared([layer], rows)
+    return lambda inputs, to: to + alone(inputs)
 
 
 def _is_plain(layer: torch.nn.Module) -> bool:
-    return type(layer) is torch.nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
+    """Whether its output is a product with its weight as it is."""
+    return (
+        type(layer) is torch.nn.Linear
+        and not layer._forward_hooks
+        and not layer._forward_pre_hooks
+        and not torch.is_autocast_enabled(layer.weight.device.type)
+    )
 
 
 def _by_onednn(inputs: torch.Tensor, weight: torch.Tensor) -> bool:

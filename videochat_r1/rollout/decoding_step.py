@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from videochat_r1.errors import ConfigError
-from videochat_r1.modeling.products import prepared
+from videochat_r1.modeling.products import prepared, prepared_sum
 from videochat_r1.rollout.decoding_rows import DecodingRows
 from videochat_r1.rollout.prefix_cache import SharedPrefixCache
 from videochat_r1.rollout.sampling import TokenSampler
@@ -61,8 +61,8 @@ class DecodingStep:
         cos, sin = self._table.index_select(0, rows.place).unbind(1)
         cache.own.begin_step()
         for index, layer in enumerate(self._layers):
-            hidden = hidden + layer.project(self._attend(index, layer, hidden, cos, sin))
-            hidden = hidden + layer.mlp(hidden)
+            hidden = layer.project(self._attend(index, layer, hidden, cos, sin), hidden)
+            hidden = layer.mlp(hidden)
         cache.own.end_step()
         logits = self._head(_normed(self._text.norm, hidden))
         rows.record(*self._sampler.draw(logits, rows.noise(), rows.context))
@@ -93,11 +93,10 @@ class _Layer:
         self._norms = layer.input_layernorm, layer.post_attention_layernorm
         self._head_norm = _head_norm(attention) if hasattr(attention, "q_norm") else None
         self._query_key_value = prepared([attention.q_proj, attention.k_proj, attention.v_proj], rows, self._join)
-        self.project = prepared([attention.o_proj], rows)
-        """(R, hidden size) of what was attended to, (R, H D)."""
-        self._gate, self._up, self._down = (
-            prepared([part], rows) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
-        )
+        self.project = prepared_sum(attention.o_proj, rows)
+        """Hidden states (R, hidden size), which it may change, and what was attended to, (R, H D)."""
+        self._gate, self._up = (prepared([part], rows) for part in (mlp.gate_proj, mlp.up_proj))
+        self._down = prepared_sum(mlp.down_proj, rows)
         self._act = mlp.act_fn
 
     def _join(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -117,9 +116,9 @@ class _Layer:
         return together
 
     def mlp(self, hidden: torch.Tensor) -> torch.Tensor:
-        """What the MLP adds to hidden states (R, hidden size)."""
+        """Hidden states (R, hidden size), which it may change, and what the MLP makes of them."""
         normed = _normed(self._norms[1], hidden)
-        return self._down(self._act(self._gate(normed)) * self._up(normed))
+        return self._down(self._act(self._gate(normed)) * self._up(normed), hidden)
 
 
 def _head_norm(attention: Any) -> tuple[torch.Tensor, float]:

@@ -168,16 +168,23 @@ class SharedPrefixCache:
         rows, queries, key_heads, size = query.shape
         folded = query.reshape(rows * queries, key_heads, size)
         out, lse = self.own.attend(layer_idx, folded, scale)
-        for level in self.levels:
+        # As the projection takes them. All rows lie below a root, so the roots come last and write them.
+        attended = out.new_empty(rows, key_heads, queries, size)
+        for level in reversed(self.levels):
+            is_last = level is self.levels[0]
+            into = attended.transpose(1, 2) if is_last else out.unflatten(0, (rows, queries))
             for block in level:
-                here = slice(*(group * self.rows_per_group * queries for group in block.span))
+                of_rows = slice(*(group * self.rows_per_group for group in block.span))
+                here = slice(of_rows.start * queries, of_rows.stop * queries)
                 part, part_lse = block.attend(layer_idx, folded[here], scale)
                 # As `merge`, in fp32 as the trainer does: in bf16 sampler and trainer would be half as far apart again.
                 share = torch.sigmoid(part_lse - lse[here]).unsqueeze(-1)
-                out[here] = torch.lerp(out[here].float(), part.float(), share)
-                if level is not self.levels[-1]:
+                rest = torch.addcmul(out[here], out[here], share, value=-1)
+                by_row = (tensor.unflatten(0, (-1, queries)) for tensor in (rest, part, share))
+                torch.addcmul(*by_row, out=into[of_rows])
+                if not is_last:
                     torch.logaddexp(lse[here], part_lse, out=lse[here])
-        return out.view(rows, queries, key_heads, size).transpose(1, 2).reshape(rows, -1)
+        return attended.flatten(1)
 
     def select(self, groups: Sequence[int], rows: torch.Tensor) -> None:
         """Keep these groups, in ascending order, and of all rows these.

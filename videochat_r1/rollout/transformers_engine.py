@@ -177,16 +177,18 @@ class TransformersEngine:
         """Add keys and values of a row of branches to the cache."""
         device = self._model.device
         row = [(branch, prompts[branch.below[0]]) for branch in branches]
-        ids = [prompt.input_ids[branch.begin : branch.end].to(device) for branch, prompt in row]
-        positions = [prompt.position_ids[:, branch.begin : branch.end].to(device) for branch, prompt in row]
+        ids = torch.cat([prompt.input_ids[branch.begin : branch.end] for branch, prompt in row])
+        positions = torch.cat([prompt.position_ids[:, branch.begin : branch.end] for branch, prompt in row], 1)
         shown = [(branch.below[0], medium) for branch, prompt in row for medium in branch.media(prompt)]
         self._model.base_model(
-            position_ids=torch.cat(positions, 1).unsqueeze(1),
+            position_ids=positions.unsqueeze(1).to(device, non_blocking=True),
             use_cache=True,
             shared_prefix=layout,
             scored_positions=torch.empty(0, dtype=torch.long, device=device),
             **{self._cache_argument: cache},
-            **media_arguments(self._model.config, torch.cat(ids).unsqueeze(0), prompts, features, shown),
+            **media_arguments(
+                self._model.config, ids.unsqueeze(0).to(device, non_blocking=True), prompts, features, shown
+            ),
         )
 
     def _decode(
