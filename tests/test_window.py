@@ -345,7 +345,9 @@ def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
     build_tiny(model, hidden=32, family=family)
     prompt = "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>When?<|im_end|>"
     with (run / "rollouts.jsonl").open("a") as file:
-        file.write(lines_of(grounding(4, "prompted", str(run.parent / "videos" / "clip.mp4")) | {"prompt": prompt}))
+        prompted = grounding(4, "prompted", str(run.parent / "videos" / "clip.mp4")) | {"prompt": prompt}
+        file.write(lines_of(prompted, grounding(4, "broken", str(run.parent / "videos" / "broken.mp4"))))
+    (run.parent / "videos" / "broken.mp4").write_bytes(b"no video")
     config = {
         "model": {"model_name_or_path": str(model)},
         "data": {"video": {"fps": 2.0, "min_pixels": 784, "max_pixels": 56 * 56, "isolation": "none"}},
@@ -354,7 +356,7 @@ def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
     with window([run], [run.parent / "videos"]) as where:
         [seen] = httpx.get(f"{where}/api/runs/0/groups/1/saw", timeout=120).json()
         [pictures] = httpx.get(f"{where}/api/runs/0/groups/4/saw", timeout=120).json()
-        refused = httpx.get(f"{where}/api/runs/0/groups/6/saw", timeout=120)
+        refused, broken = (httpx.get(f"{where}/api/runs/0/groups/{number}/saw", timeout=120) for number in (6, 10))
         [prompted] = httpx.get(f"{where}/api/runs/0/groups/9/saw", timeout=120).json()
     assert prompted["prompt_tokens"] > prompted["tokens"] == seen["tokens"]
     assert prompted["positions"].startswith("positions 0 to ")
@@ -366,7 +368,8 @@ def test_what_the_model_saw_is_made_as_the_run_made_it(tmp_path, family):
     assert seen["written"] == (
         ["<0.2 seconds>", "<1.2 seconds>", "<2.2 seconds>", "<3.2 seconds>"] if "3" in family else []
     )
-    assert len(pictures["frames"]) == 2 and refused.status_code == 422 and str(tmp_path) not in refused.text
+    assert len(pictures["frames"]) == 2 and refused.status_code == broken.status_code == 422
+    assert "as the run did: broken.mp4: " in broken.text and str(tmp_path) not in refused.text + broken.text
 
 
 def test_both_looks_of_clue_perception_are_shown_with_what_they_saw(tmp_path):

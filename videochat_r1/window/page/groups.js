@@ -165,7 +165,7 @@ function scrolled({ run, filters, to, status }) {
 /** What a search finds, as it finds it. */
 function found({ run, filters, to, status }) {
   const element = el("div", { class: "list found" });
-  const more = el("button", { type: "button", hidden: true, on: { click: () => look(200) } }, "search on");
+  const more = el("button", { type: "button", hidden: true, on: { click: lookOn } }, "search on");
   let after = 0;
   let hits = 0;
 
@@ -183,5 +183,12 @@ function found({ run, filters, to, status }) {
     }
   }
 
-  return { element: el("div", {}, element, more), attached: () => look(200) };
+  function lookOn() {
+    look(200).catch((error) => {
+      status.textContent = error.message;
+      more.hidden = false;
+    });
+  }
+
+  return { element: el("div", {}, element, more), attached: lookOn };
 }
