@@ -10,7 +10,12 @@ import torch
 from tests.tiny_runs import DEFAULTS, logged_rollouts, make_trainer
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.config import VideoGRPOConfig
+from videochat_r1.grpo.payment import Payment
+from videochat_r1.grpo.reward_calls import Outcome
+from videochat_r1.grpo.rollout_log import Drawn
 from videochat_r1.grpo.task_scale import TaskEma, TaskScale
+from videochat_r1.grpo.truth import shaped
+from videochat_r1.rollout.ended import Ended
 
 GENERATIONS = [
     {"a": [0.1, 0.9, 0.5], "b": [2.0, 3.0]},
@@ -68,6 +73,16 @@ def test_the_order_of_answers_changes_no_bit_and_a_state_goes_through_json() -> 
     assert again.deviations == scale.deviations
     again.restore({})
     assert again.deviations == {}
+
+
+def test_true_answers_among_the_rollouts_say_nothing_of_how_rewards_vary() -> None:
+    nothing = Outcome(False, None, False)
+    drawn = [Drawn({"task": "a", "truth": truth}, "", 1, Ended.STOP, nothing) for truth in (False, False, False, True)]
+    rewards = torch.tensor([[0.0], [0.5], [1.0], [1.0]])
+    paid, metrics = Payment(TaskEma(), [1.0], shape=True)(rewards, drawn)
+    deviation = statistics.pstdev(shaped(rewards[:3]).flatten().tolist())
+    assert metrics == {"task_ema/a": pytest.approx(deviation)}
+    torch.testing.assert_close(paid, shaped(rewards) / deviation)
 
 
 def test_advantages_are_centred_rewards_over_the_deviation_that_is_logged(tmp_path) -> None:

@@ -166,7 +166,7 @@ class Drawn(NamedTuple):
 
 
 def ended_metrics(drawn: Sequence[Drawn]) -> dict[str, float]:
-    """`{task}/ended/{reason}`: shares of all completions of a task, those that never began included."""
+    """`{task}/ended/{reason}`: shares of all rollouts of a task, each by its last look, those that never began included."""
     by_task: dict[str, list[str]] = defaultdict(list)
     for one in drawn:
         if one.ended is not None and not one.columns["truth"]:
@@ -225,14 +225,15 @@ class RolloutLog:
         size = self._num_generations
         whole = size * self._looks
         first_looks = [begin + place for begin in range(0, len(drawn), whole) for place in range(size)]
-        looks = ([row for row in range(first, first + whole, size) if drawn[row].is_drawn] for first in first_looks)
+        looks = [[row for row in range(first, first + whole, size) if drawn[row].is_drawn] for first in first_looks]
         self._rows_of = [rows for rows in looks if rows]
+        last_looks = [drawn[(rows or [first])[-1]] for first, rows in zip(first_looks, looks, strict=True)]
         given = paid or rewards
         self._scored = [
             self._rollout(step, [(drawn[row], rewards[row], given[row]) for row in rows]) for rows in self._rows_of
         ]
         self._warn()
-        return {**task_metrics(self._by_policy), **ended_metrics(drawn), **self._of_truths()}
+        return {**task_metrics(self._by_policy), **ended_metrics(last_looks), **self._of_truths()}
 
     def totals(self) -> dict[str, float]:
         """TRL's `reward` and `rewards/{name}/mean` with their deviations, of the policy's rollouts scored last: their last looks."""
