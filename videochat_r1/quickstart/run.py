@@ -79,7 +79,7 @@ class Quickstart:
     def _take_up(self) -> None:
         """Go on with an unfinished run that was begun with the same; remove anything else that is left."""
         output = self.options.output
-        begun = read_json(output / _BEGUN) if (output / _BEGUN).is_file() else {"with": None}
+        begun: dict[str, Any] = read_json(output / _BEGUN) if (output / _BEGUN).is_file() else {"with": None}
         why = why_anew(begun["with"], self._begun_with)
         if (output / _SUMMARY).exists():
             logger.info("the finished run in %s is replaced", output)
