@@ -13,6 +13,7 @@ from PIL import Image
 from tests.video_files import write_video
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.reports.drawing import escaped
+from videochat_r1.evaluation.reports.summary import result_table
 from videochat_r1.evaluation.scoring.answers import ScoringOptions, score_answers
 from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.evaluation.scoring.results import write_results
@@ -43,6 +44,31 @@ def test_numbers_distribution_and_time_lines(tmp_path: Path) -> None:
     assert "&lt;b&gt;bold&lt;/b&gt;" in page and "<b>bold" not in page
     assert 'aria-label="time line"' in page and "<image" not in page
     assert page.index("v_0 (mIoU 1.00)") < page.index("v_17 (mIoU")
+
+
+def test_metrics_of_a_clue_that_nobody_knows_say_of_how_many_they_are(tmp_path: Path) -> None:
+    clues = [(Span(1.0, 3.0),), (), (Span(0.0, 2.0),)]
+    samples = [
+        Sample(
+            str(place),
+            "grounded_qa",
+            Video(path="v.mp4"),
+            "which?",
+            GroundedChoiceTarget(("a", "b"), "A", spans, 4.0),
+            extra={"type": "CW"},
+        )
+        for place, spans in enumerate(clues)
+    ]
+    page = report(tmp_path, "nextgqa", samples, ["<answer>A</answer><glue>[(1, 3)]</glue>"] * 3)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["metrics"]["mIoU"] == pytest.approx((1 + 1 / 3) / 2) and results["metrics"]["accuracy"] == 1.0
+    assert set(results["num_known"].values()) == {2} and not {"accuracy", "parse_rate"} & results["num_known"].keys()
+    for text in (page, result_table(results)):
+        assert "union_mIoU (of 2)" in text and "Acc@GQA (of 2)" in text and "accuracy (of" not in text
+    assert set(results["by"]["type"]["CW"]) == {"num_samples", *results["metrics"]}
+    report(tmp_path / "all", "nextgqa", samples[::2], ["<answer>A</answer><glue>[(1, 3)]</glue>"] * 2)
+    known = json.loads((tmp_path / "all" / "results.json").read_text())
+    assert "num_known" not in known and known["metrics"] == results["metrics"]
 
 
 def test_blank_answers_and_long_ids_can_be_seen(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from videochat_r1.errors import DataError
 from videochat_r1.evaluation.answering.harness import evaluate
 from videochat_r1.evaluation.baselines.blind import best_blind, blind_answers, constant_spans, mean_metrics
 from videochat_r1.evaluation.metrics.bootstrap import bootstrap_interval, by_sample, mean_scores, paired_interval
+from videochat_r1.evaluation.metrics.score_table import ScoreTable
 from videochat_r1.evaluation.reports import drawing, page
 from videochat_r1.geometry import Box, Span
 from videochat_r1.modeling.load import eos_token_ids, load_config, load_model, load_processor, vision_token_ids
@@ -50,6 +51,43 @@ def test_means_are_per_task_and_count_failures():
 def test_rows_of_a_task_need_the_same_metrics():
     with pytest.raises(ValueError, match=r"'a1'.*\['n'\].*\['m'\]"):
         mean_scores(rows("a", [{"m": 1.0}, {"n": 1.0}]))
+
+
+BOX = Box(0.1, 0.1, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("task", "known", "unknown", "about_it"),
+    [
+        (
+            "grounded_qa",
+            GroundedChoiceTarget(("red", "blue"), "B", (Span(0.0, 4.0),), 10.0),
+            GroundedChoiceTarget(("red", "blue"), "B", (), 0.0),
+            {"mIoU"},
+        ),
+        (
+            "tracking",
+            BoxesTarget((BOX, BOX)),
+            BoxesTarget((BOX,)),
+            {"overlap_without_given", "R@0.5_without_given", "R@0.7_without_given"},
+        ),
+    ],
+)
+def test_a_truth_that_nobody_knows_counts_in_no_mean(task, known, unknown, about_it):
+    gold = TASKS[task].parse(TASKS[task].gold(known, thinking=False), known)
+    scores = [TASKS[task].scores(gold, known), TASKS[task].scores(gold, unknown), TASKS[task].scores(None, unknown)]
+    assert {name for name, value in scores[1].items() if value is None} == about_it
+    scored = rows(task, scores)
+    for means in (mean_scores(scored)[task], ScoreTable.of(scores).means()):
+        assert all(means[name] == (1.0 if name in about_it else pytest.approx(2 / 3)) for name in scores[0])
+    assert all(by_sample(scored, task, name) == {f"{task}0": 1.0} for name in about_it)
+    assert set(mean_scores(scored[1:])[task]) == set(scores[0]) - about_it
+    assert {name for name, mean in ScoreTable.of(scores[1:]).means().items() if mean is None} == about_it
+    samples = [Sample("1", task, Video(path="v.mp4"), "which?", each) for each in (known, unknown)]
+    assert set(best_blind(samples[1:], samples[1:]).metrics) == set(scores[0]) - about_it
+    if task == "grounded_qa":
+        # Tracks have to be equally long; clues are chosen on the questions that have some.
+        assert set(best_blind(samples, samples).metrics) == set(scores[0])
 
 
 def test_interval_of_equal_values_is_a_point():

@@ -17,6 +17,7 @@ EPILOG = """writes to the output folder:
   samples/        every held-out answer
   checkpoints/    the trained models, for transformers' from_pretrained
   data/           the synthetic videos
+  begun.json      options and code of the run: an interrupted one goes on if the same are there when it is started again
   quickstart.json the list of these; what is not on it is neither replaced nor removed"""
 
 

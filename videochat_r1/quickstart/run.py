@@ -16,6 +16,7 @@ from videochat_r1.datasets.synthetic import write_corpus
 from videochat_r1.errors import ConfigError
 from videochat_r1.file_lock import locked
 from videochat_r1.grpo.rollout_file import ROLLOUTS
+from videochat_r1.json_rows import read_json_rows
 from videochat_r1.outputs import OwnedFolder, refuse_to_replace, write_lines
 from videochat_r1.provenance import git_commit, package_versions
 from videochat_r1.quickstart.begun import begun_with, why_anew
@@ -78,7 +79,7 @@ class Quickstart:
     def _take_up(self) -> None:
         """Go on with an unfinished run that was begun with the same; remove anything else that is left."""
         output = self.options.output
-        begun = read_json(output / _BEGUN) if (output / _BEGUN).is_file() else {"with": None}
+        begun: dict[str, Any] = read_json(output / _BEGUN) if (output / _BEGUN).is_file() else {"with": None}
         why = why_anew(begun["with"], self._begun_with)
         if (output / _SUMMARY).exists():
             logger.info("the finished run in %s is replaced", output)
@@ -184,16 +185,18 @@ class Quickstart:
     # --- answers ----------------------------------------------------------------------------------------------------
 
     def _answer(self, name: str, model_folder: Path, samples: list[Sample], split: str = "eval") -> Rows:
-        """Greedy answers of a model, also written to `samples/<split>_<name>.jsonl`."""
+        """Greedy answers of a model, kept in `samples/<split>_<name>.jsonl`."""
         file = self.options.output / "samples" / f"{split}_{name}.jsonl"
-        file.unlink(missing_ok=True)
-        with self._timed(f"{split}_{name}"):
-            return self._workshop.answer(
-                model_folder,
-                samples,
-                output=file,
-                description=f"answering {split}: {name}",
-            )
+        if not file.is_file():
+            unfinished = file.with_suffix(".tmp")
+            unfinished.unlink(missing_ok=True)
+            with self._timed(f"{split}_{name}"):
+                self._workshop.answer(
+                    model_folder, samples, output=unfinished, description=f"answering {split}: {name}"
+                )
+            unfinished.replace(file)
+        rows = {row["id"]: row for _, row in read_json_rows(file)}
+        return [rows[sample.id] for sample in samples]
 
     def _on_longer_videos(self, samples: Mapping[str, list[Sample]], models: Mapping[str, Path]) -> dict[str, Any]:
         """The same comparison on videos longer than any in training (of the tasks that ask about time)."""

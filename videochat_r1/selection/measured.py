@@ -211,7 +211,7 @@ def _scores(line: Line, wanted: set[str]) -> list[dict[str, Any]]:
     except DataError as error:
         raise DataError(f"{line.place}, target: {error}") from error
     parsed = [task.parse(str(answer.get("completion")), target) for answer in line.answers]
-    return [task.scores(one, target) | scores for one, scores in zip(parsed, given, strict=True)]
+    return [{**task.scores(one, target), **scores} for one, scores in zip(parsed, given, strict=True)]
 
 
 def _refuse_unknown(conditions: Sequence[Condition], log: Path, known: Mapping[str, set[str]]) -> None:

@@ -14,6 +14,8 @@ from videochat_r1.sample import Sample
 
 TargetT = TypeVar("TargetT")
 ParsedT = TypeVar("ParsedT")
+Scores = Mapping[str, float | None]
+"""Metric -> value of one answer in [0, 1]; None where nobody knows the truth that it is about."""
 
 
 class Task(ABC, Generic[TargetT, ParsedT]):
@@ -160,7 +162,7 @@ class Task(ABC, Generic[TargetT, ParsedT]):
         """Whether the payloads, one per answer tag, can be read and hold nothing but the answer."""
 
     def iou(self, parsed: ParsedT | None, target: TargetT) -> float | None:
-        """Overlap with the truth in [0, 1]; 0.0 for None; None where the task has no such reward.
+        """Overlap with the truth in [0, 1]; 0.0 for None; None where the task has no such reward, or nobody knows that truth.
 
         A task may add keyword-only parameters with a default: the reward `iou` hands on those of its options that are among them.
         """
@@ -171,8 +173,8 @@ class Task(ABC, Generic[TargetT, ParsedT]):
         return None
 
     @abstractmethod
-    def scores(self, parsed: ParsedT | None, target: TargetT) -> dict[str, float]:
-        """Per-sample values in [0, 1] whose means over a benchmark are its metrics, e.g. {"mIoU": 0.4, "R1@0.5": 0.0}."""
+    def scores(self, parsed: ParsedT | None, target: TargetT) -> Scores:
+        """What has its mean over a benchmark's samples as metrics, e.g. {"mIoU": 0.4, "R1@0.5": 0.0}; None in no mean."""
 
     @abstractmethod
     def target_from_json(self, value: Mapping[str, Any]) -> TargetT:

@@ -71,11 +71,11 @@ class GroundedQA(Task[GroundedChoiceTarget, GroundedAnswer]):
             return 0.0
         return float(same_option(parsed.answer, target.answer, target.options))
 
-    def scores(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> dict[str, float]:
+    def scores(self, parsed: GroundedAnswer | None, target: GroundedChoiceTarget) -> dict[str, float | None]:
         """Accuracy and union mIoU; an answer counts as parsed if both of its parts are."""
         return {
             "accuracy": self.accuracy(parsed, target),
-            "mIoU": self.iou(parsed, target) or 0.0,
+            "mIoU": self.iou(parsed, target),
             "parse_rate": float(parsed is not None and parsed.answer is not None and bool(parsed.spans)),
         }
 

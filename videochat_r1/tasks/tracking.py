@@ -54,19 +54,23 @@ class Tracking(Task[BoxesTarget, list[Box | None]]):
         """A list of exactly as many boxes as the target has."""
         return is_box_list(payloads[0], len(target.boxes))
 
-    def iou(self, parsed: list[Box | None] | None, target: BoxesTarget, *, score_given_box: bool = True) -> float:
-        """Sum of the box IoUs over the number of true boxes; without the given box, both from the second on."""
+    def iou(
+        self, parsed: list[Box | None] | None, target: BoxesTarget, *, score_given_box: bool = True
+    ) -> float | None:
+        """Sum of the box IoUs over the number of true boxes; without the given box, both from the second on, None if there is
+        none."""
         ious = frame_ious(parsed or [], target.boxes)
         counted = ious if score_given_box else ious[1:]
-        return sum(counted) / len(counted) if counted else 0.0
+        return sum(counted) / len(counted) if counted else None
 
-    def scores(self, parsed: list[Box | None] | None, target: BoxesTarget) -> dict[str, float]:
+    def scores(self, parsed: list[Box | None] | None, target: BoxesTarget) -> dict[str, float | None]:
         """Overlap and the shares that reach 0.5 and 0.7, with the given box (as in the paper) and without it."""
-        scores: dict[str, float] = {}
+        scores: dict[str, float | None] = {}
         for suffix, score_given_box in (("", True), ("_without_given", False)):
             overlap = self.iou(parsed, target, score_given_box=score_given_box)
             scores[f"overlap{suffix}"] = overlap
-            scores |= {f"R@{threshold}{suffix}": float(overlap >= threshold) for threshold in _RECALL_THRESHOLDS}
+            for threshold in _RECALL_THRESHOLDS:
+                scores[f"R@{threshold}{suffix}"] = None if overlap is None else float(overlap >= threshold)
         return {**scores, "parse_rate": float(parsed is not None)}
 
     def target_from_json(self, value: Mapping[str, Any]) -> BoxesTarget:

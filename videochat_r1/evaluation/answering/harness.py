@@ -32,7 +32,7 @@ class ScoredSample:
         completion: what it wrote.
         parsed: JSON form of the answer that was found; None if none was.
         target: JSON form of the truth.
-        scores: the task's values in [0, 1]; all zero for a failure.
+        scores: see `Task.scores`; all zero for a failure.
         num_tokens: of the completion.
         ended: why it did.
         problem: why the model was not asked (a video that cannot be read); None if it was.
@@ -46,7 +46,7 @@ class ScoredSample:
     completion: str
     parsed: Any
     target: dict[str, Any]
-    scores: dict[str, float]
+    scores: dict[str, float | None]
     num_tokens: int
     ended: Ended | None
     problem: str | None
@@ -141,7 +141,7 @@ def score(
         completion=completion,
         parsed=task.parsed_to_json(parsed),
         target=task.target_to_json(sample.target),
-        scores=task.scores(parsed, sample.target),
+        scores=dict(task.scores(parsed, sample.target)),
         num_tokens=0 if rollout is None else len(rollout.completion_ids),
         ended=prompt.ended if rollout is None else rollout.ended,
         problem=prompt.problem,

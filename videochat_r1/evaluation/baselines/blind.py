@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videochat_r1.errors import DataError
+from videochat_r1.evaluation.metrics.bootstrap import mean_scores
 from videochat_r1.geometry import Box, Span
 from videochat_r1.sample import (
     LETTERS,
@@ -84,8 +85,10 @@ def best_blind(train: Sequence[Sample], evaluated: Sequence[Sample], metric: str
 def mean_metrics(answer: Answer, samples: Sequence[Sample]) -> dict[str, float]:
     """Metric -> mean over samples of one task when every question gets `answer(sample)`."""
     task = TASKS[samples[0].task]
-    scores = [task.scores(answer(sample), sample.target) for sample in samples]
-    return {metric: float(np.mean([score[metric] for score in scores])) for metric in scores[0]}
+    rows = [
+        {"id": sample.id, "task": task.name, "scores": task.scores(answer(sample), sample.target)} for sample in samples
+    ]
+    return mean_scores(rows)[task.name]
 
 
 def blind_answers(train: Sequence[Sample]) -> list[BlindAnswer]:
@@ -231,7 +234,9 @@ def _choice_answers(train: Sequence[Sample]) -> list[BlindAnswer]:
 
 
 def _grounded_answers(train: Sequence[Sample]) -> list[BlindAnswer]:
-    targets = [sample.target for sample in train if isinstance(sample.target, GroundedChoiceTarget)]
+    targets = [s.target for s in train if isinstance(s.target, GroundedChoiceTarget) and s.target.spans]
+    if not targets:
+        return [BlindAnswer(name, _without_spans(rule)) for name, rule in _letter_rules(train).items()]
     spans = _span_constants([target.spans for target in targets], [target.duration for target in targets])
     task = TASKS["grounded_qa"]
 
@@ -245,6 +250,10 @@ def _grounded_answers(train: Sequence[Sample]) -> list[BlindAnswer]:
         return lambda sample: GroundedAnswer(rule(sample), (clue(sample.target.duration),))  # type: ignore[union-attr]
 
     return [BlindAnswer(f"{name}; {clue_name}", both(rule)) for name, rule in _letter_rules(train).items()]
+
+
+def _without_spans(rule: Callable[[Sample], str]) -> Answer:
+    return lambda sample: GroundedAnswer(rule(sample), ())
 
 
 def _number_answers(train: Sequence[Sample]) -> list[BlindAnswer]:

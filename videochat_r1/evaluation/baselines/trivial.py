@@ -33,6 +33,7 @@ _CHOICE_METRICS = ("accuracy",)
 _ANSWERED = (ChoiceTarget, LabelTarget, NumberTarget, TextTarget)
 _NOT_SPAN_METRICS = ("accuracy", "Acc@GQA")
 NO_TRAIN_ANNOTATIONS = "needs the training annotations: --train-annotations PATH"
+NO_TRAIN_SPANS = "the training annotations give no spans"
 NO_DURATIONS = "the annotations give no durations: --durations PATH"
 
 
@@ -144,13 +145,14 @@ def _add_spans(
         benchmark, samples, lambda sample: _span_answer(sample, _whole(sample)), leave_out=_NOT_SPAN_METRICS
     )
     baselines.notes["whole_video"] = "from 0 to the duration"
-    if train is None:
-        baselines.notes["best_constant_interval"] = NO_TRAIN_ANNOTATIONS
+    known = [sample for sample in train or () if _true_spans(sample)]
+    if not known:
+        baselines.notes["best_constant_interval"] = NO_TRAIN_ANNOTATIONS if train is None else NO_TRAIN_SPANS
         return
-    if not all(_duration(sample) > 0.0 for sample in train):
+    if not all(_duration(sample) > 0.0 for sample in known):
         baselines.notes["best_constant_interval"] = f"of the training split {NO_DURATIONS}"
         return
-    interval, baselines.notes["best_constant_interval"] = best_constant_interval(train)
+    interval, baselines.notes["best_constant_interval"] = best_constant_interval(known)
     baselines.metrics["best_constant_interval"] = _scored(
         benchmark,
         samples,

@@ -18,6 +18,7 @@ from videochat_r1.judge import Judge
 from videochat_r1.parsing import answer_text, official_letter
 from videochat_r1.sample import BoxesTarget, ChoiceTarget, GroundedChoiceTarget, LabelTarget, Sample, SpanTarget, Video
 from videochat_r1.tasks import TASKS
+from videochat_r1.tasks.base import Scores
 
 ALL = "all"
 OFFICIAL_ACCURACY = "accuracy_official"
@@ -63,7 +64,7 @@ class Judgement:
         unscored: why there are none.
     """
 
-    scores: dict[str, float] | None
+    scores: Scores | None
     verdicts: dict[str, Any] = field(default_factory=dict)
     unscored: str | None = None
 
@@ -129,8 +130,8 @@ class Benchmark(ABC):
         """The parsed answer for result files."""
         return TASKS[sample.task].parsed_to_json(parsed)
 
-    def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
-        """Metric -> value of one sample in [0, 1]; for None, 0 in every metric that does not depend on the form of the answer."""
+    def score(self, parsed: Any, sample: Sample) -> Scores:
+        """Of one sample; for None, 0 in every metric that does not depend on the form of the answer."""
         return TASKS[sample.task].scores(parsed, sample.target)
 
     def official_scores(self, completion: str | None, sample: Sample) -> dict[str, float]:

@@ -16,6 +16,7 @@ from videochat_r1.parsing import answer_text, parse_boxes
 from videochat_r1.parsing.numbers import MAX_ANSWER_CHARS
 from videochat_r1.sample import BoxesTarget, Sample
 from videochat_r1.tasks import TASKS
+from videochat_r1.tasks.base import Scores
 
 DENSE = "dense_truth"
 _BOX_CHARS = 200
@@ -85,7 +86,7 @@ class GOT10k(CorpusBenchmark):
         boxes = parsed.at_instants if parsed.dense is None else parsed.dense
         return [None if box is None else list(box) for box in boxes]
 
-    def score(self, parsed: Boxes | None, sample: Sample) -> dict[str, float]:
+    def score(self, parsed: Boxes | None, sample: Sample) -> Scores:
         """The paper's metrics, and the official ones or their interpolated likeness."""
         task = TASKS[sample.task]
         scores = task.scores(None if parsed is None else parsed.at_instants, sample.target)
@@ -93,10 +94,10 @@ class GOT10k(CorpusBenchmark):
         if parsed is None or truth is None:
             return scores
         if parsed.dense is not None:
-            return scores | sequence_scores(to_pixels(parsed.dense, truth.size), truth)
+            return {**scores, **sequence_scores(to_pixels(parsed.dense, truth.size), truth)}
         boxes = interpolate_boxes(parsed.at_instants, sample.extra["frame_indices"], len(truth.boxes))
         interpolated = sequence_scores(to_pixels(boxes, truth.size), truth)
-        return scores | {f"{name}_interpolated": value for name, value in interpolated.items()}
+        return {**scores, **{f"{name}_interpolated": value for name, value in interpolated.items()}}
 
     def weights(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
         """The official metrics pool frames, so a sequence weighs as many as it has."""

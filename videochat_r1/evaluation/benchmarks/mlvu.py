@@ -14,6 +14,7 @@ from videochat_r1.judge import Judge
 from videochat_r1.judge.answers import scene_question, summary_question
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 from videochat_r1.tasks import TASKS
+from videochat_r1.tasks.base import Scores
 from videochat_r1.text import listing
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class MLVU(ChoiceBenchmark):
         """Open ones."""
         return _part(sample) is not None
 
-    def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
+    def score(self, parsed: Any, sample: Sample) -> Scores:
         """Accuracy, and the same for the mean of tasks; of an open question only what can be told without a judge."""
         if self.is_judged(sample):
             return {"parse_rate": float(parsed is not None)}

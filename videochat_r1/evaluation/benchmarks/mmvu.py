@@ -14,6 +14,7 @@ from videochat_r1.judge.answers import final_option_question, same_answer_questi
 from videochat_r1.parsing import option_texts
 from videochat_r1.sample import LETTERS, ChoiceTarget, Sample, Video
 from videochat_r1.tasks import TASKS
+from videochat_r1.tasks.base import Scores
 
 CHOICE, OPEN = "multiple-choice", "open-ended"
 _SUBJECTS: Mapping[str, tuple[str, ...]] = {
@@ -62,7 +63,7 @@ class MMVU(VideoR1Benchmark):
         """By the kind of question, in either form."""
         return CHOICE if isinstance(sample.target, ChoiceTarget) else OPEN
 
-    def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
+    def score(self, parsed: Any, sample: Sample) -> Scores:
         """Of an open question only what can be told without a judge."""
         return {"parse_rate": float(parsed is not None)} if self.is_judged(sample) else super().score(parsed, sample)
 

@@ -6,6 +6,7 @@ from videochat_r1.evaluation.benchmarks.base import CorpusBenchmark
 from videochat_r1.evaluation.metrics.grounding import nextgqa_scores
 from videochat_r1.sample import GroundedChoiceTarget, Sample
 from videochat_r1.tasks import TASKS
+from videochat_r1.tasks.base import Scores
 
 
 class NExTGQA(CorpusBenchmark):
@@ -24,7 +25,7 @@ class NExTGQA(CorpusBenchmark):
         "Acc@GQA": "share of questions with the right option and IoP >= 0.5 (NExT-GQA)",
     }
 
-    def score(self, parsed: Any, sample: Sample) -> dict[str, float]:
+    def score(self, parsed: Any, sample: Sample) -> Scores:
         """Accuracy, and for `grounded_qa` the official metrics and the paper's."""
         task = TASKS[sample.task]
         if not isinstance(sample.target, GroundedChoiceTarget):

@@ -221,10 +221,10 @@ def _is_before(sample: Sample) -> bool:
     return sample.extra.get("track") == BEFORE
 
 
-def _by_time(scores: dict[str, float], sample: Sample) -> dict[str, float]:
+def _by_time(scores: Mapping[str, Any], sample: Sample) -> dict[str, Any]:
     """The scores, of what is asked without a lecture under names of their own, with a place for the gains."""
     if not _is_before(sample):
-        return scores
+        return dict(scores)
     gains = {gain: 0.0 for name, gain in _GAINS.items() if name in scores}
     return {f"{name}_{BEFORE}" if name in _GAINS else name: value for name, value in scores.items()} | gains
 

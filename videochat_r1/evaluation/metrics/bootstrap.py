@@ -1,6 +1,5 @@
 """Means over a benchmark's samples, and how sure they are: bootstrap intervals, paired where two models answered the same."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,8 @@ _BLOCK_ENTRIES = 4_000_000
 
 
 def mean_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Task -> metric -> mean of the rows' `scores`; a failed sample is a row of zeros and counts like any other.
+    """Task -> metric -> mean of the rows' `scores`; a failed sample is a row of zeros and counts like any other. A score of None
+    counts in no mean.
 
     Raises:
         ValueError: rows of one task that do not have the same metrics.
@@ -27,7 +27,7 @@ def mean_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]
 
 
 def score_columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Task -> metric -> one value per row, in the order of the rows.
+    """Task -> metric -> one value per row that has one, in the order of the rows; no metric without any.
 
     Raises:
         ValueError: rows of one task that do not have the same metrics.
@@ -35,14 +35,14 @@ def score_columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list
     columns: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         task, scores = str(row["task"]), row["scores"]
-        of_task = columns.setdefault(task, defaultdict(list))
-        if of_task and set(of_task) != set(scores):
+        of_task = columns.setdefault(task, {metric: [] for metric in scores})
+        if set(of_task) != set(scores):
             raise ValueError(
                 f"sample {row['id']!r} of task {task} has the metrics {sorted(scores)}, others {sorted(of_task)}"
             )
         for metric, value in scores.items():
-            of_task[metric].append(float(value))
-    return {task: dict(of_task) for task, of_task in columns.items()}
+            of_task[metric] += [] if value is None else [float(value)]
+    return {task: {metric: values for metric, values in of_task.items() if values} for task, of_task in columns.items()}
 
 
 def bootstrap_interval(
@@ -81,8 +81,9 @@ def paired_interval(
 
 
 def by_sample(rows: Iterable[Mapping[str, Any]], task: str, metric: str) -> dict[str, float]:
-    """Sample id -> its value of one metric of one task."""
-    return {str(row["id"]): float(row["scores"][metric]) for row in rows if row["task"] == task}
+    """Sample id -> its value of one metric of one task, of those that have one."""
+    values = {str(row["id"]): row["scores"][metric] for row in rows if row["task"] == task}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def _resampled_means(values: NDArray[np.float64], seed: int, num_resamples: int) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ def overlap_and_precision(span: Span, truth: Span) -> tuple[float, float]:
     return intersection / hull, intersection / (span.end - span.start)
 
 
-def nextgqa_scores(predicted: Sequence[Span], truths: Sequence[Span], *, correct: bool) -> dict[str, float]:
+def nextgqa_scores(predicted: Sequence[Span], truths: Sequence[Span], *, correct: bool) -> dict[str, float | None]:
     """The metrics of NExT-GQA (Xiao et al. 2024) for one question, and the paper's IoU of the unions.
 
     The official metrics know one predicted span: of several, the first counts. It is held against every true span; the best
@@ -39,13 +39,13 @@ def nextgqa_scores(predicted: Sequence[Span], truths: Sequence[Span], *, correct
 
     Args:
         predicted: the clue spans of the answer, in its order.
-        truths: the annotated spans.
+        truths: the annotated spans; none of a question whose clue nobody knows, which has None in every metric.
         correct: whether the chosen option is right.
     """
     pairs = [overlap_and_precision(predicted[0], truth) for truth in truths] if predicted else []
     iou = max((pair[0] for pair in pairs), default=0.0)
     iop = max((pair[1] for pair in pairs), default=0.0)
-    return {
+    scores = {
         "Acc@GQA": float(correct and iop >= 0.5),
         "mIoP": iop,
         **{f"IoP@{threshold}": float(iop >= threshold) for threshold in _NEXTGQA_THRESHOLDS},
@@ -53,3 +53,4 @@ def nextgqa_scores(predicted: Sequence[Span], truths: Sequence[Span], *, correct
         **{f"IoU@{threshold}": float(iou >= threshold) for threshold in _NEXTGQA_THRESHOLDS},
         "union_mIoU": span_set_iou(predicted, truths),
     }
+    return {name: score if truths else None for name, score in scores.items()}

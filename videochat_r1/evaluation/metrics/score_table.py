@@ -31,24 +31,25 @@ class ScoreTable:
     @classmethod
     def of(
         cls,
-        rows: Sequence[Mapping[str, float]],
+        rows: Sequence[Mapping[str, float | None]],
         weights: Mapping[str, Sequence[float]] | None = None,
         derived: Mapping[str, Derived] | None = None,
     ) -> "ScoreTable":
         """The table of per-sample scores; a metric that any row has is 0 in the rows that lack it.
 
         Args:
-            rows: metric -> score, one per sample.
+            rows: metric -> score, one per sample; None weighs nothing.
             weights: metric -> one weight per sample; metrics without any are plain means.
             derived: see the class.
         """
         names = tuple(dict.fromkeys(name for row in rows for name in row))
         values = np.array([[row.get(name, 0.0) for name in names] for row in rows], dtype=np.float64)
-        table = np.ones((len(rows), len(names)))
+        values = values.reshape(len(rows), len(names))
+        table = np.ones(values.shape)
         for column, name in enumerate(names):
             if weights is not None and name in weights:
                 table[:, column] = weights[name]
-        return cls(names, values.reshape(len(rows), len(names)), table, derived or {})
+        return cls(names, np.nan_to_num(values), np.where(np.isnan(values), 0.0, table), derived or {})
 
     def means(self) -> dict[str, float | None]:
         """Metric -> weighted mean; None where all weights are 0."""

@@ -15,7 +15,7 @@ from videochat_r1.errors import VideoError
 from videochat_r1.evaluation.benchmarks import BENCHMARKS
 from videochat_r1.evaluation.reports.drawing import Lane, film_strip, histogram, legend, time_line
 from videochat_r1.evaluation.reports.page import cards, example, page, paragraph, section, table
-from videochat_r1.evaluation.reports.summary import percent
+from videochat_r1.evaluation.reports.summary import percent, with_known
 from videochat_r1.geometry import Box, Span
 from videochat_r1.outputs import write_lines
 from videochat_r1.rollout.ended import shares_in_words
@@ -77,7 +77,9 @@ def write_report(folder: Path, results: Mapping[str, Any], rows: Sequence[Row], 
             "Metrics", _metrics(results), "In percent, with bootstrap intervals, beside answers that ignore the video."
         ),
         section("Definitions", _notes(results)),
-        _distributions({name: [_score(row, name) for row in scored] for name in drawn}),
+        _distributions(
+            {name: [_score(row, name) for row in scored if row["scores"].get(name, 0.0) is not None] for name in drawn}
+        ),
         *(section(f"By {name.replace('_', ' ')}", _groups(groups)) for name, groups in results["by"].items()),
     ]
     if results["failures"]:
@@ -103,7 +105,12 @@ def _metrics(results: Mapping[str, Any]) -> str:
     baselines = {name: means for name, means in results["baselines"].items() if means is not None}
     names = list(results["metrics"])
     rows = [
-        [name, percent(value), _interval(results, name), *(percent(means.get(name)) for means in baselines.values())]
+        [
+            with_known(name, results),
+            percent(value),
+            _interval(results, name),
+            *(percent(means.get(name)) for means in baselines.values()),
+        ]
         for name, value in results["metrics"].items()
     ]
     header = ["metric", "result", "95 % interval", *(name.replace("_", " ") for name in baselines)]
@@ -213,8 +220,8 @@ def _end(text: str) -> str:
 
 
 def _score(row: Row, metric: str) -> float:
-    """0.0 for an unscored row, which is shown nowhere as scored."""
-    return float((row["scores"] or {}).get(metric, 0.0))
+    """0.0 for an unscored row, which is shown nowhere as scored, and where the truth is not known."""
+    return float((row["scores"] or {}).get(metric) or 0.0)
 
 
 def _truth(sample: Sample, target: Mapping[str, Any]) -> str:

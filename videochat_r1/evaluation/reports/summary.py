@@ -30,7 +30,7 @@ def result_table(results: Mapping[str, Any]) -> str:
         interval = results["ci95"].get(metric)
         shown = "" if interval is None else f"[{percent(interval[0])}, {percent(interval[1])}]"
         others = [percent(means.get(metric)) for means in baselines.values()]
-        rows.append([metric, percent(value), shown, *others])
+        rows.append([with_known(metric, results), percent(value), shown, *others])
     lines = [head, aligned(rows)]
     for key, means in results["baselines"].items():
         note = results["baseline_notes"].get(key)
@@ -55,6 +55,12 @@ def _judged(results: Mapping[str, Any]) -> str:
 def _breakdown(name: str, groups: Mapping[str, Mapping[str, float | None]], metric: str) -> str:
     parts = [f"{group} {percent(means.get(metric))} ({means['num_samples']:,})" for group, means in groups.items()]
     return f"{metric} by {name}: {', '.join(parts)}"
+
+
+def with_known(metric: str, results: Mapping[str, Any]) -> str:
+    """The metric's name; where nobody knows the truth of some samples, with the number of the others."""
+    known = results.get("num_known", {}).get(metric)
+    return metric if known is None else f"{metric} (of {known:,})"
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -161,7 +161,7 @@ def _score(
         return 0.0
     completion = in_fractions(prediction.completion, prediction, scoring)
     parsed = benchmark.parse(completion, sample, untagged=scoring.untagged)
-    return benchmark.score(parsed, sample).get(headline, 0.0)
+    return benchmark.score(parsed, sample).get(headline) or 0.0
 
 
 def check_videos(samples: Sequence[Sample]) -> None:

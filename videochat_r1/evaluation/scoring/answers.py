@@ -1,5 +1,6 @@
 """From completions to a result: parse, score, average, break down, compare with answers that ignore the video."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from videochat_r1.parsing.box_units import BoxFormat, BoxUnits, check_box_format
 from videochat_r1.rollout.ended import Ended, ended_shares
 from videochat_r1.sample import Sample, media_in_row
 from videochat_r1.tasks import TASKS
+from videochat_r1.tasks.base import Scores
 
 NORMALISED_SUFFIX = "_normalised"
 """Of the metrics of boxes read as fractions, beside those of boxes in the units that were asked for."""
@@ -112,6 +114,7 @@ def score_answers(
         "failures": failures,
         **({"ended": ended_shares(ended)} if len(ended) == len(rows) else {}),
         **judged,
+        **_known([rows[place]["scores"] for place in scored]),
         "metrics": table.means(),
         "ci95": table.intervals(options.bootstrap, options.seed),
         "by": _breakdowns(table, [rows[place]["by"] for place in scored]),
@@ -119,6 +122,12 @@ def score_answers(
         "definitions": dict(benchmark.definitions),
     }
     return Evaluation(results, rows)
+
+
+def _known(scores: Sequence[Scores]) -> dict[str, dict[str, int]]:
+    """`num_known`: of the metrics whose truth is not known for every sample, for how many it is; nothing where all are."""
+    unknown = Counter(name for row in scores for name, value in row.items() if value is None)
+    return {"num_known": {name: len(scores) - count for name, count in unknown.items()}} if unknown else {}
 
 
 def check_boxes(benchmark: Benchmark, options: ScoringOptions) -> None:
@@ -144,7 +153,8 @@ def _score(
     # A recorded failure counts 0 whatever was written beside it.
     given = None if prediction.failure is not None else prediction.completion
     read = None if given is None else in_fractions(given, prediction, options)
-    parsed, scores = _read(benchmark, sample, read, options)
+    parsed, own = _read(benchmark, sample, read, options)
+    scores = dict(own)
     if options.box_format != "normalised":
         _, as_fractions = _read(benchmark, sample, given, options)
         scores |= {f"{name}{NORMALISED_SUFFIX}": value for name, value in as_fractions.items()}
@@ -168,12 +178,10 @@ def _score(
     }
 
 
-def _read(
-    benchmark: Benchmark, sample: Sample, completion: str | None, options: ScoringOptions
-) -> tuple[Any, dict[str, float]]:
+def _read(benchmark: Benchmark, sample: Sample, completion: str | None, options: ScoringOptions) -> tuple[Any, Scores]:
     """The answer in a completion, and its scores."""
     parsed = None if completion is None else benchmark.parse(completion, sample, untagged=options.untagged)
-    return parsed, benchmark.score(parsed, sample) | benchmark.official_scores(completion, sample)
+    return parsed, {**benchmark.score(parsed, sample), **benchmark.official_scores(completion, sample)}
 
 
 def _judge(
