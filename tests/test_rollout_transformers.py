@@ -17,6 +17,7 @@ from tests.tiny_prompts import PAD, make_media_prompt, make_prompt, make_questio
 from tests.tiny_prompts import make_model as make_flat_model
 from videochat_r1.errors import ConfigError
 from videochat_r1.grpo.shared_prefix import completion_logps, encode_media, install_shared_prefix
+from videochat_r1.modeling import products
 from videochat_r1.modeling.attention_kernels import MATH
 from videochat_r1.modeling.families import FAMILIES, family_of
 from videochat_r1.modeling.inputs import PromptInputs
@@ -106,8 +107,11 @@ def test_greedy_notices_wrong_positions() -> None:
     assert ids_of(made)[0] != ids_of(made)[1]
 
 
+@pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_logps_are_the_trainers(family: str) -> None:
+def test_logps_are_the_trainers(family: str, onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not onednn:  # as on a GPU
+        monkeypatch.setattr(products, "_HAS_ONEDNN", False)
     model = make_model(family)
     add_fused_lm_head(model, temperature=TEMPERATURE, outputs=("log_probs", "entropy"))
     install_shared_prefix(model)
@@ -130,6 +134,28 @@ def test_logps_are_the_trainers(family: str) -> None:
             share_prompt=share_prompt, compute_entropy=False, pad_token_id=PAD,
         )  # fmt: skip
         torch.testing.assert_close(sampled, logps.detach(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bf16_is_as_exact_as_the_trainer(family: str) -> None:
+    exact = make_model(family)
+    half = copy.deepcopy(exact).to(torch.bfloat16)
+    for model in (exact, half):
+        add_fused_lm_head(model, temperature=TEMPERATURE, outputs=("log_probs", "entropy"))
+        install_shared_prefix(model)
+    prompts = ragged_prompts(half)
+    groups = TransformersEngine(half, PAD).generate(
+        prompts, num_generations=4, settings=sampling(half, 20), noise_seeds=seeds(3, 4)
+    )
+    flat = [rollout for group in groups for rollout in group]
+    ids, sampled = (torch.tensor([list(getattr(one, name)) for one in flat]) for name in ("completion_ids", "logps"))
+    batch = ([prompt for prompt in prompts for _ in range(4)], ids, torch.ones_like(ids))
+    with torch.no_grad():
+        right, trained = (
+            completion_logps(model, *batch, share_prompt=False, compute_entropy=False, pad_token_id=PAD)[0]
+            for model in (exact, half)
+        )
+    assert 0 < (sampled - right).abs().mean() <= 1.5 * (trained - right).abs().mean()
 
 
 def test_lora_weights_count() -> None:

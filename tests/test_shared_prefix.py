@@ -270,11 +270,11 @@ def test_one_wrong_position_shows(place: int) -> None:
     assert difference.abs().max() > 10 * TOLERANCE
 
 
-@pytest.mark.parametrize("variant", ["plain", "part", "qwen2_vl", "lora", "frozen tower", "checkpointing"])
+@pytest.mark.parametrize("variant", ["plain", "part", "qwen2_vl", "qwen3_vl", "lora", "frozen tower", "checkpointing"])
 @pytest.mark.parametrize("wrong", ["nothing", "seconds", "position", "pixel", "mask"])
 def test_every_comparison_with_repeated_prompts_notices_one_wrong_entry(variant: str, wrong: str) -> None:
     """Shared prompts with one thing wrong against repeated ones without, in log-probabilities and in gradients."""
-    model = prepare(make_model("qwen2_vl" if variant == "qwen2_vl" else "qwen2_5_vl"))
+    model = prepare(make_model(variant if variant in FAMILIES else DEFAULT_FAMILY))
     prompts, ids, mask = ragged_batch(model)
     if variant == "part":  # of two groups
         prompts, ids, mask = prompts[1:4], ids[1:4], mask[1:4]
@@ -292,8 +292,8 @@ def test_every_comparison_with_repeated_prompts_notices_one_wrong_entry(variant:
         model.train()
     repeated = logps_and_gradients(wrapped, prompts, ids, mask, share_prompt=False)
     if wrong == "seconds":
-        if variant == "qwen2_vl":
-            pytest.skip("Qwen2-VL counts temporal steps, whatever their seconds")
+        if variant in FAMILIES:
+            pytest.skip("only Qwen2.5-VL's positions know seconds")
         first = make_prompt(model, 1, (4, 4, 6), 1.0)
         prompts = [first] * own + prompts[own:]
     elif wrong == "position":
