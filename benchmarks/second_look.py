@@ -64,8 +64,8 @@ GAINS = (
 )
 COLOURS = {"one": "before", "two": "after"}
 CURVES = {
-    "IoU of first clues": {"one": "rewards/iou/mean", "two": "looks/1/rewards/iou/mean"},
-    "accuracy of last answers": dict.fromkeys(WAYS, "rewards/accuracy/mean"),
+    "IoU of clues": {"one": "rewards/iou/mean", "two": "looks/1/rewards/iou/mean"},
+    "accuracy": dict.fromkeys(WAYS, "rewards/accuracy/mean"),
 }
 """Title -> looks that are trained -> name in `metrics.jsonl`, where the reward applies."""
 NUM_RESAMPLES = 4000
