@@ -59,12 +59,13 @@ ARMS = {
 """Name -> what is asked, and whose answer counts: the first look's, or the one that stands."""
 GAINS = (
     ("(iii) two looks trained", "(ii) one look trained, two taken"),
+    ("(iii) two looks trained", "start, two looks"),
     ("(ii) one look trained, two taken", "start, two looks"),
 )
 COLOURS = {"one": "before", "two": "after"}
 CURVES = {
-    "IoU of first clues": {"one": "rewards/iou/mean", "two": "looks/1/rewards/iou/mean"},
-    "accuracy of last answers": dict.fromkeys(WAYS, "rewards/accuracy/mean"),
+    "IoU of clues": {"one": "rewards/iou/mean", "two": "looks/1/rewards/iou/mean"},
+    "accuracy": dict.fromkeys(WAYS, "rewards/accuracy/mean"),
 }
 """Title -> looks that are trained -> name in `metrics.jsonl`, where the reward applies."""
 NUM_RESAMPLES = 4000
