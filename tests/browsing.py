@@ -86,7 +86,7 @@ def plays(page, act, begin, end):
     act()
     comes(
         lambda: [value for told in page.evaluate("window.played") for value in told],
-        ["play", pytest.approx(begin, abs=0.05), "pause", pytest.approx(end, abs=0.05)],
+        ["play", pytest.approx(begin, abs=0.05), "pause", pytest.approx(end, abs=0.001)],
     )
 
 
