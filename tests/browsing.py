@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.window_runs import wait_for
+from tests.window_runs import SECONDS_TO_WAIT, wait_for
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="Playwright is not installed: training_scripts/setup.sh dev"
 )
 CHROMIUM = Path("/usr/bin/chromium")
-SECONDS_TO_WAIT = 60.0
-"""A machine may be loaded; who waits for what comes waits no longer than that."""
 expect = sync_api.expect
 expect.set_options(timeout=1000 * SECONDS_TO_WAIT)
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium: apt-get install chromium")
@@ -45,7 +43,7 @@ def fresh_tab(chromium):
 
 def until(page, expression):
     """Waits for it to hold. The page's policy lets Playwright's own waiting run no code in it."""
-    wait_for(lambda: page.evaluate(expression), SECONDS_TO_WAIT)
+    wait_for(lambda: page.evaluate(expression))
 
 
 def comes(read: Callable[[], Any], expected: Any) -> None:
@@ -86,7 +84,7 @@ def plays(page, act, begin, end):
     act()
     comes(
         lambda: [value for told in page.evaluate("window.played") for value in told],
-        ["play", pytest.approx(begin, abs=0.05), "pause", pytest.approx(end, abs=0.05)],
+        ["play", pytest.approx(begin, abs=0.05), "pause", pytest.approx(end, abs=0.001)],
     )
 
 

@@ -121,7 +121,7 @@ def test_a_box_is_drawn_around_what_it_was_told_of(open_page, tmp_path, name, co
             within = seen[top + 3 : bottom - 3, left + 3 : right - 3]
             return within.min() > 150 and max(side.max() for side in around) < 100
 
-        wait_for(is_around_what_is_white, 20.0)
+        wait_for(is_around_what_is_white)
 
 
 def test_a_clip_begins_at_its_start_and_image_files_stand_until_the_next(open_page):
