@@ -407,6 +407,7 @@ def test_a_left_out_group_weighs_nothing_and_the_others_their_full_share(folder,
     samples = make_corpus(folder, 2)
     broken = Sample("broken", samples[0].task, Video(path=str(folder / "no.mp4")), "q", samples[0].target, 2.0, "toy")
     options = {"max_steps": 1, "max_grad_norm": 0.0, "optim": "sgd", "beta": 0.0, "loss_type": loss_type}
+    options["entropy_coef"] = 0.05
     alone = make_trainer(folder, samples=[samples[0]], prompts_per_step=1, **options)
     alone.train()
     beside = make_trainer(folder, samples=[samples[0], broken], **options)
