@@ -59,6 +59,7 @@ ARMS = {
 """Name -> what is asked, and whose answer counts: the first look's, or the one that stands."""
 GAINS = (
     ("(iii) two looks trained", "(ii) one look trained, two taken"),
+    ("(iii) two looks trained", "start, two looks"),
     ("(ii) one look trained, two taken", "start, two looks"),
 )
 COLOURS = {"one": "before", "two": "after"}
@@ -109,7 +110,8 @@ class Bench:
                 samples = write_samples(data, split, count, seed=START_SEED, one_side=split == "eval")
                 named = [replace(sample, media=Video(path=Path(str(sample.video.path)).name)) for sample in samples]
                 write_manifest(data / f"{split}.jsonl", named)
-                write_manifest(data / "answers.jsonl", [without_clues(sample) for sample in named])
+                if split == "train":
+                    write_manifest(data / "answers.jsonl", [without_clues(sample) for sample in named])
         train, asked = (read_manifest(data / f"{split}.jsonl", data) for split in sizes)
         wanted: dict[str, Callable[[], dict[str, Any]]] = {
             START: lambda: self._start(train, asked),
@@ -151,7 +153,8 @@ class Bench:
 
     def _train(self, training: Training, asked: Sequence[Sample]) -> dict[str, Any]:
         pace = read_json(self.file(PACE))
-        updates = round(self._arguments.updates * pace["one"] / pace[training.way])
+        of_one = self._arguments.updates if training.known == "clues" else self._arguments.answers_updates
+        updates = round(of_one * pace["one"] / pace[training.way])
         seconds = self._grpo(training, training.name, updates)
         model = self._output / "checkpoints" / training.name
         metrics = MetricsReader(model / METRICS)
@@ -272,6 +275,7 @@ def main() -> None:
     parser.add_argument("--letter-updates", type=int, default=500, help="of SFT, on letters alone")
     parser.add_argument("--sft-updates", type=int, default=1200, help="of SFT, on answers with clues")
     parser.add_argument("--updates", type=int, default=400, help="of GRPO over one look; two get as many as fit")
+    parser.add_argument("--answers-updates", type=int, default=800, help="the same with answers alone, which tell less")
     parser.add_argument("--pace-updates", type=int, default=10, help="of each short training that tells the pace")
     parser.add_argument("--pace-rounds", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
