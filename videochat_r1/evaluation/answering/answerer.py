@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, ProcessorMixin
 
 from videochat_r1.errors import ConfigError, DivergedError, first_ten
 from videochat_r1.evaluation.answering.harness import completion_text
@@ -76,7 +76,7 @@ class Answerer:
             load=FrameCache(memory_bytes=_CACHE_BYTES).load,
         )
         self.factor = self.builder.factor
-        self._engine, eos = make_engine(options, device, max_kept_tokens)
+        self._engine, eos = make_engine(options, processor, device, max_kept_tokens)
         self.sampling = options.sampling(
             dict.fromkeys([self.tokenizer.eos_token_id, *eos]), vision_token_ids(processor)
         )
@@ -145,7 +145,7 @@ class Answerer:
 
 
 def make_engine(
-    options: RunOptions, device: torch.device, max_kept_tokens: int = 0
+    options: RunOptions, processor: ProcessorMixin, device: torch.device, max_kept_tokens: int = 0
 ) -> tuple[RolloutEngine, tuple[int, ...]]:
     """The engine and the ids that end a completion, tokenizer's and checkpoint's.
 
@@ -178,7 +178,6 @@ def _transformers_engine(
         raise ConfigError(
             f"cannot load the model {options.model!r} with --attn-implementation {options.attn_implementation}: {error}"
         ) from error
-    processor = load_processor(options.model)
     eos = eos_token_ids(model, processor)
     if options.adapter is not None:
         from peft import PeftModel
