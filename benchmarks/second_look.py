@@ -4,13 +4,15 @@
 
 A tiny Qwen2.5-VL is trained from random weights, with the project's SFT, until it names clues (`benchmarks/episodes/` says what
 the videos show and how it is trained). From there GRPO goes on over one look or over
-two, `second_look` being all that differs, and every model is asked about videos that it has not seen. Both ways get equally
-many seconds: `pace` trains them in turns and counts the processor's seconds of an update, and the two looks get as many updates
-as fit in those of one. Each part (the start, the pace, and a training of one way and seed) is done once and kept in the output
-folder under its name: the same command goes on where it was interrupted, and `--parts` does only those named.
+two, `second_look` being all that differs, and every model is asked about videos that it has not seen: once with the true clues
+of the training questions (`clues`), once with their answers alone (`answers`), as most question corpora have them. Both ways get
+equally many seconds: `pace` trains them in turns and counts the processor's seconds of an update, and the two looks get as many
+updates as fit in those of one. Each part (the start, the pace, and a training of one kind, way and seed) is done once and kept in
+the output folder under its name: the same command goes on where it was interrupted, and `--parts` does only those named.
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import time
@@ -42,6 +44,8 @@ from videochat_r1.video.cache import FrameCache
 RECIPES = Path(__file__).resolve().parent / "episodes"
 WAYS: dict[str, tuple[str, ...]] = {"one": ("--second_look", "null"), "two": ()}
 """Looks that are trained -> flags beside the recipe."""
+KNOWN: dict[str, tuple[str, ...]] = {"clues": (), "answers": ("--mixture.0.manifest", "answers.jsonl")}
+"""What is known of the questions that are trained -> flags beside the recipe."""
 START, PACE = "start", "pace"
 START_SEED = 1
 """Of the videos and of SFT. Whether a start has begun to find the clues is up to chance: this one has, and has not finished."""
@@ -62,7 +66,7 @@ CURVES = {
     "IoU of first clues": {"one": "rewards/iou/mean", "two": "looks/1/rewards/iou/mean"},
     "accuracy of last answers": dict.fromkeys(WAYS, "rewards/accuracy/mean"),
 }
-"""Title -> looks that are trained -> name in `metrics.jsonl`."""
+"""Title -> looks that are trained -> name in `metrics.jsonl`, where the reward applies."""
 NUM_RESAMPLES = 4000
 
 Values = NDArray[np.float64]
@@ -70,15 +74,16 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One part: looks to train, with one seed."""
+    """One part: what is known of the questions, looks to train, with one seed."""
 
+    known: str
     way: str
     seed: int
 
     @property
     def name(self) -> str:
         """Of the part, and of its file and folder."""
-        return f"{self.way}-{self.seed}"
+        return f"{self.known}-{self.way}-{self.seed}"
 
 
 def true_span(sample: Sample, clues: Sequence[Span], duration: float) -> list[Span]:
@@ -93,7 +98,8 @@ class Bench:
         self._arguments = arguments
         self._output: Path = arguments.output
         self._cache = FrameCache(memory_bytes=1 << 30)
-        self.trainings = [Training(way, seed) for seed in range(arguments.seeds) for way in WAYS]
+        seeds = range(arguments.seeds)
+        self.trainings = [Training(known, way, seed) for known in KNOWN for seed in seeds for way in WAYS]
 
     def run(self, parts: Sequence[str]) -> None:
         """Do the named parts that are not done yet, and those that they need; all without names."""
@@ -103,6 +109,8 @@ class Bench:
                 samples = write_samples(data, split, count, seed=START_SEED, one_side=split == "eval")
                 named = [replace(sample, media=Video(path=Path(str(sample.video.path)).name)) for sample in samples]
                 write_manifest(data / f"{split}.jsonl", named)
+                if split == "train":
+                    write_manifest(data / "answers.jsonl", [without_clues(sample) for sample in named])
         train, asked = (read_manifest(data / f"{split}.jsonl", data) for split in sizes)
         wanted: dict[str, Callable[[], dict[str, Any]]] = {
             START: lambda: self._start(train, asked),
@@ -138,13 +146,14 @@ class Bench:
         seconds = dict.fromkeys(WAYS, 0.0)
         for _ in range(self._arguments.pace_rounds):
             for way in WAYS:
-                seconds[way] += self._grpo(Training(way, 0), PACE, self._arguments.pace_updates)
+                seconds[way] += self._grpo(Training("clues", way, 0), PACE, self._arguments.pace_updates)
         updates = self._arguments.pace_rounds * self._arguments.pace_updates
         return {way: value / updates for way, value in seconds.items()}
 
     def _train(self, training: Training, asked: Sequence[Sample]) -> dict[str, Any]:
         pace = read_json(self.file(PACE))
-        updates = round(self._arguments.updates * pace["one"] / pace[training.way])
+        of_one = self._arguments.updates if training.known == "clues" else self._arguments.answers_updates
+        updates = round(of_one * pace["one"] / pace[training.way])
         seconds = self._grpo(training, training.name, updates)
         model = self._output / "checkpoints" / training.name
         metrics = MetricsReader(model / METRICS)
@@ -152,6 +161,7 @@ class Bench:
         curves = {
             title: [[step * pace[training.way], value] for step, value in metrics.values[names[training.way]].items()]
             for title, names in CURVES.items()
+            if names[training.way] in metrics.values
         }
         return {
             "updates": updates,
@@ -165,7 +175,7 @@ class Bench:
         folder = self._output / "checkpoints" / part
         # What an interrupted training has logged would be added to.
         shutil.rmtree(folder, ignore_errors=True)
-        flags = ("--max_steps", str(updates), *WAYS[training.way])
+        flags = ("--max_steps", str(updates), *WAYS[training.way], *KNOWN[training.known])
         options = QuickstartOptions(output=self._output, recipes=RECIPES, seed=training.seed, grpo_flags=flags)
         workshop = Workshop(options, self._cache)
         workshop.read_videos(self._model, read_manifest(options.data / "train.jsonl", options.data), "videos")
@@ -180,9 +190,13 @@ class Bench:
         return {"right": {**right, "shown": [row["accuracy"] for row in shown]}}
 
     def summary(self) -> dict[str, Any]:
-        """What all parts that are done found: of each arm, and how much more right one is than another."""
+        """What is known of the questions -> what the parts that are done found: of each arm, and how much more right one is than
+        another."""
+        return {known: self._found(known) for known in KNOWN}
+
+    def _found(self, known: str) -> dict[str, Any]:
         done = {t: read_json(self.file(t.name)) for t in self.trainings if self.file(t.name).is_file()}
-        of_way = {way: [found for t, found in done.items() if t.way == way] for way in WAYS}
+        of_way = {way: [found for t, found in done.items() if (t.known, t.way) == (known, way)] for way in WAYS}
         of_way[START] = [read_json(self.file(START))]
         result: dict[str, Any] = {"arms": {}, "gains": {}}
         for arm, (way, answer) in ARMS.items():
@@ -207,14 +221,20 @@ class Bench:
     def picture(self) -> str:
         """SVG: what rollouts earned over the seconds of training, each way's seeds together."""
         charts: dict[str, list[Series]] = {}
-        for title in CURVES:
-            for way in WAYS:
-                parts = [self.file(t.name) for t in self.trainings if t.way == way]
-                curves = [read_json(part)["curves"][title] for part in parts if part.is_file()]
-                if curves:
-                    mean = [(at[0][0], float(np.mean([value for _, value in at]))) for at in zip(*curves, strict=True)]
-                    charts.setdefault(title, []).append(Series(f"{way} trained", COLOURS[way], mean, window=5))
+        for known, title, way in itertools.product(KNOWN, CURVES, WAYS):
+            parts = [self.file(t.name) for t in self.trainings if (t.known, t.way) == (known, way)]
+            found = [read_json(part)["curves"] for part in parts if part.is_file()]
+            curves = [one[title] for one in found if title in one]
+            if curves:
+                mean = [(at[0][0], float(np.mean([value for _, value in at]))) for at in zip(*curves, strict=True)]
+                series = Series(f"{way} trained", COLOURS[way], mean, window=5)
+                charts.setdefault(f"{title}, {known} known", []).append(series)
         return line_charts_file(charts, x_label="seconds of a core")
+
+
+def without_clues(sample: Sample) -> Sample:
+    """The question where nobody knows the part of the video that answers it."""
+    return replace(sample, target=replace(TASK.target_of(sample), spans=()))
 
 
 def values_of(found: Sequence[dict[str, Any]], name: str) -> Values:
@@ -224,18 +244,24 @@ def values_of(found: Sequence[dict[str, Any]], name: str) -> Values:
 
 def as_table(summary: dict[str, Any]) -> str:
     """Markdown, in percent."""
-    heads = ("", "accuracy", "by seed", "IoU of first clues", "accuracy at true clues", "updates")
+    heads = ("trained with known", "", "accuracy", "by seed", "IoU of first clues", "accuracy at true clues", "updates")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for name, arm in summary["arms"].items():
+    for known, name, arm in [(known, *item) for known, found in summary.items() for item in found["arms"].items()]:
         cells = (
+            known,
+            name,
             percent(arm["accuracy"]),
             ", ".join(f"{100 * value:.1f}" for value in arm["by seed"]),
             percent(arm["clue_iou"]),
             percent(arm["with true clues"]),
             str(arm["updates"] or ""),
         )
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    gains = [f"{name}: {percent(values, '+')}" for name, values in summary["gains"].items()]
+        lines.append(f"| {' | '.join(cells)} |")
+    gains = [
+        f"{known} known, {name}: {percent(values, '+')}"
+        for known, found in summary.items()
+        for name, values in found["gains"].items()
+    ]
     return "\n".join([*lines, "", *gains])
 
 
@@ -247,11 +273,12 @@ def main() -> None:
     parser.add_argument("--num-eval", type=int, default=150, help="held-out videos, of two questions each")
     parser.add_argument("--letter-updates", type=int, default=500, help="of SFT, on letters alone")
     parser.add_argument("--sft-updates", type=int, default=1200, help="of SFT, on answers with clues")
-    parser.add_argument("--updates", type=int, default=200, help="of GRPO over one look; two get as many as fit")
+    parser.add_argument("--updates", type=int, default=400, help="of GRPO over one look; two get as many as fit")
+    parser.add_argument("--answers-updates", type=int, default=800, help="the same with answers alone, which tell less")
     parser.add_argument("--pace-updates", type=int, default=10, help="of each short training that tells the pace")
     parser.add_argument("--pace-rounds", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--parts", nargs="+", default=(), metavar="NAME", help="e.g. two-0; default: all")
+    parser.add_argument("--parts", nargs="+", default=(), metavar="NAME", help="e.g. answers-two-0; default: all")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     arguments = parser.parse_args()
     bench = Bench(arguments)

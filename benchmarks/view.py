@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/view.py open [--rollouts 1000000]
     .venv/bin/python benchmarks/view.py click [--rollouts 1000000]
-    .venv/bin/python benchmarks/view.py watch [--pairs 8] [--updates 20]
+    .venv/bin/python benchmarks/view.py watch [--pairs 8] [--updates 5]
 
 `open` and `click` write a log of so many rollouts (2 kB each) into `--folder`, unless it is there. `open` starts the command without
 an index and with one, and asks for groups over HTTP: seconds, and megabytes at most. `click` needs Chromium: milliseconds from the click
@@ -26,13 +26,16 @@ from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
-from transformers import TrainerCallback
+import psutil
+from transformers import PrinterCallback, TrainerCallback
 
 GROUP = 8
 _PROGRAM = "import sys; from videochat_r1.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 CHROMIUM = "/usr/bin/chromium"
+UPDATE = {"prompts_per_step": 8, "num_generations": 8, "per_device_train_batch_size": 32, "max_completion_length": 200}
+"""Of the watched training: as many rollouts, of as many tokens, as the paper's recipe writes in an update."""
 
 
 def main() -> None:
@@ -41,7 +44,7 @@ def main() -> None:
     parser.add_argument("part", choices=("open", "click", "watch"))
     parser.add_argument("--rollouts", type=int, default=1_000_000)
     parser.add_argument("--pairs", type=int, default=8, help="of turns, watched and unwatched")
-    parser.add_argument("--updates", type=int, default=20, help="of a turn")
+    parser.add_argument("--updates", type=int, default=5, help="of a turn")
     parser.add_argument("--folder", type=Path, help="of the log; kept (default: a temporary one)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -174,13 +177,15 @@ def chromium() -> Iterator[Any]:
 
 def watched_and_not(folder: Path, pairs: int, updates: int) -> None:
     """Print how much longer the updates of a run take while a window with a page of its curves is open."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from tests.tiny_runs import make_trainer
 
     folder.mkdir(parents=True, exist_ok=True)
     turns = [turn for pair in range(pairs) for turn in random.Random(pair).sample((True, False), 2)]
-    trainer = make_trainer(folder, max_steps=(len(turns) + 1) * updates, max_completion_length=24)
+    trainer = make_trainer(folder, max_steps=(len(turns) + 1) * updates, **UPDATE)
     with chromium() as page:
         turning = Turns(page, folder / "run", turns, updates)
+        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(turning)
         trainer.train()
     watched, alone = (
@@ -192,6 +197,11 @@ def watched_and_not(folder: Path, pairs: int, updates: int) -> None:
     print(
         f"{pairs} pairs of {updates} updates, {np.median(alone) / updates:.2f} s each: watched they take {np.median(ratios):.3f} times "
         f"as long (median; 95 % {low:.3f} to {high:.3f})"
+    )
+    of_update = {who: 1000 * spent / (pairs * updates) for who, spent in turning.spent.items()}
+    print(
+        ", ".join(f"{who} {spent:.0f} ms" for who, spent in of_update.items())
+        + " of a core for an update that is watched"
     )
 
 
@@ -210,6 +220,8 @@ class Turns(TrainerCallback):
         self._open = ExitStack()
         self._begun: float | None = None
         self.seconds: list[float] = []
+        self.spent = {"server": 0.0, "browser": 0.0}
+        self._clocks: dict[str, float] = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by transformers."""
@@ -217,15 +229,33 @@ class Turns(TrainerCallback):
             return
         if self._begun is not None:
             self.seconds.append(time.perf_counter() - self._begun)
+            if self._turns[len(self.seconds) - 1]:
+                for who, clock in self._read_clocks().items():
+                    self.spent[who] += clock - self._clocks[who]
             self._page.goto("about:blank")
             self._open.close()
         if len(self.seconds) == len(self._turns):
             return
         if self._turns[len(self.seconds)]:
-            address, _ = self._open.enter_context(window(self._run))
+            address, self._server = self._open.enter_context(window(self._run))
             self._page.goto(f"{address}#/0/training")
             self._page.locator(".map").wait_for()
+        # What opening costs is no part of watching.
+        time.sleep(2)
+        if self._turns[len(self.seconds)]:
+            self._clocks = self._read_clocks()
         self._begun = time.perf_counter()
+
+    def _read_clocks(self) -> dict[str, float]:
+        """The processor's seconds of the server and of all processes of the browser."""
+        browser = [one for one in psutil.Process().children(recursive=True) if "chrom" in one.name()]
+        return {"server": cpu_seconds(psutil.Process(self._server)), "browser": sum(map(cpu_seconds, browser))}
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Of one process, so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def asked(address: str) -> list:

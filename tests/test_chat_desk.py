@@ -14,7 +14,7 @@ VIDEO = Video("clip.mp4")
 @pytest.fixture
 def desk() -> Desk:
     talker = EchoTalker()
-    desk = Desk(talker, most_waiting=2, most_conversations=3)
+    desk = Desk(talker, most_waiting=2, most_conversations=4)
     yield desk
     talker.let_go.set()
     desk.close()
@@ -38,11 +38,11 @@ def test_pieces_of_text_are_the_completion(desk: Desk) -> None:
 
 
 def test_those_who_wait_are_told_their_place_and_one_too_many_is_sent_away(desk: Desk) -> None:
-    conversations = [desk.begin(VIDEO) for _ in range(3)]
+    *conversations, another = [desk.begin(VIDEO) for _ in range(4)]
     holding = desk.ask(conversations[0], Question("hold"))
     waiting = [desk.ask(name, Question("hold on")) for name in conversations[1:]]
     assert [reply.wait() for reply in waiting] == [Waiting(1), Waiting(2)]
-    [sent_away] = desk.ask(conversations[0], Question("me too"))
+    [sent_away] = desk.ask(another, Question("me too"))
     assert isinstance(sent_away, Problem) and "wait already" in sent_away.sentence
     holding.close()
     assert waiting[1].wait() == Waiting(1), "it moves up when the first has given up"
@@ -54,6 +54,20 @@ def test_those_who_wait_are_told_their_place_and_one_too_many_is_sent_away(desk:
     )
 
 
+def test_a_question_ends_the_one_before_it_in_its_conversation_and_needs_no_place_of_its_own() -> None:
+    desk = Desk(EchoTalker(), most_waiting=0)
+    one, other = desk.begin(VIDEO), desk.begin(VIDEO)
+    stopped = desk.ask(one, Question("hold"))
+    assert next(stopped) is not None, "it is being answered, and nobody has told the desk that its reader is gone"
+    assert events_of(desk, one, "again")[-1] == Done(0, "again")
+    assert not [event for event in stopped if isinstance(event, Done)]
+    holding = desk.ask(other, Question("hold"))
+    [sent_away] = desk.ask(one, Question("me too"))
+    assert isinstance(sent_away, Problem), "that of another conversation goes on"
+    holding.close()
+    desk.close()
+
+
 @pytest.mark.parametrize("what, told", [("broken", "cannot be read"), ("bug", "log of the server")])
 def test_the_desk_lives_on_after_a_problem(desk: Desk, what: str, told: str) -> None:
     name = desk.begin(VIDEO)
@@ -63,7 +77,7 @@ def test_the_desk_lives_on_after_a_problem(desk: Desk, what: str, told: str) -> 
 
 
 def test_the_longest_idle_conversation_makes_room(desk: Desk) -> None:
-    names = [desk.begin(VIDEO) for _ in range(3)]
+    names = [desk.begin(VIDEO) for _ in range(4)]
     events_of(desk, names[0], "first")
     names.append(desk.begin(VIDEO))
     assert events_of(desk, names[0], "again")[-1] == Done(0, "first / again")

@@ -80,7 +80,7 @@ class Script:
 
 
 def ask(talk: Any, question: Question) -> list[Event]:
-    reply = Reply()
+    reply = Reply("a conversation")
     talk.ask(question, reply)
     reply.put(None)
     return list(reply)
@@ -269,7 +269,7 @@ def test_pictures_are_talked_about(world: Path, spoken: ModelTalker, monkeypatch
 
 def test_nobody_reads_any_more(world: Path, spoken: ModelTalker, monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(spoken.answerer, monkeypatch, "<answer>a very long story</answer>", "<answer>no</answer>")
-    talk, reply = spoken.begin(video(world)), Reply()
+    talk, reply = spoken.begin(video(world)), Reply("a conversation")
     put = reply.put
 
     def leave_at_once(event: Event | None) -> None:

@@ -90,7 +90,8 @@ class Talker(Protocol):
 class Reply(Iterator[Event]):
     """The events of one question as they come, from any thread. The last one is `Done` or `Problem`, unless it is closed before."""
 
-    def __init__(self) -> None:
+    def __init__(self, conversation: str) -> None:
+        self.conversation = conversation
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self.over = False
@@ -156,17 +157,24 @@ class Desk:
         return name
 
     def ask(self, conversation: str, question: Question) -> Reply:
-        """The events of the answer; where there is none, a `Problem` says why. Close it when its reader goes away."""
-        reply = Reply()
+        """The events of the answer; where there is none, a `Problem` says why. Close it when its reader goes away.
+
+        A conversation has one question at a time: what is still being written in it ends, as its reader has turned away, which the
+        server may learn later than the next question.
+        """
+        reply = Reply(conversation)
         with self._lock:
             talk = self._talks.get(conversation)
-            if talk is None or not self._open or len(self._line) > self._most_waiting:
+            for earlier in self._line:
+                if earlier.conversation == conversation:
+                    earlier.close()
+            if talk is None or not self._open or sum(one.going for one in self._line) > self._most_waiting:
                 reply.put(Problem(_OVER if talk is None else self._full() if self._open else _CLOSED))
                 reply.put(None)
                 return reply
             self._talks.move_to_end(conversation)
-            if self._line:
-                reply.put(Waiting(len(self._line)))
+            if before := sum(one.going for one in self._line):
+                reply.put(Waiting(before))
             self._line.append(reply)
             answered = self._thread.submit(self._answer, talk, question, reply)
         answered.add_done_callback(lambda done: self._leave(reply, done))
@@ -200,8 +208,7 @@ class Desk:
             reply.put(Problem(_UNEXPECTED))
         reply.put(None)
         with self._lock:
-            place = self._line.index(reply)
             self._line.remove(reply)
-            for before, waiting in enumerate(self._line[place:], start=place):
-                if before:
-                    waiting.put(Waiting(before))
+            going = [one for one in self._line if one.going]
+            for before, waiting in enumerate(going[1:], start=1):
+                waiting.put(Waiting(before))

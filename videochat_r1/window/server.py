@@ -33,7 +33,7 @@ from videochat_r1.window.watcher import Watcher
 
 _MOST_ROWS = 500
 _SEARCH_SECONDS = 1.0
-_SECONDS_BETWEEN_NEWS = 0.5
+_SECONDS_BETWEEN_NEWS = 1.0
 
 
 def window_app(runs: Sequence[Run], watcher: Watcher, copies: Copies, token: str | None = None) -> ASGIApp:

@@ -8,7 +8,7 @@ from videochat_r1.window.runs import Run
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class Watcher:

@@ -8,8 +8,8 @@ import { groupsView } from "window/groups";
 import { ask, isExported, onNews } from "window/source";
 import { trainingView } from "window/training";
 
-// A page of curves is drawn anew at most so often.
-const MILLISECONDS_BETWEEN_CURVES = 3000;
+// A page of curves is drawn anew at most so often: it may share the processor with the training that it shows.
+const MILLISECONDS_BETWEEN_CURVES = 10000;
 const VIEWS = {
   training: { training: "Training", groups: "Groups", changes: "Learned" },
   evaluation: { evaluation: "Evaluation", groups: "Samples" },
@@ -25,7 +25,7 @@ const KEYS = [
   ["?", "these keys"],
 ];
 
-const state = { runs: [], view: null, drawn: 0 };
+const state = { runs: [], view: null, drawn: 0, soon: null, curves: 0 };
 const bar = el("header", { class: "bar" });
 const main = el("main", { id: "main", tabindex: -1 });
 const help = el(
@@ -66,7 +66,10 @@ async function draw() {
     else if (view === "changes") made = await changesPage(shared);
     else if (item !== null) made = await groupView({ ...shared, number: item });
     else made = groupsView(shared);
-    if (view === "training") made.news = drawSoon;
+    if (view === "training") {
+      made.news = drawSoon;
+      state.curves = performance.now();
+    }
   } catch (error) {
     made = { element: el("p", { role: "alert" }, error.message), keys: {}, attached: () => {}, title: "" };
   }
@@ -79,10 +82,11 @@ async function draw() {
 
 function drawSoon() {
   if (state.soon) return;
+  const since = performance.now() - state.curves;
   state.soon = setTimeout(() => {
     state.soon = null;
     if (place().view === "training") draw();
-  }, MILLISECONDS_BETWEEN_CURVES);
+  }, Math.max(MILLISECONDS_BETWEEN_CURVES - since, 0));
 }
 
 function drawBar(run, view) {

@@ -6,6 +6,9 @@ import { number, taskName } from "window/format";
 import { ask } from "window/source";
 
 const COLOURS = ["after", "before", "third", "truth", "blind"];
+const STRENGTHS = 16;
+// Rewards that are no further apart than this are equal.
+const EQUAL = 1e-6;
 const SHARES = {
   all_equal: "groups all equal",
   whole_video: "whole video",
@@ -95,31 +98,38 @@ function overlays(run, runs, wanted, change) {
   );
 }
 
-/** Updates from left to right, the groups of each below each other: the paler, the closer its rewards; grey where all are equal. */
+/**
+ * Updates from left to right, the groups of each below each other: the paler, the closer its rewards; grey where all are equal.
+ * One path for each of few strengths, as thousands of elements would cost a browser a tenth of a second whenever a group is added.
+ */
 function spreadMap(cells, go) {
-  const columns = Map.groupBy(cells, ([step]) => step);
-  const widest = Math.max(...[...columns.values()].map((column) => column.length));
+  const columns = [...Map.groupBy(cells, ([step]) => step).values()];
+  const tallest = Math.max(...columns.map((column) => column.length));
   const most = Math.max(...cells.map(([, , , spread]) => spread)) || 1;
-  const side = Math.min(Math.max(Math.floor(1100 / columns.size), 9), 16);
+  const side = Math.min(Math.max(Math.floor(1100 / columns.length), 9), 16);
   const note = el("p", { class: "soft", role: "status" }, "Each square is a group: the stronger, the further apart its rewards; grey where all are equal.");
-  const drawn = [...columns].flatMap(([, column], x) =>
-    column.map(([step, group, task, spread, mean], y) =>
-      svg("rect", {
-        x: x * side,
-        y: y * side,
-        width: side - 1,
-        height: side - 1,
-        rx: 1.5,
-        class: spread < 1e-6 ? "blind" : "after",
-        "fill-opacity": spread < 1e-6 ? 0.5 : 0.12 + (0.88 * spread) / most,
-        "data-group": group,
-        "data-words": `update ${step}, ${taskName(task)}: rewards ${number(spread)} apart, ${number(mean)} on average`,
-      }),
-    ),
+  const squares = new Map();
+  columns.forEach((column, x) =>
+    column.forEach(([, , , spread], y) => {
+      const strength = spread < EQUAL ? 0 : Math.ceil((STRENGTHS * spread) / most);
+      squares.set(strength, `${squares.get(strength) ?? ""}M${x * side} ${y * side}h${side - 1}v${side - 1}h${1 - side}z`);
+    }),
   );
+  const drawn = [...squares].map(([strength, d]) => svg("path", { d, class: strength === 0 ? "blind" : "after", "fill-opacity": strength === 0 ? 0.5 : 0.12 + (0.88 * strength) / STRENGTHS }));
   const [first, last] = [cells[0][0], cells[cells.length - 1][0]];
-  const map = svg("svg", { class: "map", width: columns.size * side, height: widest * side, role: "img", "aria-label": `spread of rewards of the groups of updates ${first} to ${last}` }, drawn);
-  map.addEventListener("pointermove", (event) => fill(note, event.target.dataset.words ?? ""));
-  map.addEventListener("click", (event) => event.target.dataset.group && go(Number(event.target.dataset.group)));
-  return el("section", { "aria-label": "all groups" }, el("h2", {}, "spread of rewards"), note, el("div", { class: "scroll", tabindex: 0 }, map, el("p", { class: "soft ends", style: { width: `${columns.size * side}px` } }, el("span", {}, `update ${first}`), el("span", {}, first === last ? "" : `update ${last}`))));
+  const map = svg("svg", { class: "map", width: columns.length * side, height: tallest * side, role: "img", "aria-label": `spread of rewards of the groups of updates ${first} to ${last}` }, drawn);
+  const under = (event) => {
+    const frame = map.getBoundingClientRect();
+    return columns[Math.floor((event.clientX - frame.left) / side)]?.[Math.floor((event.clientY - frame.top) / side)];
+  };
+  const words = ([step, , task, spread, mean]) => `update ${step}, ${taskName(task)}: rewards ${number(spread)} apart, ${number(mean)} on average`;
+  map.addEventListener("pointermove", (event) => {
+    const cell = under(event);
+    note.textContent = cell === undefined ? "" : words(cell);
+  });
+  map.addEventListener("click", (event) => {
+    const cell = under(event);
+    if (cell !== undefined) go(cell[1]);
+  });
+  return el("section", { "aria-label": "all groups" }, el("h2", {}, "spread of rewards"), note, el("div", { class: "scroll", tabindex: 0 }, map, el("p", { class: "soft ends", style: { width: `${columns.length * side}px` } }, el("span", {}, `update ${first}`), el("span", {}, first === last ? "" : `update ${last}`))));
 }
