@@ -59,6 +59,7 @@ ARMS = {
 """Name -> what is asked, and whose answer counts: the first look's, or the one that stands."""
 GAINS = (
     ("(iii) two looks trained", "(ii) one look trained, two taken"),
+    ("(iii) two looks trained", "start, two looks"),
     ("(ii) one look trained, two taken", "start, two looks"),
 )
 COLOURS = {"one": "before", "two": "after"}
