@@ -213,11 +213,11 @@ def flash(size: int, dtype: torch.dtype = torch.bfloat16) -> Any:
     return _CUDA_FLASH.forward(query, query, query, True, 1.0)
 
 
-def flash_backward(lse_tokens: int, key_heads: int = 2) -> Any:
-    query, key = halves(1, 4, 3, 64), halves(1, key_heads, 5, 64)
+def flash_backward(lse_tokens: int = 3, *, swapped: bool = False) -> Any:
+    query, key = halves(1, 4, 3, 64), halves(1, 2, 5, 64)
     out, _, state = _CUDA_FLASH.forward(query, key, key, False, 1.0)
-    lse = torch.empty(1, 4, lse_tokens, device=DEVICE)
-    return _CUDA_FLASH.backward(query, query, key, key, out, lse, state, False, 1.0)
+    merged = [out, torch.empty(1, 4, lse_tokens, device=DEVICE)]
+    return _CUDA_FLASH.backward(query, query, key, key, *merged[:: -1 if swapped else 1], state, False, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +229,7 @@ def flash_backward(lse_tokens: int, key_heads: int = 2) -> Any:
         (lambda: flash(85), "head size 85"),
         (lambda: flash(64, torch.float32), "half precision"),
         (lambda: flash_backward(2), "logsumexp has shape"),
+        (lambda: flash_backward(swapped=True), "out is torch.float32"),
         (
             lambda: _CUDA_FLASH.forward(halves(1, 4, 3, 64), halves(1, 2, 5, 64), halves(1, 2, 6, 64), False, 1.0),
             "value",
