@@ -157,7 +157,7 @@ def make_engine(
     if options.engine == "vllm":
         return _vllm_engine(options, dtype)
     try:
-        return _transformers_engine(options, dtype, device, max_kept_tokens)
+        return _transformers_engine(options, processor, dtype, device, max_kept_tokens)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -168,7 +168,7 @@ def make_engine(
 
 
 def _transformers_engine(
-    options: RunOptions, dtype: torch.dtype, device: torch.device, max_kept_tokens: int
+    options: RunOptions, processor: ProcessorMixin, dtype: torch.dtype, device: torch.device, max_kept_tokens: int
 ) -> tuple[RolloutEngine, tuple[int, ...]]:
     try:
         model = load_model(options.model, dtype=dtype, attn_implementation=options.attn_implementation)
