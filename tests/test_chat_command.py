@@ -38,13 +38,20 @@ def test_what_cannot_work_is_said_before_the_model_is_loaded(
         assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("load_model", "does not fit into the memory of cpu"),
+        ("Answerer.complete", "and a first answer beside it does not"),
+    ],
+)
 def test_a_model_that_does_not_fit_is_said_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, where: str, told: str
 ) -> None:
     build_tiny(tmp_path, hidden=64, layers=2, vision_hidden=32)
-    monkeypatch.setattr("videochat_r1.evaluation.answering.answerer.load_model", lambda *_, **__: torch.empty(1 << 60))
+    monkeypatch.setattr(f"videochat_r1.evaluation.answering.answerer.{where}", lambda *_, **__: torch.empty(1 << 60))
     assert main(["chat", "--model", str(tmp_path), "--port", "0", "--device", "cpu"]) == 2
-    assert "does not fit into the memory of cpu" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 def test_the_model_sees_and_is_asked_as_in_its_training(tmp_path: Path) -> None:

@@ -335,6 +335,21 @@ def test_absolute_time_with_vllm(world: Path, talkers: list[ModelTalker]) -> Non
 
 
 @pytest.mark.vllm
+def test_answers_with_vllm_are_those_of_questions_alone(world: Path, talkers: list[ModelTalker]) -> None:
+    """Questions about one video, which a batch shares, between which there is one about another."""
+    answerer = talkers[1].answerer
+    asked = [replace(question(world, name), query=f"What {name}?") for name in ("moves", "is left", "stands", "comes")]
+    other = replace(asked[2], media=replace(asked[2].video, start=1.0, end=6.0))
+    prompts = [load_prompt(answerer.builder, sample) for sample in (*asked[:2], other, asked[3])]
+    with drawn_by(talkers[1]) as together:
+        answerer.answer(prompts)
+    with drawn_by(talkers[1]) as alone:
+        for prompt in reversed(prompts):
+            answerer.answer([prompt])
+    assert_same(together, alone[::-1])
+
+
+@pytest.mark.vllm
 def test_a_conversation_goes_on_with_vllm(world: Path, talkers: list[ModelTalker]) -> None:
     def said(talker: ModelTalker, *questions: Question) -> list[Rollout]:
         talk = talker.begin(Video(path=str(world / "video.mp4")))

@@ -190,7 +190,7 @@ class Desk:
 
     def _full(self) -> str:
         waiting = counted(self._most_waiting, "question")
-        return f"{waiting} wait already: ask again in a moment"
+        return f"{waiting} {'waits' if self._most_waiting == 1 else 'wait'} already: ask again in a moment"
 
     def _answer(self, talk: Talk, question: Question, reply: Reply) -> None:
         if not reply.going:

@@ -16,7 +16,7 @@ from videochat_r1.errors import ConfigError, DataError, VideoChatR1Error, withou
 from videochat_r1.evaluation.answering.answerer import Answerer
 from videochat_r1.evaluation.answering.options import RunOptions
 from videochat_r1.modeling.inputs import Medium, PromptInputs
-from videochat_r1.modeling.load import is_out_of_memory
+from videochat_r1.modeling.load import is_out_of_memory, saying_when_memory_ends
 from videochat_r1.modeling.prompts import PromptBuilder, Turn
 from videochat_r1.modeling.sizes import decoder_sizes
 from videochat_r1.parsing.box_units import BoxFormat
@@ -81,10 +81,14 @@ class ModelTalker:
         """Answer once, so that nobody has to wait for what is made at the first answer, or finds out what cannot work.
 
         Raises:
-            DivergedError: the model computes NaN or infinite numbers.
+            ConfigError: the model leaves no memory to answer with.
+            DivergedError: it computes NaN or infinite numbers.
         """
         short = replace(self.answerer.sampling, max_new_tokens=1)
-        self.answerer.complete([self.answerer.builder.blank()], short, ["blank"])
+        with saying_when_memory_ends(
+            f"{self.folder} fits into memory, and a first answer beside it does not: --dtype bfloat16 takes half of what float32 does"
+        ):
+            self.answerer.complete([self.answerer.builder.blank()], short, ["blank"])
         self.answerer.forget()
 
     def begin(self, media: Media) -> "ModelTalk":

@@ -4,6 +4,8 @@ import functools
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and told in str(error)
     )
+
+
+@contextmanager
+def saying_when_memory_ends(sentence: str) -> Iterator[None]:
+    """Raises a ConfigError of the sentence where no memory is left inside."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(sentence) from error
 
 
 def load_processor(path: str | Path) -> ProcessorMixin:

@@ -15,9 +15,9 @@ from videochat_r1.evaluation.scoring.predictions import Prediction
 from videochat_r1.modeling.inputs import PromptInputs
 from videochat_r1.modeling.load import (
     eos_token_ids,
-    is_out_of_memory,
     load_model,
     load_processor,
+    saying_when_memory_ends,
     vision_token_ids,
 )
 from videochat_r1.modeling.prompts import PromptBuilder
@@ -156,15 +156,11 @@ def make_engine(
     dtype = options.torch_dtype(device)
     if options.engine == "vllm":
         return _vllm_engine(options, dtype)
-    try:
+    with saying_when_memory_ends(
+        f"{options.model} does not fit into the memory of {device}: --dtype bfloat16 takes half of what float32 does, and --device "
+        "names another"
+    ):
         return _transformers_engine(options, processor, dtype, device, max_kept_tokens)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ConfigError(
-            f"{options.model} does not fit into the memory of {device}: --dtype bfloat16 takes half of what float32 does, and "
-            "--device names another"
-        ) from error
 
 
 def _transformers_engine(
