@@ -51,6 +51,8 @@ export function lineChart({ title, lines, low = null, high = null, onPick = null
   });
   if (onPick !== null) plot.addEventListener("click", (event) => onPick(nearest(event)));
   const firsts = lines.filter((line, place) => lines.findIndex((other) => other.name === line.name) === place);
+  // A single line that is called as the chart is has its value behind the title.
+  if (firsts.length === 1 && firsts[0].name === title) return el("figure", { class: "chart" }, el("figcaption", {}, title, values.get(title)), plot);
   const key = el("p", { class: "soft" }, firsts.map((line) => el("span", { class: `key ${line.colour}` }, el("i", { class: line.dashed ? "dashed" : "" }), line.name, values.get(line.name))));
   return el("figure", { class: "chart" }, el("figcaption", {}, title), key, plot);
 }
