@@ -37,6 +37,8 @@ create table if not exists sums (task text, name text, step integer, total real,
     without rowid;
 create index if not exists by_sample on groups (sample, step);
 create index if not exists by_step on groups (step);
+create index if not exists by_task on groups (task);
+create index if not exists by_source on groups (source);
 """
 _ROW = (
     "number",
@@ -246,11 +248,18 @@ class Index:
     def distinct(self, column: str) -> list[Any]:
         """The values of `task` or `source`, in order."""
         assert column in ("task", "source"), column
-        return [row[0] for row in self._ask(f"select distinct {column} from groups order by 1", [])]
+        # From each to the next in the column's index, as a `distinct` reads every row.
+        following = f"select min({column}) from groups"
+        sql = (
+            f"with recursive found (value) as ({following} union all select ({following} where {column} > value) from found "
+            "where value is not null) select value from found where value is not null"
+        )
+        return [row[0] for row in self._ask(sql, [])]
 
     def updates(self) -> tuple[int, int] | None:
         """The first and the last update; None before there is a group."""
-        [(first, last)] = self._ask("select min(step), max(step) from groups", [])
+        # Asked for both at once, an index is of no use.
+        first, last = (self._ask(f"select {end}(step) from groups", [])[0][0] for end in ("min", "max"))
         return None if first is None else (first, last)
 
     def means(self, until: int | None = None) -> dict[str, tuple[float, int, str]]:

@@ -9,7 +9,7 @@ from videochat_r1.window.index import Index
 from videochat_r1.window.query import Query
 from videochat_r1.window.runs import Run
 
-_MOST_POINTS = 500
+_MOST_POINTS = 250
 _MOST_CELLS = 6000
 _METRICS = {
     "kl": "KL to the reference",
