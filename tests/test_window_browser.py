@@ -433,9 +433,11 @@ def test_a_live_run_with_200_000_rollouts_and_more_coming(open_page, tmp_path):
         assert page.locator(".list a").count() < 100, "only those in sight are in the page"
         page.locator(".list").evaluate("list => { list.scrollTop = list.scrollHeight; }")
         page.get_by_text("s24999", exact=True).wait_for()
+        page.get_by_role("link", name="Training").focus()
         with (run / "rollouts.jsonl").open("a") as file:
             file.write(line.replace("SAMPLE", "fresh").replace('"step": 1', '"step": 4000') + "\n")
         page.get_by_text("25,001 groups up to update 4000").wait_for()
+        assert page.evaluate("document.activeElement.textContent") == "Training", "news take nobody's place"
         page.locator(".list").evaluate("list => { list.scrollTop = list.scrollHeight; }")
         page.get_by_text("fresh", exact=True).click()
         page.get_by_role("heading", name="Update 4000").wait_for()

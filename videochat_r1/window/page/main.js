@@ -103,6 +103,8 @@ function drawBar(run, view) {
   );
 }
 
+const namesOf = (runs) => JSON.stringify(runs.map(({ name, kind }) => [name, kind]));
+
 function newsText(about) {
   const read = about.read < 1 ? `, ${percent(about.read)} of the log is read` : "";
   const damaged = about.damaged > 0 ? `, ${count(about.damaged, "damaged line")} left out` : "";
@@ -128,10 +130,12 @@ await draw();
 if (!isExported) {
   onNews((runs) => {
     const { run, view } = place();
-    const changed = JSON.stringify(runs[run]) !== JSON.stringify(state.runs[run]);
+    const before = state.runs;
     state.runs = runs;
-    if (!changed) return;
-    drawBar(run, view);
+    if (JSON.stringify(runs[run]) === JSON.stringify(before[run])) return;
+    // Whoever stands on a link of the bar stays there.
+    if (namesOf(runs) === namesOf(before)) document.getElementById("news").textContent = newsText(runs[run]);
+    else drawBar(run, view);
     state.view?.news?.();
   });
 }
