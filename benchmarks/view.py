@@ -2,12 +2,13 @@
 
     .venv/bin/python benchmarks/view.py open [--rollouts 1000000]
     .venv/bin/python benchmarks/view.py click [--rollouts 1000000]
-    .venv/bin/python benchmarks/view.py watch [--pairs 8] [--updates 5]
+    .venv/bin/python benchmarks/view.py watch [--pairs 8] [--updates 5] [--browser elsewhere]
 
 `open` and `click` write a log of so many rollouts (2 kB each) into `--folder`, unless it is there. `open` starts the command without
 an index and with one, and asks for groups over HTTP: seconds, and megabytes at most. `click` needs Chromium: milliseconds from the click
 on a group of the list to its answers and the first frame of its video. `watch` trains a tiny model, by turns with and without a window
-whose page draws the curves: the ratio of the turns' seconds, with its interval.
+whose page draws the curves: the ratio of the turns' seconds, with its interval. With the browser elsewhere something asks the window
+what the page asks it, and draws nothing.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ GROUP = 8
 _PROGRAM = "import sys; from videochat_r1.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
+_FOLLOWING = """
+import sys, time
+from urllib.request import urlopen
+address, last = sys.argv[1], 0.0
+for line in urlopen(address + "api/news"):
+    if line.startswith(b"data") and time.monotonic() > last + 10:
+        last = time.monotonic()
+        urlopen(address + "api/runs/0/training").read()
+"""
+"""What a page of curves asks, as often as it does."""
+
 CHROMIUM = "/usr/bin/chromium"
 UPDATE = {"prompts_per_step": 8, "num_generations": 8, "per_device_train_batch_size": 32, "max_completion_length": 200}
 """Of the watched training: as many rollouts, of as many tokens, as the paper's recipe writes in an update."""
@@ -45,12 +57,14 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=1_000_000)
     parser.add_argument("--pairs", type=int, default=8, help="of turns, watched and unwatched")
     parser.add_argument("--updates", type=int, default=5, help="of a turn")
+    parser.add_argument("--browser", choices=("here", "elsewhere"), default="here", help="of who watches")
     parser.add_argument("--folder", type=Path, help="of the log; kept (default: a temporary one)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         if arguments.part == "watch":
-            watched_and_not(folder, arguments.pairs, arguments.updates)
+            with chromium() if arguments.browser == "here" else nullcontext() as page:
+                watched_and_not(folder, arguments.pairs, arguments.updates, page)
             return
         groups = arguments.rollouts // GROUP
         log = folder / "rollouts.jsonl"
@@ -175,19 +189,18 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-def watched_and_not(folder: Path, pairs: int, updates: int) -> None:
-    """Print how much longer the updates of a run take while a window with a page of its curves is open."""
+def watched_and_not(folder: Path, pairs: int, updates: int, page: Any | None) -> None:
+    """Print how much longer the updates of a run take while a window with a page of its curves is open, here or elsewhere."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from tests.tiny_runs import make_trainer
 
     folder.mkdir(parents=True, exist_ok=True)
     turns = [turn for pair in range(pairs) for turn in random.Random(pair).sample((True, False), 2)]
     trainer = make_trainer(folder, max_steps=(len(turns) + 1) * updates, **UPDATE)
-    with chromium() as page:
-        turning = Turns(page, folder / "run", turns, updates)
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(turning)
-        trainer.train()
+    turning = Turns(page, folder / "run", turns, updates)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(turning)
+    trainer.train()
     watched, alone = (
         np.array([took for turn, took in zip(turns, turning.seconds, strict=True) if turn is which])
         for which in (True, False)
@@ -209,13 +222,13 @@ class Turns(TrainerCallback):
     """Opens and closes a window on a run between its updates, after some that warm up; `seconds` are those of each turn.
 
     Args:
-        page: that shows the curves.
+        page: that shows the curves; None for one that is elsewhere.
         run: the run's folder.
         turns: whether it is watched.
         updates: of a turn.
     """
 
-    def __init__(self, page: Any, run: Path, turns: list[bool], updates: int) -> None:
+    def __init__(self, page: Any | None, run: Path, turns: list[bool], updates: int) -> None:
         self._page, self._run, self._turns, self._updates = page, run, turns, updates
         self._open = ExitStack()
         self._begun: float | None = None
@@ -232,14 +245,17 @@ class Turns(TrainerCallback):
             if self._turns[len(self.seconds) - 1]:
                 for who, clock in self._read_clocks().items():
                     self.spent[who] += clock - self._clocks[who]
-            self._page.goto("about:blank")
             self._open.close()
         if len(self.seconds) == len(self._turns):
             return
         if self._turns[len(self.seconds)]:
             address, self._server = self._open.enter_context(window(self._run))
-            self._page.goto(f"{address}#/0/training")
-            self._page.locator(".map").wait_for()
+            if self._page is None:
+                self._open.enter_context(following(address))
+            else:
+                self._page.goto(f"{address}#/0/training")
+                self._page.locator(".map").wait_for()
+                self._open.callback(self._page.goto, "about:blank")
         # What opening costs is no part of watching.
         time.sleep(2)
         if self._turns[len(self.seconds)]:
@@ -250,6 +266,17 @@ class Turns(TrainerCallback):
         """The processor's seconds of the server and of all processes of the browser."""
         browser = [one for one in psutil.Process().children(recursive=True) if "chrom" in one.name()]
         return {"server": cpu_seconds(psutil.Process(self._server)), "browser": sum(map(cpu_seconds, browser))}
+
+
+@contextmanager
+def following(address: str) -> Iterator[None]:
+    """Something that asks a window what a page of its curves does."""
+    process = subprocess.Popen([sys.executable, "-c", _FOLLOWING, address])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def cpu_seconds(process: psutil.Process) -> float:
