@@ -279,7 +279,7 @@ def test_a_full_queue_and_a_problem_are_sentences_and_the_words_are_not_lost(abo
     put(page, "hold on")
     page.get_by_text("hold hold").wait_for()
     others = chromium.new_context()
-    for told in ("one question is answered before yours", "wait already: ask again in a moment"):
+    for told in ("one question is answered before yours", "1 question waits already: ask again in a moment"):
         other = others.new_page()
         other.goto(address)
         other.get_by_role("button", name="photo.png").click()
