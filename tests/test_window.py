@@ -65,6 +65,18 @@ def indexed(path):
 # --- the index -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("asked", [Query(task="t"), Query(source="s"), Query(task="t", source="s", sample="a")])
+def test_no_list_is_looked_for_by_what_most_groups_have(tmp_path, asked):
+    """Whose index would be read from end to end for the few groups of a sample."""
+    path = tmp_path / "rollouts.jsonl"
+    path.write_text(lines_of(grounding(1, "a", "a.mp4")))
+    where, values = asked.condition()
+    plan = indexed(path)._ask(f"explain query plan select sample, mean from groups where {where}", values)
+    told = " ".join(row[3] for row in plan)
+    assert "by_task" not in told and "by_source" not in told
+    assert ("by_sample" in told) == (asked.sample is not None)
+
+
 def test_an_index_goes_on_where_it_was_and_waits_for_the_end_of_a_line(tmp_path):
     path = tmp_path / "rollouts.jsonl"
     whole = lines_of(grounding(1, "a", "a.mp4"), grounding(1, "b", "b.mp4"))
