@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 ReadLine = Callable[[bytes], Mapping[str, Any] | None]
 """The group on a line of a log; None for a damaged one."""
 
-_VERSION = 1
+_VERSION = 2
 _APPLICATION = 0x56435231
 """Tells an index from other files: it is no run's result and may be replaced."""
 _CHUNK = 4 << 20
@@ -37,8 +37,7 @@ create table if not exists sums (task text, name text, step integer, total real,
     without rowid;
 create index if not exists by_sample on groups (sample, step);
 create index if not exists by_step on groups (step);
-create index if not exists by_task on groups (task);
-create index if not exists by_source on groups (source);
+create table if not exists seen (name text, value text, primary key (name, value)) without rowid;
 """
 _ROW = (
     "number",
@@ -92,7 +91,7 @@ class Index:
             self.size = self.log.stat().st_size
             if not self._is_of_this_log():
                 with self._changing() as connection:
-                    for table in ("facts", "groups", "sums"):
+                    for table in ("facts", "groups", "sums", "seen"):
                         connection.execute(f"delete from {table}")
             while (known := self.known) < self.size:
                 with self.log.open("rb") as file:
@@ -149,6 +148,8 @@ class Index:
                 "unscored) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
+            seen = {pair for _, _, _, task, source, *_ in rows for pair in (("task", task), ("source", source))}
+            connection.executemany("insert or ignore into seen values (?, ?)", seen)
             connection.executemany(
                 "insert into sums (task, name, step, total, count) values (?, ?, ?, ?, ?) on conflict do update set "
                 "total = total + excluded.total, count = count + excluded.count",
@@ -248,13 +249,7 @@ class Index:
     def distinct(self, column: str) -> list[Any]:
         """The values of `task` or `source`, in order."""
         assert column in ("task", "source"), column
-        # From each to the next in the column's index, as a `distinct` reads every row.
-        following = f"select min({column}) from groups"
-        sql = (
-            f"with recursive found (value) as ({following} union all select ({following} where {column} > value) from found "
-            "where value is not null) select value from found where value is not null"
-        )
-        return [row[0] for row in self._ask(sql, [])]
+        return [row[0] for row in self._ask("select value from seen where name = ? order by value", [column])]
 
     def updates(self) -> tuple[int, int] | None:
         """The first and the last update; None before there is a group."""
@@ -280,7 +275,7 @@ class Index:
 
     def curves(self, most: int) -> dict[str, dict[str, list[tuple[int, float]]]]:
         """Task -> name -> (update, mean) in order; of more than `most` updates those of a few together, see `tally`."""
-        [(first, last)] = self._ask("select coalesce(min(step), 0), coalesce(max(step), 0) from groups", [])
+        first, last = self.updates() or (0, 0)
         width = max(1, -(-(last - first + 1) // most))
         found: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
         sql = (

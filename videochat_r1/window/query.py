@@ -35,8 +35,7 @@ class Query:
     def condition(self) -> tuple[str, list[Any]]:
         """SQL and its values."""
         named = {"task": self.task, "source": self.source, "sample": self.sample}
-        # The plus keeps SQLite from the indexes of tasks and sources, of which each leads to a large part of all groups.
-        parts = [f"{name if name == 'sample' else '+' + name} = ?" for name, value in named.items() if value]
+        parts = [f"{name} = ?" for name, value in named.items() if value]
         values: list[Any] = [value for value in named.values() if value]
         parts += [FLAGS[flag] for flag in self.flags]
         if self.steps is not None:
